@@ -1,0 +1,25 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""NAMO and NAMO-D (arXiv 2602.17080) as composable optax chains."""
+
+from optax_namo._alias import namo as namo
+from optax_namo._alias import namo_d as namo_d
+from optax_namo._diagnostics import record as record
+from optax_namo._diagnostics import RecordState as RecordState
+from optax_namo._factored import Factored as Factored
+from optax_namo._momentum import adaptive_momentum as adaptive_momentum
+from optax_namo._momentum import NamoState as NamoState
+from optax_namo._orthogonalize import newton_schulz as newton_schulz
+from optax_namo._orthogonalize import polar_svd as polar_svd
+from optax_namo._routing import (
+  matrix_dimension_numbers as matrix_dimension_numbers,
+)
+from optax_namo._rules import scale_by_namo as scale_by_namo
+from optax_namo._rules import scale_by_namo_d as scale_by_namo_d
+from optax_namo._stages import add_adaptive_decay as add_adaptive_decay
+from optax_namo._stages import apply_scale as apply_scale
+from optax_namo._stages import clamp_scale as clamp_scale
+from optax_namo._stages import orthogonalize as orthogonalize
+from optax_namo._stages import scale_by_shape as scale_by_shape
+
+__version__ = '0.1.0'

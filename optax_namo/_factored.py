@@ -1,0 +1,68 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A matrix update on its way through the chain: direction times scale."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=('direction', 'scale'),
+  meta_fields=('dimension_numbers', 'dtype'),
+)
+@dataclasses.dataclass(frozen=True)
+class Factored:
+  """A matrix update as a product, ``direction * scale``.
+
+  Attributes:
+    direction: The momentum, later its polar factor; the parameter's shape.
+    scale: One number for each matrix, or for each column: the parameter's rank,
+      with size 1 along the axes that share a number.
+    dimension_numbers: Which axes of both are the matrix's (static).
+    dtype: The gradient's dtype, in which the product leaves (static).
+  """
+
+  direction: jax.Array
+  scale: jax.Array
+  dimension_numbers: MuonDimensionNumbers
+  dtype: Any
+
+
+def flatten(updates: Any) -> tuple[list[Factored], Any]:
+  """The ``Factored`` leaves and their treedef; TypeError for other leaves."""
+  leaves, treedef = jax.tree.flatten(
+    updates, is_leaf=lambda x: isinstance(x, Factored)
+  )
+  for leaf in leaves:
+    if not isinstance(leaf, Factored):
+      raise TypeError(
+        'this stage takes the Factored updates of adaptive_momentum, got'
+        f' {type(leaf).__name__}. It belongs between adaptive_momentum and'
+        ' apply_scale in the chain.'
+      )
+  return leaves, treedef
+
+
+def tree_map(function: Callable[..., Any], updates: Any, *rest: Any) -> Any:
+  """``jax.tree.map`` over the ``Factored`` leaves of ``updates``."""
+  leaves, treedef = flatten(updates)
+  others = [treedef.flatten_up_to(tree) for tree in rest]
+  return treedef.unflatten(map(function, leaves, *others))
+
+
+def stage(
+  function: Callable[[Any, Any], Any],
+) -> optax.GradientTransformation:
+  """A stage without state, from ``(updates, params)`` to updates."""
+
+  def update(updates, state, params=None):
+    return function(updates, params), state
+
+  return optax.GradientTransformation(optax.init_empty_state, update)

@@ -1,0 +1,78 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Hyperparameters: checked while they are concrete, widened on entry."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_INTERVALS: dict[str, Callable[[float], bool]] = {
+  '[0, 1)': lambda x: 0 <= x < 1,
+  '(0, 1]': lambda x: 0 < x <= 1,
+  '[0, inf)': lambda x: 0 <= x < float('inf'),
+  '(0, inf)': lambda x: 0 < x < float('inf'),
+  '(-inf, inf)': lambda x: -float('inf') < x < float('inf'),
+}
+
+
+def number(name: str, value: Any, interval: str, mend: str = '') -> Any:
+  """Checks a hyperparameter and widens it to at least float32.
+
+  ``optax.inject_hyperparams`` hands hyperparameters over as arrays of the
+  parameters' dtype; bfloat16 arithmetic on them would turn ``1 - b2`` into
+  zero, so arrays are widened before anything is computed from them. Tracers
+  have no value to check and are only widened.
+
+  Args:
+    name: The argument's name, for the error.
+    value: A Python or NumPy number, a JAX scalar, or a tracer.
+    interval: The interval the value must lie in, a key of ``_INTERVALS``.
+    mend: What to do about a value outside it, for the error.
+
+  Returns:
+    A Python float, or a scalar array of float32 or wider.
+
+  Raises:
+    TypeError: The value is not a real scalar.
+    ValueError: The value is concrete and outside the interval.
+  """
+  scalar = (
+    isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
+    and not isinstance(value, bool)
+    and np.ndim(value) == 0
+    and not jnp.issubdtype(jnp.result_type(value), jnp.complexfloating)
+  )
+  if not scalar:
+    raise TypeError(f'{name} must be a real scalar, got {value!r}. {mend}')
+  if not isinstance(value, jax.core.Tracer):
+    if not _INTERVALS[interval](float(value)):
+      raise ValueError(f'{name} must be in {interval}, got {value}. {mend}')
+    if not isinstance(value, jax.Array):
+      return float(value)
+  return jnp.asarray(value, jnp.promote_types(value.dtype, jnp.float32))
+
+
+def number_or_schedule(name: str, value: Any) -> Any:
+  """Like ``number`` for a finite number; a schedule passes through."""
+  if callable(value):
+    return value
+  return number(
+    name, value, '(-inf, inf)', f'{name} is a number or an optax schedule.'
+  )
+
+
+def choice(name: str, value: Any, choices: tuple[str | None, ...]) -> Any:
+  """Returns ``value`` if it is one of ``choices``, else raises ValueError."""
+  if not (value is None or isinstance(value, str)) or value not in choices:
+    raise ValueError(
+      f'{name} must be one of {", ".join(map(repr, choices))}, got {value!r}.'
+    )
+  return value
+
+
+def is_zero(value: Any) -> bool:
+  """Whether a hyperparameter is concretely zero, so that its stage is idle."""
+  return isinstance(value, (int, float)) and value == 0

@@ -1,0 +1,189 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The first stage: momentum and the adaptive scale, all of the state."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+from optax_namo import _factored
+from optax_namo import _hyperparameters as hyperparameters
+from optax_namo import _orthogonalize
+from optax_namo import _precision
+from optax_namo import _routing
+
+B2_ROUNDED_TO_ONE = (
+  'Under optax.inject_hyperparams with 16-bit parameters a rate near 1 rounds'
+  ' to 1: pass hyperparam_dtype=jnp.float32 there.'
+)
+
+
+class NamoState(NamedTuple):
+  """State of ``adaptive_momentum``.
+
+  ``root_v`` is the square root of the paper's v: a root has half the exponent
+  range, so gradients of 1e-30 and of 1e30 keep theirs in float32.
+  """
+
+  count: jax.Array  # shape=(), dtype=int32.
+  mu: optax.Updates  # like the parameters; mu_dtype, else float32 or wider.
+  root_v: optax.Updates  # the scale's shape, dtype float32 or wider.
+
+
+def matrices(numbers: _routing.WeightDimensionNumbers, tree: Any) -> Any:
+  """The dimension numbers of a tree all of whose leaves are matrices."""
+  if numbers is None:  # One (in, out) matrix each.
+    numbers = functools.partial(
+      jax.tree.map,
+      lambda x: MuonDimensionNumbers(0, 1) if jnp.ndim(x) == 2 else None,
+    )
+  numbers = _routing.resolve(numbers, tree)
+
+  def check(path, leaf, spec):
+    if spec is None:
+      raise ValueError(
+        f'the leaf {_routing.path_string(path)!r} of shape {jnp.shape(leaf)}'
+        ' has no dimension numbers and is no (in, out) matrix. Give'
+        ' weight_dimension_numbers for it, or send it to another optimizer'
+        ' with optax.partition, as namo and namo_d do.'
+      )
+    return spec
+
+  return jax.tree_util.tree_map_with_path(check, tree, numbers)
+
+
+def shared_axes(
+  columns: str | None, numbers: MuonDimensionNumbers, ndim: int
+) -> tuple[int, ...]:
+  """The axes along which one scale is shared, the axes of the norms."""
+  axes = _routing.axes_of(numbers, ndim)
+  return {None: axes.matrix, 'input': axes.output, 'output': axes.input}[
+    columns
+  ]
+
+
+def _bias_correction(decay: jax.Array, count: jax.Array) -> jax.Array:
+  """``1 - decay**count`` without cancellation, for count up to 2**31 - 1."""
+  return -jnp.expm1(count.astype(decay.dtype) * jnp.log(decay))
+
+
+def adaptive_momentum(
+  b1: jax.typing.ArrayLike = 0.95,
+  b2: jax.typing.ArrayLike = 0.99,
+  eps: jax.typing.ArrayLike = 1e-8,
+  mu_dtype: Any = None,
+  *,
+  nesterov: bool = True,
+  columns: str | None = None,
+  weight_dimension_numbers: _routing.WeightDimensionNumbers = None,
+) -> optax.GradientTransformation:
+  r"""Momentum, with Adam's adaptive scale for each matrix or column.
+
+  .. math::
+    M_t &= b_1 M_{t-1} + (1 - b_1) G_t \\
+    v_t &= b_2 v_{t-1} + (1 - b_2) \|G_t\|^2 \\
+    a_t &= \frac{\sqrt{1 - b_2^t}}{1 - b_1^t} \frac{\|M_t\|}{\sqrt{v_t} + eps}
+
+  with Frobenius norms and one :math:`v, a` for each matrix (NAMO), or the norms
+  of the columns and one for each column (NAMO-D). With ``nesterov``,
+  :math:`b_1 M_t + (1 - b_1) G_t` takes the place of :math:`M_t` in the scale
+  and in what leaves. A scale whose denominator is zero is zero.
+
+  Args:
+    b1: Decay rate of the momentum, in [0, 1).
+    b2: Decay rate of the squared norm, in [0, 1). b1 > b2 is allowed, but the
+      bound ``a <= sqrt((1 - b1) / (1 - b2))`` needs ``b1 <= b2``.
+    eps: Added to the root of v, in the gradients' unit; at least 0.
+    mu_dtype: Dtype in which the momentum is kept; None means
+      ``promote_types(parameter dtype, float32)``.
+    nesterov: Whether to look ahead as the NAMO reference code does.
+    columns: None for one scale a matrix, ``'input'`` for one for each input
+      feature, ``'output'`` for one for each output feature (neuron).
+    weight_dimension_numbers: Tree, prefix or callable of
+      ``optax.contrib.MuonDimensionNumbers``; None means that every leaf is one
+      (in, out) matrix.
+
+  Returns:
+    A transformation from gradients to ``Factored(M, a)``, with ``NamoState``.
+
+  Raises:
+    ValueError: An argument is out of range, or a leaf is no matrix.
+    TypeError: A hyperparameter is no number, or a parameter is not real
+      floating.
+
+  References:
+    Algorithms 1 and 2 of arXiv 2602.17080.
+  """
+  b1 = hyperparameters.number('b1', b1, '[0, 1)')
+  b2 = hyperparameters.number('b2', b2, '[0, 1)', B2_ROUNDED_TO_ONE)
+  eps = hyperparameters.number('eps', eps, '[0, inf)')
+  columns = hyperparameters.choice(
+    'columns', columns, (None, 'input', 'output')
+  )
+
+  def init(params):
+    numbers = matrices(weight_dimension_numbers, params)
+    params = _precision.widen(params)
+
+    def one_for_each_scale(p, spec):
+      shared = shared_axes(columns, spec, p.ndim)
+      shape = [1 if i in shared else n for i, n in enumerate(p.shape)]
+      return jnp.zeros(shape, p.dtype)
+
+    return NamoState(
+      count=jnp.zeros([], jnp.int32),
+      mu=jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params),
+      root_v=jax.tree.map(one_for_each_scale, params, numbers),
+    )
+
+  def update(updates, state, params=None):
+    del params
+    numbers = matrices(weight_dimension_numbers, updates)
+    count = optax.safe_increment(state.count)
+    gradients = jax.tree.map(
+      lambda g, root: jnp.asarray(g).astype(root.dtype), updates, state.root_v
+    )
+    norms = functools.partial(
+      jax.tree.map,
+      lambda x, spec: _orthogonalize.norm(
+        x, shared_axes(columns, spec, x.ndim)
+      ),
+    )
+
+    def average(old, new):  # b1 old + (1 - b1) new
+      decay = jnp.asarray(b1, new.dtype)
+      return decay * old.astype(new.dtype) + (1 - decay) * new
+
+    def root_of_average(root, norm):  # v <- b2 v + (1 - b2) norm^2, as a root
+      decay = jnp.asarray(b2, norm.dtype)
+      return jnp.hypot(jnp.sqrt(decay) * root, jnp.sqrt(1 - decay) * norm)
+
+    def adaptive_scale(norm, root):
+      first = _bias_correction(jnp.asarray(b1, norm.dtype), count)
+      second = _bias_correction(jnp.asarray(b2, norm.dtype), count)
+      below = root + jnp.asarray(eps, norm.dtype)
+      idle = below == 0  # No gradient so far and eps=0: the update is zero.
+      ratio = jnp.where(idle, 0, norm / jnp.where(idle, 1, below))
+      return jnp.sqrt(second) / first * ratio
+
+    mu = jax.tree.map(average, state.mu, gradients)
+    root_v = jax.tree.map(
+      root_of_average, state.root_v, norms(gradients, numbers)
+    )
+    momentum = jax.tree.map(average, mu, gradients) if nesterov else mu
+    scale = jax.tree.map(adaptive_scale, norms(momentum, numbers), root_v)
+    factored = jax.tree.map(
+      lambda m, a, spec, g: _factored.Factored(m, a, spec, jnp.result_type(g)),
+      momentum,
+      scale,
+      numbers,
+      updates,
+    )
+    mu = jax.tree.map(lambda new, old: new.astype(old.dtype), mu, state.mu)
+    return factored, NamoState(count, mu, root_v)
+
+  return optax.GradientTransformation(init, update)

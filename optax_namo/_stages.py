@@ -1,0 +1,237 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The stages after the first, pure functions of a few lines each."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_namo import _factored
+from optax_namo import _hyperparameters as hyperparameters
+from optax_namo import _orthogonalize
+from optax_namo import _routing
+from optax_namo import _stacking
+
+
+def orthogonalize(
+  orthogonalizer: _stacking.Orthogonalizer | None = None,
+  *,
+  shard_over: str | tuple[str, ...] | None = None,
+) -> optax.GradientTransformation:
+  r"""Replaces the direction by its polar factor, ``Orth(M) = U V^T``.
+
+  Matrices of the same shape (up to transposition) go through the orthogonalizer
+  as one stack.
+
+  Args:
+    orthogonalizer: A function on stacks ``(batch, m, n)`` with ``m <= n``, that
+      commutes with transposition; None means ``newton_schulz``.
+    shard_over: Name or names of the mesh axes to spread the stacks over, so
+      that each device orthogonalizes whole matrices of its own.
+
+  Returns:
+    A stateless transformation from ``Factored(M, a)`` to ``Factored(O, a)``.
+
+  Raises:
+    ValueError: The orthogonalizer changes a shape, or there is no mesh with the
+      axes of ``shard_over``.
+    TypeError: The updates are not ``Factored``.
+
+  References:
+    Algorithms 1 and 2 of arXiv 2602.17080, ``Orth``.
+  """
+  function = orthogonalizer or _orthogonalize.newton_schulz
+  if not callable(function):
+    raise TypeError(
+      'orthogonalizer must be a function of stacks (batch, m, n), or None,'
+      f' got {orthogonalizer!r}.'
+    )
+
+  def update(updates, params):
+    del params
+    leaves, treedef = _factored.flatten(updates)
+    directions = _stacking.map_stacks(
+      function,
+      [u.direction for u in leaves],
+      [u.dimension_numbers for u in leaves],
+      shard_over,
+    )
+    return treedef.unflatten(
+      dataclasses.replace(u, direction=o) for u, o in zip(leaves, directions)
+    )
+
+  return _factored.stage(update)
+
+
+def scale_by_shape(
+  shape_scale: str = 'rms', rms: jax.typing.ArrayLike = 0.2
+) -> optax.GradientTransformation:
+  r"""Scales the direction by a factor of the matrix's shape.
+
+  .. math::
+    \text{rms}: rms \sqrt{\max(in, out)}, \qquad
+    \text{width}: \sqrt{\max(1, out / in)}, \qquad \text{none}: 1
+
+  Args:
+    shape_scale: ``'rms'`` gives the entries a root mean square of about ``rms``
+      whatever the shape, as AdamW's have (the NAMO reference code, after
+      Moonlight);
+      ``'width'`` is Muon's first rule; ``'none'`` is the paper's.
+    rms: The root mean square for ``'rms'``; greater than 0.
+
+  Returns:
+    A stateless transformation of ``Factored`` updates.
+
+  Raises:
+    ValueError: ``shape_scale`` is unknown or ``rms`` out of range.
+    TypeError: The updates are not ``Factored``.
+
+  References:
+    Liu et al., `Muon is Scalable for LLM Training
+    <https://arxiv.org/abs/2502.16982>`_, section 2.2, for ``'rms'``.
+  """
+  hyperparameters.choice('shape_scale', shape_scale, ('rms', 'width', 'none'))
+  rms = hyperparameters.number('rms', rms, '(0, inf)')
+
+  def scaled(u):
+    _, fan_in, fan_out = _routing.matrix_shape(
+      u.dimension_numbers, u.direction.shape
+    )
+    if shape_scale == 'none' or not u.direction.size:
+      return u
+    if shape_scale == 'rms':
+      factor = jnp.asarray(rms, u.direction.dtype) * math.sqrt(
+        max(fan_in, fan_out)
+      )
+    else:
+      factor = math.sqrt(max(1, fan_out / fan_in))
+    return dataclasses.replace(u, direction=factor * u.direction)
+
+  return _factored.stage(
+    lambda updates, params: _factored.tree_map(scaled, updates)
+  )
+
+
+def add_adaptive_decay(
+  weight_decay: jax.typing.ArrayLike = 0.01, mask: Any = None
+) -> optax.GradientTransformation:
+  r"""Adds ``weight_decay * params`` to the direction.
+
+  .. math:: O_t + \lambda \Theta_{t-1}
+
+  Because it stands before ``apply_scale``, the adaptive scale multiplies the
+  decay as well: the paper's adaptive decay. ``optax.add_decayed_weights``
+  after ``apply_scale`` is AdamW's.
+
+  Args:
+    weight_decay: :math:`\lambda`, at least 0.
+    mask: Tree or prefix of booleans, or a callable from the parameters to one:
+      which leaves decay. None means all.
+
+  Returns:
+    A stateless transformation of ``Factored`` updates; it needs the parameters
+    unless ``weight_decay`` is 0.
+
+  Raises:
+    ValueError: ``weight_decay`` is negative, or there are no parameters.
+    TypeError: The updates are not ``Factored``.
+
+  References:
+    Algorithms 1 and 2 of arXiv 2602.17080, last line.
+  """
+  weight_decay = hyperparameters.number(
+    'weight_decay', weight_decay, '[0, inf)'
+  )
+
+  def decayed(u, p, keep):
+    if not keep:
+      return u
+    decay = jnp.asarray(weight_decay, u.direction.dtype)
+    p = jnp.asarray(p).astype(u.direction.dtype)
+    return dataclasses.replace(u, direction=u.direction + decay * p)
+
+  def update(updates, params):
+    if hyperparameters.is_zero(weight_decay):
+      return updates
+    require_params(params, 'weight_decay', weight_decay)
+    masks = mask(params) if callable(mask) else mask
+    if mask is None:
+      masks = True
+    masks = jax.tree.map(
+      lambda keep, subtree: jax.tree.map(lambda _: keep, subtree),
+      masks,
+      params,
+    )
+    return _factored.tree_map(decayed, updates, params, masks)
+
+  return _factored.stage(update)
+
+
+def require_params(params: Any, name: str, weight_decay: Any) -> None:
+  """Raises ValueError where a decay has no parameters to work on."""
+  if params is None:
+    raise ValueError(
+      f'params=None, but {name}={weight_decay} needs the parameters: call'
+      f' update(gradients, state, params), or set {name}=0.'
+    )
+
+
+def clamp_scale(
+  clamp: jax.typing.ArrayLike | None = 0.75,
+) -> optax.GradientTransformation:
+  r"""Clamps the scales of a matrix's columns towards their mean.
+
+  .. math:: d = clip(a, c \bar a, \bar a / c)
+
+  so that the scales of one matrix differ by at most :math:`1 / c^2`.
+
+  Args:
+    clamp: c, in (0, 1]; 1 makes all scales of a matrix equal, None leaves them
+      as they are.
+
+  Returns:
+    A stateless transformation of ``Factored`` updates.
+
+  Raises:
+    ValueError: ``clamp`` is out of range.
+    TypeError: The updates are not ``Factored``.
+
+  References:
+    Algorithm 2 of arXiv 2602.17080.
+  """
+  if clamp is not None:
+    clamp = hyperparameters.number(
+      'clamp', clamp, '(0, 1]', 'clamp=None turns the clamp off.'
+    )
+
+  def clamped(u):
+    if clamp is None or not u.scale.size:
+      return u
+    c = jnp.asarray(clamp, u.scale.dtype)
+    axes = _routing.axes_of(u.dimension_numbers, u.scale.ndim).matrix
+    mean = jnp.mean(u.scale, axis=axes, keepdims=True)
+    return dataclasses.replace(u, scale=jnp.clip(u.scale, c * mean, mean / c))
+
+  return _factored.stage(
+    lambda updates, params: _factored.tree_map(clamped, updates)
+  )
+
+
+def apply_scale() -> optax.GradientTransformation:
+  """Multiplies direction and scale: a plain update in the gradients' dtype.
+
+  Returns:
+    A stateless transformation from ``Factored`` updates to arrays.
+
+  Raises:
+    TypeError: The updates are not ``Factored``.
+  """
+  return _factored.stage(
+    lambda updates, params: _factored.tree_map(
+      lambda u: (u.direction * u.scale).astype(u.dtype), updates
+    )
+  )
