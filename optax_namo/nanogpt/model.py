@@ -1,0 +1,331 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""GPT-2 in Flax NNX, with nanoGPT's layout and initialization.
+
+Attributes are named as in nanoGPT, but for ``blocks``, which is its ``h``.
+The modules know nothing of optimizers: :func:`loss` is a plain function of a
+model and two token arrays. Parameters are always float32, and ``GPTConfig``
+chooses the dtype of the computation. Sizes below are written as (batch, time,
+embed) for activations and (inputs, outputs) for kernels.
+"""
+
+import dataclasses
+import functools
+import math
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+_DTYPES = ('float32', 'bfloat16')
+_INIT_STDDEV = 0.02  # GPT-2 and nanoGPT, for every kernel and embedding.
+_LAYER_NORM_EPSILON = 1e-5  # nanoGPT, PyTorch's default; Flax has 1e-6.
+
+
+@dataclasses.dataclass(frozen=True)
+class GPTConfig:
+  """Sizes of a GPT-2.
+
+  Attributes:
+    vocab_size: Number of token ids, padding included.
+    block_size: Longest sequence the model takes, in tokens.
+    num_layers: Number of transformer blocks.
+    num_heads: Attention heads per block; divides ``embed_dim``.
+    embed_dim: Width of the residual stream.
+    use_bias: Whether linear layers and layer norms have biases.
+    dtype: Dtype of the computation, 'float32' or 'bfloat16'.
+  """
+
+  vocab_size: int
+  block_size: int
+  num_layers: int
+  num_heads: int
+  embed_dim: int
+  use_bias: bool = False
+  dtype: str = 'float32'
+
+  def __post_init__(self):
+    for name in (
+      'vocab_size',
+      'block_size',
+      'num_layers',
+      'num_heads',
+      'embed_dim',
+    ):
+      value = getattr(self, name)
+      if not isinstance(value, int) or value < 1:
+        raise ValueError(f'{name} must be a positive integer, got {value!r}.')
+    if self.embed_dim % self.num_heads:
+      raise ValueError(
+        f'embed_dim={self.embed_dim} is not a multiple of'
+        f' num_heads={self.num_heads}: make it one, or change num_heads.'
+      )
+    if self.dtype not in _DTYPES:
+      raise ValueError(f'dtype must be one of {_DTYPES}, got {self.dtype!r}.')
+
+
+def _linear(
+  config: GPTConfig,
+  inputs: int,
+  outputs: int,
+  *,
+  rngs: nnx.Rngs,
+  stddev: float = _INIT_STDDEV,
+) -> nnx.Linear:
+  return nnx.Linear(
+    inputs,
+    outputs,
+    use_bias=config.use_bias,
+    dtype=jnp.dtype(config.dtype),
+    kernel_init=nnx.initializers.normal(stddev),
+    rngs=rngs,
+  )
+
+
+def _residual_stddev(config: GPTConfig) -> float:
+  # GPT-2 scales the two projections that every block adds to the residual
+  # stream, so that its variance at the last block does not grow with depth.
+  return _INIT_STDDEV / math.sqrt(2 * config.num_layers)
+
+
+def _layer_norm(config: GPTConfig, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
+  return nnx.LayerNorm(
+    config.embed_dim,
+    epsilon=_LAYER_NORM_EPSILON,
+    use_bias=config.use_bias,
+    dtype=jnp.dtype(config.dtype),
+    rngs=rngs,
+  )
+
+
+def _embed(config: GPTConfig, rows: int, *, rngs: nnx.Rngs) -> nnx.Embed:
+  return nnx.Embed(
+    rows,
+    config.embed_dim,
+    dtype=jnp.dtype(config.dtype),
+    embedding_init=nnx.initializers.normal(_INIT_STDDEV),
+    rngs=rngs,
+  )
+
+
+class CausalSelfAttention(nnx.Module):
+  """Multi-head attention in which a position sees itself and the past."""
+
+  def __init__(self, config: GPTConfig, *, rngs: nnx.Rngs):
+    width = config.embed_dim
+    self.num_heads = config.num_heads
+    # Queries, keys and values in one kernel, side by side, as in nanoGPT.
+    self.c_attn = _linear(config, width, 3 * width, rngs=rngs)
+    self.c_proj = _linear(
+      config, width, width, rngs=rngs, stddev=_residual_stddev(config)
+    )
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    batch, time, width = x.shape
+    heads = (batch, time, self.num_heads, width // self.num_heads)
+    query, key, value = (
+      part.reshape(heads) for part in jnp.split(self.c_attn(x), 3, axis=-1)
+    )
+    y = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+    return self.c_proj(y.reshape(x.shape))
+
+
+class MLP(nnx.Module):
+  """Two linear layers, four times as wide in between, with the exact GELU."""
+
+  def __init__(self, config: GPTConfig, *, rngs: nnx.Rngs):
+    width = config.embed_dim
+    self.c_fc = _linear(config, width, 4 * width, rngs=rngs)
+    self.c_proj = _linear(
+      config, 4 * width, width, rngs=rngs, stddev=_residual_stddev(config)
+    )
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    # nanoGPT's nn.GELU() is the exact one; OpenAI's GPT-2 used the tanh form.
+    return self.c_proj(jax.nn.gelu(self.c_fc(x), approximate=False))
+
+
+class Block(nnx.Module):
+  """Attention, then MLP, each on a normalized copy of the residual stream."""
+
+  def __init__(self, config: GPTConfig, *, rngs: nnx.Rngs):
+    self.ln_1 = _layer_norm(config, rngs=rngs)
+    self.attn = CausalSelfAttention(config, rngs=rngs)
+    self.ln_2 = _layer_norm(config, rngs=rngs)
+    self.mlp = MLP(config, rngs=rngs)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = x + self.attn(self.ln_1(x))
+    return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nnx.Module):
+  """A decoder-only transformer whose output layer is its token embedding."""
+
+  def __init__(self, config: GPTConfig, *, rngs: nnx.Rngs):
+    self.config = config
+    self.wte = _embed(config, config.vocab_size, rngs=rngs)
+    self.wpe = _embed(config, config.block_size, rngs=rngs)
+    self.blocks = nnx.List(
+      [Block(config, rngs=rngs) for _ in range(config.num_layers)]
+    )
+    self.ln_f = _layer_norm(config, rngs=rngs)
+
+  def hidden(self, tokens: jax.Array) -> jax.Array:
+    """Returns what the output layer reads.
+
+    Args:
+      tokens: int32 token ids, (batch, time).
+
+    Returns:
+      Normalized activations in the dtype of the computation, (batch, time,
+      embed).
+
+    Raises:
+      ValueError: If ``tokens`` is longer than ``block_size``.
+    """
+    time = tokens.shape[1]
+    if time > self.config.block_size:
+      raise ValueError(
+        f'A sequence of {time} tokens is longer than'
+        f' block_size={self.config.block_size}: crop it, or build the model'
+        ' with a larger block_size.'
+      )
+    positions = self.wpe(jnp.arange(time))  # (time, embed)
+    x = self.wte(tokens) + positions[None]
+    for block in self.blocks:
+      x = block(x)
+    return self.ln_f(x)
+
+  def head(self, hidden: jax.Array) -> jax.Array:
+    """Returns float32 logits, (..., vocab), of activations, (..., embed)."""
+    return self.wte.attend(hidden).astype(jnp.float32)
+
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Returns float32 logits, (batch, time, vocab), of the next tokens.
+
+    Args:
+      tokens: int32 token ids, (batch, time), no longer than ``block_size``.
+    """
+    return self.head(self.hidden(tokens))
+
+
+def loss(model: GPT, tokens: jax.Array, targets: jax.Array) -> jax.Array:
+  """Returns the mean cross entropy of the targets, in nats per token.
+
+  Args:
+    model: The model.
+    tokens: int32 token ids, (batch, time).
+    targets: int32 ids of the tokens that follow, (batch, time).
+
+  Returns:
+    A float32 scalar.
+  """
+  log_probs = jax.nn.log_softmax(model(tokens))  # (batch, time, vocab)
+  return -jnp.mean(jnp.take_along_axis(log_probs, targets[..., None], axis=-1))
+
+
+def num_params(model: GPT) -> int:
+  """Returns the number of trained scalars, position embeddings included.
+
+  The tied output layer is counted once, as the token embedding. nanoGPT's own
+  count leaves the position embeddings out.
+
+  Args:
+    model: A model, or its ``nnx.eval_shape``.
+  """
+  leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
+  return sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def generate(
+  model: GPT,
+  tokens: jax.Array,
+  num_tokens: int,
+  *,
+  key: jax.Array,
+  temperature: float = 0.8,
+  top_k: int | None = None,
+) -> jax.Array:
+  """Samples tokens that continue a prompt.
+
+  Each token is drawn given at most the ``block_size`` tokens before it. Token
+  ``i`` uses ``jax.random.fold_in(key, i)``, so that a longer sample starts
+  with the shorter one of the same key. The function is compiled once per
+  (batch, ``num_tokens``, ``top_k``), for prompts of every length.
+
+  Args:
+    model: The model.
+    tokens: The prompt, int32 token ids, (batch, time), with time >= 1.
+    num_tokens: How many tokens to add.
+    key: A JAX random key.
+    temperature: Divides the logits; below 1 it sharpens the distribution.
+    top_k: If given, only the ``top_k`` likeliest tokens are drawn.
+
+  Returns:
+    The prompt with its continuation, int32, (batch, time + num_tokens).
+
+  Raises:
+    ValueError: If an argument is out of its range.
+  """
+  if tokens.ndim != 2 or not tokens.shape[1]:
+    raise ValueError(
+      'The prompt must be of shape (batch, time) with at least one token,'
+      f' got {tokens.shape}.'
+    )
+  if num_tokens < 0:
+    raise ValueError(f'num_tokens must be 0 or more, got {num_tokens}.')
+  if not temperature > 0:
+    raise ValueError(f'temperature must be above 0, got {temperature}.')
+  if top_k is not None and top_k < 1:
+    raise ValueError(f'top_k must be None or 1 or more, got {top_k}.')
+
+  block_size = model.config.block_size
+  window = tokens[:, -block_size:]
+  length = window.shape[1]
+  # No position sees what follows it, so the ids that pad do not matter.
+  window = jnp.pad(window, ((0, 0), (0, block_size - length)))
+  graphdef, state = nnx.split(model)
+  sampled = _sample(
+    graphdef, state, window, length, key, temperature, num_tokens, top_k
+  )
+  return jnp.concatenate([tokens, sampled], axis=1)
+
+
+@functools.partial(jax.jit, static_argnames=('graphdef', 'num_tokens', 'top_k'))
+def _sample(
+  graphdef: nnx.GraphDef[GPT],
+  state: nnx.State,
+  window: jax.Array,
+  length: jax.Array | int,
+  key: jax.Array,
+  temperature: jax.Array | float,
+  num_tokens: int,
+  top_k: int | None,
+) -> jax.Array:
+  """Returns (batch, num_tokens) ids that follow ``window[:, :length]``."""
+  model = nnx.merge(graphdef, state)
+  block_size = window.shape[1]
+
+  def step(carry, index):
+    window, length = carry
+    # Only the last position goes through the output layer, the costliest one.
+    last = jax.lax.dynamic_index_in_dim(
+      model.hidden(window), length - 1, axis=1, keepdims=False
+    )  # (batch, embed)
+    logits = model.head(last) / temperature  # (batch, vocab)
+    if top_k is not None:
+      likeliest, _ = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))
+      logits = jnp.where(logits < likeliest[:, -1:], -jnp.inf, logits)
+    token = jax.random.categorical(jax.random.fold_in(key, index), logits)
+    token = token.astype(window.dtype)  # (batch,)
+    # A full window drops its oldest token to make room for the new one.
+    window = jnp.where(
+      length == block_size, jnp.roll(window, -1, axis=1), window
+    )
+    length = jnp.minimum(length + 1, block_size)
+    return (window.at[:, length - 1].set(token), length), token
+
+  carry = (window, jnp.asarray(length, jnp.int32))
+  _, sampled = jax.lax.scan(step, carry, jnp.arange(num_tokens))
+  return sampled.T
