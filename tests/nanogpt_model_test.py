@@ -1,6 +1,6 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the GPT-2 model: sizes, initialization, causality and sampling."""
+"""Tests of the GPT-2 model: sizes, initialization and causality."""
 
 import math
 
@@ -11,37 +11,11 @@ import numpy as np
 import pytest
 
 from optax_namo.nanogpt import model as gpt
+from tests import nanogpt_helpers as helpers
 
 pytestmark = pytest.mark.usefixtures('fast_compile')
 
-_CONFIG = gpt.GPTConfig(
-  vocab_size=23, block_size=8, num_layers=1, num_heads=2, embed_dim=16
-)
-
-
-# One compilation per shape, rather than one per operation and shape.
-_logits = nnx.jit(lambda model, tokens: model(tokens))
 _loss = nnx.jit(gpt.loss)
-
-
-def _build(**changes) -> gpt.GPT:
-  fields = {**vars(_CONFIG), **changes}
-  return gpt.GPT(gpt.GPTConfig(**fields), rngs=nnx.Rngs(0))
-
-
-def _shake(model: gpt.GPT) -> gpt.GPT:
-  """Moves the blocks away from initialization, where they do very little."""
-  rng = np.random.default_rng(0)
-  for path, leaf in nnx.to_flat_state(nnx.state(model.blocks, nnx.Param)):
-    stddev = 0.2 if path[-1] == 'kernel' else 0.5
-    leaf[...] += jnp.asarray(rng.normal(0, stddev, leaf.shape), jnp.float32)
-  return model
-
-
-def _tokens(batch: int = 3, time: int = 8, seed: int = 1) -> jax.Array:
-  rng = np.random.default_rng(seed)
-  ids = rng.integers(_CONFIG.vocab_size, size=(batch, time))
-  return jnp.asarray(ids, jnp.int32)
 
 
 def _param_shapes(model: gpt.GPT) -> dict[tuple, tuple]:
@@ -63,19 +37,19 @@ def _param_shapes(model: gpt.GPT) -> dict[tuple, tuple]:
 def test_config_error_names_the_field_and_its_value(change):
   ((field, value),) = change.items()
   with pytest.raises(ValueError, match=rf'{field}.*{value}'):
-    _build(**change)
+    helpers.build(**change)
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('time', [1, 8])
 def test_logits_and_params_are_float32(dtype, time):
   def run():
-    model = _build(dtype=dtype, use_bias=True)
-    tokens = _tokens(time=time)
+    model = helpers.build(dtype=dtype, use_bias=True)
+    tokens = helpers.tokens(time=time)
     return nnx.state(model), model.hidden(tokens), model(tokens)
 
   params, hidden, logits = nnx.eval_shape(run)
-  assert logits.shape == (3, time, _CONFIG.vocab_size)
+  assert logits.shape == (3, time, helpers.CONFIG.vocab_size)
   assert logits.dtype == jnp.float32
   assert hidden.dtype == dtype
   for leaf in jax.tree.leaves(params):
@@ -83,8 +57,8 @@ def test_logits_and_params_are_float32(dtype, time):
 
 
 def test_bfloat16_computes_about_the_same():
-  logits = _logits(_build(), _tokens())
-  rounded = _logits(_build(dtype='bfloat16'), _tokens())
+  logits = helpers.logits(helpers.build(), helpers.tokens())
+  rounded = helpers.logits(helpers.build(dtype='bfloat16'), helpers.tokens())
   # bfloat16 keeps 8 bits, and the logits are about 0.1.
   np.testing.assert_allclose(rounded, logits, atol=5e-3)
   assert not np.array_equal(rounded, logits)
@@ -127,9 +101,10 @@ def _numpy_logits(model, tokens):
 
 def test_logits_are_those_of_gpt2_written_out():
   # Embeddings stay small, where the epsilon of the layer norms shows.
-  model, tokens = _shake(_build(use_bias=True)), _tokens(batch=1)
+  model = helpers.shake(helpers.build(use_bias=True))
+  tokens = helpers.tokens(batch=1)
   np.testing.assert_allclose(
-    _logits(model, tokens)[0],
+    helpers.logits(model, tokens)[0],
     _numpy_logits(model, np.asarray(tokens[0])),
     atol=2e-6,
   )
@@ -137,28 +112,30 @@ def test_logits_are_those_of_gpt2_written_out():
 
 def test_too_long_sequence_is_an_error():
   with pytest.raises(ValueError, match='9 tokens .* block_size=8'):
-    _logits(_build(), _tokens(time=9))
+    helpers.logits(helpers.build(), helpers.tokens(time=9))
 
 
 def test_loss_is_the_mean_negative_log_probability():
-  model, tokens = _build(), _tokens()
-  targets = _tokens(seed=2)
+  model, tokens = helpers.build(), helpers.tokens()
+  targets = helpers.tokens(seed=2)
   loss = _loss(model, tokens, targets)
   assert loss.shape == () and loss.dtype == jnp.float32
 
-  logits = np.asarray(_logits(model, tokens), np.float64)
+  logits = np.asarray(helpers.logits(model, tokens), np.float64)
   probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
   picked = [probs[i, t, targets[i, t]] for i in range(3) for t in range(8)]
   np.testing.assert_allclose(loss, -np.mean(np.log(picked)), rtol=1e-5)
 
 
 def test_initial_loss_is_that_of_a_uniform_guess():
-  loss = _loss(_build(), _tokens(), _tokens(seed=2))
-  np.testing.assert_allclose(loss, math.log(_CONFIG.vocab_size), atol=0.05)
+  loss = _loss(helpers.build(), helpers.tokens(), helpers.tokens(seed=2))
+  np.testing.assert_allclose(
+    loss, math.log(helpers.CONFIG.vocab_size), atol=0.05
+  )
 
 
 def test_names_and_shapes_of_the_params():
-  assert _param_shapes(_build(use_bias=True)) == {
+  assert _param_shapes(helpers.build(use_bias=True)) == {
     ('wte', 'embedding'): (23, 16),
     ('wpe', 'embedding'): (8, 16),
     ('blocks', 0, 'ln_1', 'scale'): (16,),
@@ -179,7 +156,7 @@ def test_names_and_shapes_of_the_params():
 
 
 def test_bias_is_off_by_default():
-  assert not [path for path in _param_shapes(_build()) if 'bias' in path]
+  assert not [path for path in _param_shapes(helpers.build()) if 'bias' in path]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +178,7 @@ def test_num_params_of_gpt2_small(use_bias, expected):
 
 
 def test_init_scales():
-  model = _build(num_layers=8, use_bias=True)
+  model = helpers.build(num_layers=8, use_bias=True)
   params: dict[str, list[np.ndarray]] = {}
   for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param)):
     # The same layer of all blocks together, for a sample of some size.
@@ -222,15 +199,15 @@ def test_init_scales():
 
 
 def test_output_depends_on_the_past_only():
-  model, tokens = _build(num_layers=2), _tokens(batch=1)
-  weights = np.linspace(-1.0, 2.0, _CONFIG.vocab_size, dtype=np.float32)
+  model, tokens = helpers.build(num_layers=2), helpers.tokens(batch=1)
+  weights = np.linspace(-1.0, 2.0, helpers.CONFIG.vocab_size, dtype=np.float32)
 
   @nnx.jit
   @nnx.grad
   def gradient(model, position):
     return jnp.dot(model(tokens)[0, position], weights)
 
-  for position in range(_CONFIG.block_size):
+  for position in range(helpers.CONFIG.block_size):
     # wpe is added to the input embeddings and used nowhere else, so that its
     # gradient is that of the input embedding at every position.
     rows = np.asarray(gradient(model, position).wpe.embedding[...])
@@ -239,7 +216,7 @@ def test_output_depends_on_the_past_only():
 
 
 def test_head_is_tied_to_the_token_embedding():
-  model = _build()
+  model = helpers.build()
   tokens = jnp.full((1, 4), 5)
 
   @nnx.jit
@@ -250,85 +227,3 @@ def test_head_is_tied_to_the_token_embedding():
 
   for grads, rows in zip(gradients(model), ([5], [5, 7]), strict=True):
     assert np.flatnonzero(np.any(grads[...], axis=1)).tolist() == rows
-
-
-def _crop_and_sample(model, tokens, num_tokens, *, key, temperature, top_k):
-  """nanoGPT's loop: crop, run, take the last logits, draw, append."""
-  block_size = model.config.block_size
-  for i in range(num_tokens):
-    logits = _logits(model, tokens[:, -block_size:])[:, -1] / temperature
-    if top_k is not None:
-      lowest = jnp.sort(logits, axis=-1)[:, -top_k][:, None]
-      logits = jnp.where(logits < lowest, -jnp.inf, logits)
-    token = jax.random.categorical(jax.random.fold_in(key, i), logits)
-    tokens = np.concatenate([tokens, token[:, None]], axis=1)
-  return tokens
-
-
-@pytest.mark.parametrize('top_k', [None, 3])
-@pytest.mark.parametrize('time', [1, 5])
-def test_generate_equals_cropping_loop(time, top_k):
-  model, prompt = _shake(_build(block_size=3)), _tokens(time=time)
-  # Sharper than at initialization, so that the logits decide.
-  model.wte.embedding[...] *= 20.0
-  options = {'key': jax.random.key(4), 'temperature': 0.7, 'top_k': top_k}
-  sampled = gpt.generate(model, prompt, 8, **options)
-  assert sampled.shape == (3, time + 8)
-  assert sampled.dtype == prompt.dtype
-  np.testing.assert_array_equal(sampled[:, :time], prompt)
-  expected = _crop_and_sample(model, prompt, 8, **options)
-  np.testing.assert_array_equal(sampled, expected)
-
-
-def test_generate_is_a_function_of_the_key():
-  model, prompt = _build(), _tokens(time=2)
-
-  def sample(num_tokens, seed):
-    key = jax.random.key(seed)
-    return np.asarray(gpt.generate(model, prompt, num_tokens, key=key))
-
-  np.testing.assert_array_equal(sample(9, 5), sample(9, 5))
-  assert not np.array_equal(sample(9, 5), sample(9, 6))
-  np.testing.assert_array_equal(sample(9, 5)[:, :3], sample(1, 5))
-  np.testing.assert_array_equal(sample(0, 5), prompt)
-
-
-def test_generate_compiles_once_for_prompts_of_every_length():
-  model, key = _build(), jax.random.key(0)
-  gpt.generate(model, _tokens(time=1), 1, key=key)
-  compiled = gpt._sample._cache_size()
-  gpt.generate(model, _tokens(time=5), 1, key=key)
-  gpt.generate(model, _tokens(time=8), 1, key=key, temperature=1.5)
-  assert gpt._sample._cache_size() == compiled
-
-
-def test_generate_is_greedy_at_a_low_temperature():
-  model, prompt, key = _build(), _tokens(), jax.random.key(0)
-  sampled = gpt.generate(model, prompt, 1, key=key, temperature=1e-6)
-  likeliest = np.argmax(_logits(model, prompt)[:, -1], axis=-1)
-  np.testing.assert_array_equal(sampled[:, -1], likeliest)
-
-
-def test_top_k_may_exceed_the_vocabulary():
-  model, prompt, key = _build(), _tokens(), jax.random.key(0)
-  np.testing.assert_array_equal(
-    gpt.generate(model, prompt, 1, key=key, top_k=1000),
-    gpt.generate(model, prompt, 1, key=key),
-  )
-
-
-@pytest.mark.parametrize(
-  'change, message',
-  [
-    ({'num_tokens': -1}, 'num_tokens .* -1'),
-    ({'temperature': 0.0}, 'temperature .* 0.0'),
-    ({'temperature': math.nan}, 'temperature .* nan'),
-    ({'top_k': 0}, 'top_k .* 0'),
-    ({'tokens': jnp.zeros((2, 0), jnp.int32)}, r'\(2, 0\)'),
-    ({'tokens': jnp.zeros((2,), jnp.int32)}, r'\(2,\)'),
-  ],
-)
-def test_generate_errors(change, message):
-  arguments = {'tokens': _tokens(), 'num_tokens': 2, **change}
-  with pytest.raises(ValueError, match=message):
-    gpt.generate(_build(), key=jax.random.key(0), **arguments)

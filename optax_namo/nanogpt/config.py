@@ -1,0 +1,165 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a run is made of: presets, default learning rates, one frozen config."""
+
+import dataclasses
+from typing import Any
+
+# Peak learning rates of the `char` preset. They are the best, or near it, of a
+# sweep over 600 steps of this model at the AdamW group's rate below;
+# NAMO's scale is well below one for noisy gradients, hence its larger rates.
+LEARNING_RATES = {'namo_d': 0.05, 'namo': 0.05, 'muon': 0.0085, 'adamw': 0.006}
+# Embeddings and vectors, which AdamW trains whatever the optimizer is.
+ADAM_LEARNING_RATE = 0.003
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+  """Sizes of the model and of a run.
+
+  Attributes:
+    num_layers: Transformer blocks.
+    num_heads: Attention heads a block.
+    embed_dim: Width of the residual stream.
+    block_size: Tokens in a sequence.
+    batch_size: Sequences in a micro-batch.
+    accumulate: Micro-batches in a step.
+    steps: Optimizer steps.
+    learning_rate_scale: Factor on all default learning rates.
+    eval_every: Steps between two estimates of the validation loss.
+    checkpoint_every: Steps between two checkpoints.
+  """
+
+  num_layers: int
+  num_heads: int
+  embed_dim: int
+  block_size: int
+  batch_size: int
+  accumulate: int
+  steps: int
+  learning_rate_scale: float
+  eval_every: int
+  checkpoint_every: int
+
+
+PRESETS = {
+  # About three minutes on two CPU cores.
+  'char': Preset(4, 4, 128, 128, 16, 1, 600, 1.0, 100, 100),
+  # nanoGPT's config/train_gpt2.py: 12 sequences of 1024 tokens, 40 times a
+  # step. Its AdamW rate, 6e-4, is a tenth of ours for `char`; the other
+  # optimizers' rates are scaled alike and not tuned.
+  'gpt2': Preset(12, 12, 768, 1024, 12, 40, 600_000, 0.1, 1000, 1000),
+  # GPT-3's table 2.1 halves the rate from 125M to 350M parameters.
+  'gpt2-medium': Preset(24, 16, 1024, 1024, 12, 40, 600_000, 0.05, 1000, 1000),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """One run of training; it determines every parameter of the result.
+
+  Attributes:
+    preset: Key of ``PRESETS``.
+    data: See ``data.load``.
+    tokenizer: 'char' or 'gpt2'.
+    optimizer: 'namo_d', 'namo', 'muon' or 'adamw'.
+    learning_rate: Peak learning rate of the matrices.
+    adam_learning_rate: Peak learning rate of embeddings and vectors.
+    weight_decay: Decay of the matrices.
+    clamp: NAMO-D's c, or None for no clamp.
+    columns: NAMO-D's columns, 'input' or 'output'.
+    clip: Largest global gradient norm, or 0 for no clipping.
+    steps: Optimizer steps.
+    warmup_steps: Steps of linear warm-up from zero.
+    decay_steps: Last steps, of linear decay to zero.
+    batch_size: Sequences in a micro-batch.
+    accumulate: Micro-batches in a step.
+    dtype: Dtype of the model's computation, 'float32' or 'bfloat16'.
+    seed: Seed of the initialization, the batches and the sample.
+    eval_every: Steps between two estimates of the validation loss.
+    checkpoint_every: Steps between two checkpoints.
+  """
+
+  preset: str
+  data: str
+  tokenizer: str
+  optimizer: str
+  learning_rate: float
+  adam_learning_rate: float
+  weight_decay: float
+  clamp: float | None
+  columns: str
+  clip: float
+  steps: int
+  warmup_steps: int
+  decay_steps: int
+  batch_size: int
+  accumulate: int
+  dtype: str
+  seed: int
+  eval_every: int
+  checkpoint_every: int
+
+  @property
+  def sizes(self) -> Preset:
+    return PRESETS[self.preset]
+
+
+def make(**flags: Any) -> Config:
+  """Fills what was not asked for with the defaults of preset and optimizer.
+
+  Args:
+    **flags: Fields of ``Config``; None means the default.
+
+  Returns:
+    The checked config.
+
+  Raises:
+    ValueError: A field is out of range.
+  """
+  preset, optimizer = flags['preset'], flags['optimizer']
+  for name, value, known in (
+    ('preset', preset, PRESETS),
+    ('optimizer', optimizer, LEARNING_RATES),
+  ):
+    if value not in known:
+      raise ValueError(f'{name} must be one of {list(known)}, got {value!r}.')
+  sizes = PRESETS[preset]
+  given = {name: value for name, value in flags.items() if value is not None}
+  steps = given.get('steps', sizes.steps)
+  defaults = {
+    'clamp': None,
+    'learning_rate': LEARNING_RATES[optimizer] * sizes.learning_rate_scale,
+    'adam_learning_rate': ADAM_LEARNING_RATE * sizes.learning_rate_scale,
+    'steps': steps,
+    # A twentieth, and at most the paper's 2000 steps.
+    'warmup_steps': min(steps // 20, 2000),
+    'decay_steps': steps // 3,
+    'batch_size': sizes.batch_size,
+    'accumulate': sizes.accumulate,
+    'eval_every': sizes.eval_every,
+    'checkpoint_every': sizes.checkpoint_every,
+  }
+  config = Config(**(defaults | given))
+  for name in (
+    'steps',
+    'batch_size',
+    'accumulate',
+    'eval_every',
+    'checkpoint_every',
+  ):
+    if getattr(config, name) < 1:
+      raise ValueError(
+        f'{name} must be at least 1, got {getattr(config, name)}.'
+      )
+  for name in ('warmup_steps', 'decay_steps', 'clip', 'seed'):
+    if getattr(config, name) < 0:
+      raise ValueError(
+        f'{name} must be at least 0, got {getattr(config, name)}.'
+      )
+  if config.warmup_steps + config.decay_steps > config.steps:
+    raise ValueError(
+      f'warmup_steps={config.warmup_steps} and decay_steps='
+      f'{config.decay_steps} do not fit into steps={config.steps}.'
+    )
+  return config

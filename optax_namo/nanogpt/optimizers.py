@@ -1,0 +1,83 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The optimizers to compare, alike in all but the rule of the matrices.
+
+In each, the same leaves are matrices, and AdamW trains the rest with the same
+learning rate, decay rates and epsilon.
+"""
+
+from typing import Any
+
+import jax
+import optax
+from optax.contrib import muon
+
+from optax_namo import matrix_dimension_numbers
+from optax_namo import namo
+from optax_namo import namo_d
+from optax_namo.nanogpt.config import Config
+
+# The AdamW group of the NAMO reference code, and namo's default.
+_ADAM: dict[str, Any] = {'adam_b1': 0.9, 'adam_b2': 0.95}
+
+
+def schedule(config: Config, peak: float) -> optax.Schedule:
+  """Warm-up, stable, decay: linear from 0, constant, linear to 0."""
+  stable = config.steps - config.warmup_steps - config.decay_steps
+  return optax.join_schedules(
+    [
+      # Step 0 already moves: the first of w steps has the rate peak / w.
+      optax.linear_schedule(
+        peak / max(config.warmup_steps, 1), peak, config.warmup_steps - 1
+      ),
+      optax.constant_schedule(peak),
+      optax.linear_schedule(peak, 0.0, config.decay_steps),
+    ],
+    [config.warmup_steps, config.warmup_steps + stable],
+  )
+
+
+def make(config: Config) -> optax.GradientTransformationExtraArgs:
+  """Gradient clipping and the optimizer that the config names."""
+  rates: dict[str, Any] = {
+    'learning_rate': schedule(config, config.learning_rate),
+    'adam_learning_rate': schedule(config, config.adam_learning_rate),
+  }
+  decay: dict[str, Any] = {'weight_decay': config.weight_decay}
+  match config.optimizer:
+    case 'namo_d':
+      tx = namo_d(
+        **rates, **decay, clamp=config.clamp, columns=config.columns, **_ADAM
+      )
+    case 'namo':
+      tx = namo(**rates, **decay, **_ADAM)
+    case 'muon':
+      tx = muon(
+        **rates,
+        **decay,
+        **_ADAM,
+        # The shape scale of the others: Moonlight's 0.2 sqrt(max(m, n)).
+        consistent_rms=0.2,
+        muon_weight_dimension_numbers=matrix_dimension_numbers,
+      )
+    case 'adamw':
+      adam = {'b1': _ADAM['adam_b1'], 'b2': _ADAM['adam_b2']}
+      tx = optax.partition(
+        {
+          'matrix': optax.adamw(rates['learning_rate'], **adam, **decay),
+          'rest': optax.adamw(
+            rates['adam_learning_rate'], **adam, weight_decay=0.0
+          ),
+        },
+        _labels,
+      )
+  if config.clip:
+    return optax.chain(optax.clip_by_global_norm(config.clip), tx)
+  return tx
+
+
+def _labels(params: Any) -> Any:
+  numbers = matrix_dimension_numbers(params)
+  return jax.tree.map(
+    lambda _, spec: 'rest' if spec is None else 'matrix', params, numbers
+  )

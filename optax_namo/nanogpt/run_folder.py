@@ -1,0 +1,134 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run: config.json, metrics.jsonl and the checkpoints.
+
+Everything that replaces a file is written beside it and moved into place, so
+that a run killed at any moment leaves whole files.
+"""
+
+from collections.abc import Iterable
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+from optax_namo.nanogpt.config import Config
+
+_KEPT_CHECKPOINTS = 3
+# A longer run of the same beginning goes on from a shorter one's checkpoint.
+_MAY_CHANGE = {'steps', 'decay_steps', 'eval_every', 'checkpoint_every'}
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+  """Replaces a file's text, such that it is never seen half written."""
+  scratch = path.with_name(path.name + '.tmp')
+  scratch.write_text(text, encoding='utf-8')
+  os.replace(scratch, path)
+
+
+def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
+  """Makes the folder this run's own, and writes config.json.
+
+  Args:
+    out: The folder.
+    config: The run's config.
+    resume: Whether the folder may hold a run with the same config.
+
+  Returns:
+    What the user should know, a line each.
+
+  Raises:
+    ValueError: The folder is not empty and ``resume`` is off, holds another
+      run, or cannot be written.
+  """
+  try:
+    if out.is_dir() and any(out.iterdir()) and not resume:
+      raise ValueError(
+        f'--out={out} is not empty. --resume goes on with the run there;'
+        ' another --out starts a fresh one.'
+      )
+    out.mkdir(parents=True, exist_ok=True)
+    notes = _compare(out / 'config.json', config) if resume else []
+    write_whole(
+      out / 'config.json', json.dumps(dataclasses.asdict(config), indent=2)
+    )
+  except OSError as error:
+    raise ValueError(
+      f'--out={out} cannot be written: {error}. Name a folder that can.'
+    ) from error
+  return notes
+
+
+def _compare(path: pathlib.Path, config: Config) -> list[str]:
+  """Notes on harmless differences to the config of the folder's run."""
+  if not path.exists():
+    return []
+  try:
+    before = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path} is not JSON: {error}.') from error
+  now = dataclasses.asdict(config)
+  changed = sorted(
+    name
+    for name in now.keys() | before.keys()
+    if now.get(name) != before.get(name)
+  )
+  lines = [
+    f'--{name} was {before.get(name)} and is now {now.get(name)}'
+    for name in changed
+  ]
+  if not _MAY_CHANGE.issuperset(changed):
+    raise ValueError(
+      f'--resume: {path} belongs to another run: {"; ".join(lines)}. Give the'
+      ' flags of the run there, or another --out.'
+    )
+  return lines
+
+
+class Metrics:
+  """metrics.jsonl: one JSON object a line, in the order of ``step``."""
+
+  def __init__(self, path: pathlib.Path, step: int):
+    """Keeps the whole rows up to ``step`` and appends from there."""
+    rows = [row for row in read_metrics(path) if row['step'] <= step]
+    write_whole(path, ''.join(json.dumps(row) + '\n' for row in rows))
+    self._file = path.open('a', encoding='utf-8')
+
+  def write(self, rows: Iterable[dict[str, Any]]) -> None:
+    """Appends rows and hands them to the operating system."""
+    self._file.writelines(json.dumps(row) + '\n' for row in rows)
+    self._file.flush()
+
+  def close(self) -> None:
+    self._file.close()
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The whole rows of a metrics.jsonl; a line cut short ends them."""
+  rows: list[dict[str, Any]] = []
+  if not path.exists():
+    return rows
+  for line in path.read_text(encoding='utf-8').splitlines(keepends=True):
+    try:
+      if not line.endswith('\n'):
+        break
+      rows.append(json.loads(line))
+    except ValueError:
+      break
+  return rows
+
+
+def checkpoints(out: pathlib.Path) -> ocp.CheckpointManager:
+  """The newest few checkpoints of a run, each written whole or not at all.
+
+  Saving blocks: the next step donates the buffers that are being written.
+  """
+  return ocp.CheckpointManager(
+    (out / 'checkpoints').resolve(),
+    options=ocp.CheckpointManagerOptions(
+      max_to_keep=_KEPT_CHECKPOINTS, enable_async_checkpointing=False
+    ),
+  )

@@ -1,0 +1,233 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Training: a pure, jitted step, and the loop around it."""
+
+from collections.abc import Callable
+import functools
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import tqdm
+
+from optax_namo.nanogpt import data
+from optax_namo.nanogpt import generate
+from optax_namo.nanogpt import model as gpt
+from optax_namo.nanogpt import optimizers
+from optax_namo.nanogpt import plot
+from optax_namo.nanogpt import run_folder
+from optax_namo.nanogpt.config import Config
+
+_EVAL_BATCHES = 20
+_FLUSH_EVERY = 10  # Steps whose losses are fetched and written together.
+_SAMPLE_TOKENS = 400
+
+
+class TrainState(NamedTuple):
+  """All that changes from step to step."""
+
+  step: jax.Array  # shape=(), dtype=int32; the steps done.
+  params: nnx.State
+  opt_state: optax.OptState
+
+
+def model_config(config: Config, vocab_size: int) -> gpt.GPTConfig:
+  """The model of a preset, for a vocabulary."""
+  sizes = config.sizes
+  return gpt.GPTConfig(
+    vocab_size=vocab_size,
+    block_size=sizes.block_size,
+    num_layers=sizes.num_layers,
+    num_heads=sizes.num_heads,
+    embed_dim=sizes.embed_dim,
+    dtype=config.dtype,
+  )
+
+
+def init(
+  config: Config, model: gpt.GPTConfig, tx: optax.GradientTransformation
+) -> tuple[Any, TrainState]:
+  """The model's definition and the state before the first step."""
+  graphdef, params = nnx.split(gpt.GPT(model, rngs=nnx.Rngs(config.seed)))
+  return graphdef, TrainState(jnp.zeros([], jnp.int32), params, tx.init(params))
+
+
+def make_step(
+  graphdef: Any, tx: optax.GradientTransformation
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+  """The jitted train step; it donates the state it is given.
+
+  Args:
+    graphdef: The model's definition.
+    tx: The optimizer.
+
+  Returns:
+    A function from the state and the step's inputs and targets, int32
+    (accumulate, batch, time) each, to the next state and scalar float32
+    metrics: the mean loss in nats a token and the gradient's global norm.
+  """
+
+  def loss_fn(params, inputs, targets):
+    return gpt.loss(nnx.merge(graphdef, params), inputs, targets)
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def step(state, inputs, targets):
+    def add(total, micro_batch):
+      found = jax.value_and_grad(loss_fn)(state.params, *micro_batch)
+      return jax.tree.map(jnp.add, total, found), None
+
+    zeros = (jnp.zeros([]), jax.tree.map(jnp.zeros_like, state.params))
+    total, _ = jax.lax.scan(add, zeros, (inputs, targets))
+    loss, gradients = jax.tree.map(lambda x: x / len(inputs), total)
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {'loss': loss, 'grad_norm': optax.global_norm(gradients)}
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+  return step
+
+
+def make_eval(
+  graphdef: Any, config: Config, tokens: np.ndarray
+) -> Callable[[nnx.State], float]:
+  """The mean loss, in nats a token, over fixed crops spread over ``tokens``."""
+  loss = jax.jit(
+    lambda params, *batch: gpt.loss(nnx.merge(graphdef, params), *batch)
+  )
+
+  def evaluate(params):
+    crops = data.eval_batches(
+      tokens,
+      num_batches=_EVAL_BATCHES,
+      batch_size=config.batch_size,
+      block_size=config.sizes.block_size,
+    )
+    return float(np.mean([loss(params, *crop) for crop in crops]))
+
+  return evaluate
+
+
+def _batch(
+  config: Config, corpus: data.Corpus, step: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Inputs and targets of a step, (accumulate, batch, time) each."""
+  shape = (config.accumulate, config.batch_size, config.sizes.block_size)
+  inputs, targets = data.batch(
+    corpus.train,
+    seed=config.seed,
+    step=step,
+    batch_size=config.accumulate * config.batch_size,
+    block_size=config.sizes.block_size,
+    vocab_size=corpus.vocab_size,
+  )
+  return inputs.reshape(shape), targets.reshape(shape)
+
+
+def restore(
+  manager: ocp.CheckpointManager, fresh: TrainState
+) -> TrainState | None:
+  """The newest whole checkpoint, or None if there is none."""
+  newest = manager.latest_step()
+  if newest is None:
+    return None
+  return manager.restore(newest, args=ocp.args.StandardRestore(fresh))
+
+
+def run(
+  config: Config, corpus: data.Corpus, out: pathlib.Path, resume: bool
+) -> dict[str, float]:
+  """Trains, and leaves metrics, checkpoints, a plot and a sample in ``out``.
+
+  Args:
+    config: The run; it and the corpus determine the result to the last bit.
+    corpus: The data.
+    out: The run's folder, claimed before (``run_folder.claim``).
+    resume: Whether to go on from the newest whole checkpoint.
+
+  Returns:
+    The last training loss and the validation loss, in nats a token.
+  """
+  tx = optimizers.make(config)
+  graphdef, state = init(config, model_config(config, corpus.vocab_size), tx)
+  step_fn = make_step(graphdef, tx)
+  evaluate = make_eval(graphdef, config, corpus.val)
+  rate = optimizers.schedule(config, config.learning_rate)
+  manager = run_folder.checkpoints(out)
+  if resume:
+    restored = restore(manager, state)
+    if restored is None:
+      print(f'No whole checkpoint in {out}: starting from step 0.')
+    else:
+      state = restored
+      print(f'Going on from step {int(state.step)} of {out}.')
+  start = int(state.step)
+  metrics = run_folder.Metrics(out / 'metrics.jsonl', start)
+  tokens = config.accumulate * config.batch_size * config.sizes.block_size
+  pending: list[tuple[int, dict[str, jax.Array]]] = []
+  began = time.perf_counter()
+  bar = tqdm.tqdm(
+    total=config.steps, initial=start, unit='step', dynamic_ncols=True
+  )
+  for step in range(start, config.steps):
+    state, found = step_fn(state, *_batch(config, corpus, step))
+    done = step + 1
+    pending.append((done, found))
+    last = done == config.steps
+    look = done % config.eval_every == 0 or last
+    save = done % config.checkpoint_every == 0 or last
+    if not (look or save or done % _FLUSH_EVERY == 0):
+      continue
+    rows = [_row(done, found, rate) for done, found in pending]
+    seconds = time.perf_counter() - began
+    speed = tokens * len(pending) / seconds
+    for row in rows:
+      row['tokens_per_second'] = speed
+    if look:
+      rows[-1]['val_loss'] = evaluate(state.params)
+    metrics.write(rows)
+    bar.update(len(rows))
+    pending.clear()
+    if save:
+      # After the metrics: rows past a checkpoint are cut, none is missing.
+      manager.save(done, args=ocp.args.StandardSave(state))
+    bar.set_postfix_str(
+      f'loss {rows[-1]["loss"]:.3f}, {speed:,.0f} tokens/s,'
+      f' lr {rows[-1]["learning_rate"]:.2g}'
+    )
+    began = time.perf_counter()
+  bar.close()
+  metrics.close()
+  manager.close()
+  return _report(config, corpus, out, nnx.merge(graphdef, state.params))
+
+
+def _row(step, found, rate) -> dict[str, Any]:
+  """A row of metrics: floats at full precision, the rate of that step."""
+  values = {name: float(value) for name, value in found.items()}
+  return {'step': step, **values, 'learning_rate': float(rate(step - 1))}
+
+
+def _report(
+  config: Config, corpus: data.Corpus, out: pathlib.Path, model: gpt.GPT
+) -> dict[str, float]:
+  """Prints and writes what the run came to."""
+  rows = run_folder.read_metrics(out / 'metrics.jsonl')
+  plot.losses(rows, out / 'loss.png', title=f'{config.preset}, {corpus.name}')
+  prompt = jnp.asarray(corpus.val[None, :1], jnp.int32)
+  key = jax.random.fold_in(jax.random.key(config.seed), config.steps)
+  (ids,) = generate.generate(model, prompt, _SAMPLE_TOKENS, key=key)
+  sample = corpus.decode(np.asarray(ids).tolist())
+  run_folder.write_whole(out / 'sample.txt', sample)
+  final = {name: rows[-1][name] for name in ('loss', 'val_loss')}
+  print(f'\n{sample}\n')
+  print(
+    f'Step {rows[-1]["step"]}: training loss {final["loss"]:.4f}, validation'
+    f' loss {final["val_loss"]:.4f} nats a token. Everything is in {out}.'
+  )
+  return final

@@ -1,0 +1,175 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input: what the error names, and that good input near it passes."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+import optax_namo
+
+_PARAMS = {'dense': {'kernel': jnp.ones((3, 4))}, 'bias': jnp.ones(4)}
+_OPTIMIZERS = (optax_namo.namo, optax_namo.namo_d)
+
+
+class HyperparameterTest(parameterized.TestCase):
+  @parameterized.product(
+    optimizer=_OPTIMIZERS,
+    bad=(
+      ('b1', 1.0), ('b1', -0.1), ('b2', 1.5), ('b2', float('nan')),
+      ('eps', -1e-8), ('eps', float('inf')), ('weight_decay', -0.1),
+      ('rms', 0.0), ('adam_b1', 1.0), ('adam_b2', -0.5), ('adam_eps', -1.0),
+      ('adam_weight_decay', -1.0), ('decay', 'none'),
+      ('shape_scale', 'spectral'),
+    ),
+  )  # fmt: skip
+  def test_value_is_named(self, optimizer, bad):
+    name, value = bad
+    with self.assertRaisesRegex(ValueError, rf'{name} must be .*{value}'):
+      optimizer(0.1, **{name: value})
+
+  @parameterized.parameters(
+    ('clamp', 0.0), ('clamp', 1.01), ('columns', 'rows'), ('columns', None)
+  )
+  def test_namo_d_value_is_named(self, name, value):
+    for factory in (
+      optax_namo.scale_by_namo_d,
+      lambda **kwargs: optax_namo.namo_d(0.1, **kwargs),
+    ):
+      with self.assertRaisesRegex(ValueError, f'{name} must be .*{value}'):
+        factory(**{name: value})
+
+  @parameterized.product(
+    optimizer=_OPTIMIZERS,
+    bad=(('b1', '0.9'), ('eps', None), ('b2', 0.9j), ('b2', np.ones(2)),
+         ('learning_rate', 'fast'), ('adam_learning_rate', [0.1])),
+  )  # fmt: skip
+  def test_type_is_named(self, optimizer, bad):
+    name, value = bad
+    with self.assertRaisesRegex(TypeError, f'{name} must be a real scalar'):
+      optimizer(**({'learning_rate': 0.1} | {name: value}))
+
+  def test_orthogonalizer(self):
+    with self.assertRaisesRegex(TypeError, "orthogonalizer .* 'svd'"):
+      optax_namo.namo(0.1, orthogonalizer='svd')
+    tx = optax_namo.namo(0.1, orthogonalizer=lambda x: x[..., 1:])
+    with self.assertRaisesRegex(ValueError, r'orthogonalizer .*\(1, 3, 4\)'):
+      tx.update(_PARAMS, tx.init(_PARAMS), _PARAMS)
+
+  def test_edges_are_allowed(self):
+    for optimizer in _OPTIMIZERS:
+      tx = optimizer(0.1, b1=0.99, b2=0.9, eps=0, weight_decay=0)
+      tx = optimizer(0.1, b1=0, b2=0)
+      updates, _ = tx.update(_PARAMS, tx.init(_PARAMS), _PARAMS)
+      chex.assert_tree_all_finite(updates)
+    optax_namo.namo_d(0.1, clamp=1)
+
+  def test_tracers_are_not_judged(self):
+    # Only concrete numbers can be wrong; a traced b1 of 1 is the user's.
+    def first_update(b1):
+      tx = optax_namo.scale_by_namo(b1=b1)
+      return tx.update(jnp.ones((2, 3)), tx.init(jnp.ones((2, 3))))[0]
+
+    jax.jit(first_update)(1.0)
+    with self.assertRaisesRegex(ValueError, 'b1'):
+      first_update(1.0)
+
+  def test_a_rate_that_rounds_to_one_is_caught_at_init(self):
+    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), _PARAMS)
+    tx = optax.inject_hyperparams(optax_namo.namo)(0.1, adam_b2=0.999)
+    with self.assertRaisesRegex(ValueError, 'hyperparam_dtype=jnp.float32'):
+      tx.init(params)
+
+
+class LeafTest(parameterized.TestCase):
+  @parameterized.parameters(jnp.int32, jnp.complex64, jnp.bool_)
+  def test_dtype(self, dtype):
+    params = {'a': {'w': jnp.ones((2, 3), dtype)}}
+    for tx in (optax_namo.namo(0.1), optax_namo.scale_by_namo_d()):
+      with self.assertRaisesRegex(TypeError, "'a/w' has dtype"):
+        tx.init(params)
+
+  @parameterized.parameters(
+    (MuonDimensionNumbers(0, 0), 'twice'),
+    (MuonDimensionNumbers(0, -2), 'twice'),
+    (MuonDimensionNumbers((0, 1), 1), 'twice'),
+    (MuonDimensionNumbers(0, 2), 'outside'),
+    (MuonDimensionNumbers((), 1), 'no axis'),
+  )
+  def test_axes(self, numbers, message):
+    tx = optax_namo.namo(
+      0.1,
+      weight_dimension_numbers={'dense': {'kernel': numbers}, 'bias': None},
+    )
+    with self.assertRaisesRegex(
+      ValueError, rf"'dense/kernel' of shape \(3, 4\).*{message}"
+    ):
+      tx.init(_PARAMS)
+
+  def test_rank(self):
+    tx = optax_namo.namo(0.1, weight_dimension_numbers=MuonDimensionNumbers())
+    with self.assertRaisesRegex(ValueError, r"'bias' of shape \(4,\).*AdamW"):
+      tx.init(_PARAMS)
+
+  def test_bare_rule_takes_matrices_only(self):
+    for leaf in (jnp.ones(4), jnp.ones((2, 3, 4))):
+      with self.assertRaisesRegex(ValueError, "'b' .*weight_dimension_numbers"):
+        optax_namo.scale_by_namo().init({'b': leaf})
+
+  def test_specification_type_and_structure(self):
+    tx = optax_namo.namo(0.1, weight_dimension_numbers='all')
+    with self.assertRaisesRegex(TypeError, "MuonDimensionNumbers .*'all'"):
+      tx.init(_PARAMS)
+    tx = optax_namo.namo(
+      0.1, weight_dimension_numbers={'other': MuonDimensionNumbers()}
+    )
+    with self.assertRaisesRegex(ValueError, 'structure of the parameters'):
+      tx.init(_PARAMS)
+
+  @parameterized.product(optimizer=_OPTIMIZERS, decay=('adaptive', 'decoupled'))
+  def test_decay_without_parameters(self, optimizer, decay):
+    tx = optimizer(0.1, decay=decay)
+    with self.assertRaisesRegex(ValueError, 'params=None, but weight_decay'):
+      tx.update(_PARAMS, tx.init(_PARAMS))
+    tx = optimizer(0.1, weight_decay=0.0, adam_weight_decay=0.1)
+    with self.assertRaisesRegex(ValueError, 'but adam_weight_decay=0.1'):
+      tx.update(_PARAMS, tx.init(_PARAMS))
+    tx = optimizer(0.1, decay=decay, weight_decay=0.0)
+    tx.update(_PARAMS, tx.init(_PARAMS))
+
+  def test_stage_out_of_place(self):
+    for stage in (
+      optax_namo.orthogonalize(),
+      optax_namo.scale_by_shape(),
+      optax_namo.add_adaptive_decay(),
+      optax_namo.clamp_scale(),
+      optax_namo.apply_scale(),
+    ):
+      with self.assertRaisesRegex(TypeError, 'between adaptive_momentum and'):
+        stage.update(jnp.ones((2, 3)), stage.init(None), jnp.ones((2, 3)))
+
+
+class NewtonSchulzTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({'coefficients': 'quintic'}, ValueError, "'quintic' is unknown"),
+    ({'coefficients': (1.0, 2.0)}, ValueError, 'triplet'),
+    ({'coefficients': ()}, ValueError, 'triplet'),
+    ({'coefficients': [(1, 2, 3), (1, 2)]}, ValueError, 'triplet'),
+    ({'coefficients': (1.0, 2.0, float('nan'))}, ValueError, 'finite'),
+    ({'steps': 0}, ValueError, 'steps'),
+    ({'steps': 2.5}, ValueError, 'steps'),
+    ({'x': jnp.ones(3)}, ValueError, r'\(3,\)'),
+    ({'x': jnp.ones((3, 3), jnp.int32)}, TypeError, 'int32'),
+  )
+  def test_argument_is_named(self, arguments, error, message):
+    with self.assertRaisesRegex(error, message):
+      optax_namo.newton_schulz(**({'x': jnp.ones((2, 3))} | arguments))
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,127 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Newton-Schulz and the exact polar factor."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from optax.contrib import _muon
+
+import optax_namo
+
+
+def _normal(*shape, seed=0, dtype=jnp.float32):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.normal(size=shape), dtype)
+
+
+def _values(x):
+  return np.linalg.svd(np.asarray(x, np.float64), compute_uv=False)
+
+
+class NewtonSchulzTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.parameters((8, 20), (20, 8), (12, 12), (1, 9), (9, 1), (1, 1))
+  def test_polynomial_of_the_singular_values(self, m, n):
+    """The result is U p(S / |S|) V^T, p the composed scalar iteration."""
+    x = _normal(m, n)
+    u, s, vt = np.linalg.svd(np.asarray(x, np.float64), full_matrices=False)
+    s = s / np.linalg.norm(s)
+    for _ in range(5):
+      s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    found = self.variant(optax_namo.newton_schulz)(x)
+    chex.assert_trees_all_close(found, (u * s) @ vt, atol=5e-6, rtol=0)
+
+  def test_agrees_with_optax(self):
+    x = _normal(16, 40)
+    coefficients = jnp.asarray((3.4445, -4.7750, 2.0315))
+    expected = _muon.orthogonalize_via_newton_schulz(x, coefficients)
+    chex.assert_trees_all_close(
+      optax_namo.newton_schulz(x), expected, atol=1e-5
+    )
+
+  def test_stacks_are_independent(self):
+    x = _normal(2, 3, 5, 7)
+    found = optax_namo.newton_schulz(x)
+    for i in np.ndindex(2, 3):
+      chex.assert_trees_all_close(
+        found[i], optax_namo.newton_schulz(x[i]), atol=1e-6
+      )
+
+  def test_commutes_with_transposition(self):
+    x = _normal(3, 9, 5)
+    chex.assert_trees_all_close(
+      optax_namo.newton_schulz(x).mT, optax_namo.newton_schulz(x.mT), atol=1e-6
+    )
+
+  def test_coefficient_rows(self):
+    x = _normal(6, 6)
+    # The cubic iteration converges to the polar factor itself.
+    cubic = optax_namo.newton_schulz(x, steps=40, coefficients=(1.5, -0.5, 0))
+    chex.assert_trees_all_close(cubic, optax_namo.polar_svd(x), atol=1e-4)
+    # Rows run out and the last repeats; more rows than steps are cut.
+    rows = [(2.0, -1.0, 0.0), (1.5, -0.5, 0.0)]
+    by_hand = x / jnp.linalg.norm(x)
+    for a, b, _ in [rows[0], rows[1], rows[1]]:
+      by_hand = a * by_hand + b * by_hand @ by_hand.T @ by_hand
+    found = optax_namo.newton_schulz(x, steps=3, coefficients=rows)
+    chex.assert_trees_all_close(found, by_hand, atol=1e-6)
+    chex.assert_trees_all_close(
+      optax_namo.newton_schulz(x, steps=1, coefficients=rows),
+      optax_namo.newton_schulz(x, steps=1, coefficients=rows[0]),
+    )
+
+  @parameterized.parameters('bfloat16', 'float16', 'float32')
+  def test_dtypes(self, dtype):
+    x = _normal(8, 16, dtype=dtype)
+    found = optax_namo.newton_schulz(x)
+    self.assertEqual(found.dtype, jnp.dtype(dtype))
+    expected = optax_namo.newton_schulz(x.astype(jnp.float32))
+    chex.assert_trees_all_equal(found, expected.astype(dtype))
+    rough = optax_namo.newton_schulz(x.astype(jnp.float32), dtype=jnp.bfloat16)
+    self.assertEqual(rough.dtype, jnp.float32)
+    error = jnp.linalg.norm(rough - expected) / jnp.linalg.norm(expected)
+    self.assertBetween(float(error), 1e-3, 1e-1)
+
+  @parameterized.product(
+    exponent=(-35, -30, -20, 20, 30, 37),
+    function=(optax_namo.newton_schulz, optax_namo.polar_svd),
+  )
+  def test_any_magnitude(self, exponent, function):
+    x = jnp.clip(_normal(5, 8), -3, 3)
+    chex.assert_trees_all_close(
+      function(x * 10.0**exponent), function(x), atol=1e-5
+    )
+
+  @parameterized.parameters(optax_namo.newton_schulz, optax_namo.polar_svd)
+  def test_zero_stays_zero_beside_others(self, function):
+    x = jnp.stack([_normal(4, 6), jnp.zeros((4, 6))])
+    found = function(x)
+    np.testing.assert_array_equal(found[1], 0)
+    self.assertGreater(_values(found[0]).min(), 0.5)
+
+
+class PolarSvdTest(parameterized.TestCase):
+  @parameterized.parameters((4, 9), (9, 4), (5, 5), (1, 6), (6, 1))
+  def test_is_the_polar_factor(self, m, n):
+    with jax.enable_x64(True):
+      x = _normal(m, n, dtype=jnp.float64)
+      o = optax_namo.polar_svd(x)
+      np.testing.assert_allclose(_values(o), 1.0, atol=1e-12)
+      # x = o h with h symmetric and positive semi-definite.
+      h = np.asarray(o.T @ x)
+      np.testing.assert_allclose(h, h.T, atol=1e-12)
+      self.assertGreater(np.linalg.eigvalsh((h + h.T) / 2).min(), -1e-12)
+
+  def test_low_precision(self):
+    x = _normal(4, 6, dtype=jnp.bfloat16)
+    found = optax_namo.polar_svd(x)
+    self.assertEqual(found.dtype, jnp.bfloat16)
+    np.testing.assert_allclose(_values(found), 1.0, atol=2e-2)
+
+
+if __name__ == '__main__':
+  absltest.main()

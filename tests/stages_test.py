@@ -1,0 +1,402 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Routing, matrix views, decay and precision, seen from outside."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import chex
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+import optax_namo
+
+_RULES = {
+  'namo': optax_namo.scale_by_namo,
+  'namo_d_input': lambda **kw: optax_namo.scale_by_namo_d(
+    columns='input', **kw
+  ),
+  'namo_d_output': lambda **kw: optax_namo.scale_by_namo_d(
+    columns='output', **kw
+  ),
+}
+
+
+def _normal(seed, *shape, dtype=jnp.float32):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.normal(size=shape), dtype)
+
+
+def _run(tx, gradients, params=None):
+  state = tx.init(gradients[0] if params is None else params)
+  for gradient in gradients:
+    updates, state = tx.update(gradient, state, params)
+  return updates
+
+
+class MatrixViewTest(parameterized.TestCase):
+  """A leaf of any layout gets the update of its matrices stored apart."""
+
+  def _check(self, rule, shape, numbers, to_matrices):
+    """`to_matrices` views a leaf as (batch, in, out)."""
+    gradients = [_normal(seed, *shape) for seed in range(3)]
+    found = _run(_RULES[rule](weight_dimension_numbers=numbers), gradients)
+    expected = [
+      _run(_RULES[rule](), [to_matrices(g)[i] for g in gradients])
+      for i in range(len(to_matrices(gradients[0])))
+    ]
+    chex.assert_shape(found, shape)
+    chex.assert_trees_all_close(
+      to_matrices(found), jnp.stack(expected), atol=2e-6
+    )
+
+  @parameterized.parameters(*_RULES)
+  def test_stacked_layers(self, rule):
+    self._check(rule, (3, 4, 6), MuonDimensionNumbers(1, 2), lambda x: x)
+
+  @parameterized.parameters(*_RULES)
+  def test_transposed_layout(self, rule):
+    self._check(rule, (6, 4), MuonDimensionNumbers(1, 0), lambda x: x.T[None])
+
+  @parameterized.parameters(*_RULES)
+  def test_attention_query(self, rule):
+    self._check(
+      rule,
+      (8, 2, 3),
+      MuonDimensionNumbers(0, (1, 2)),
+      lambda x: x.reshape(1, 8, 6),
+    )
+
+  @parameterized.parameters(*_RULES)
+  def test_attention_heads_apart(self, rule):
+    self._check(
+      rule,
+      (8, 2, 3),
+      MuonDimensionNumbers(0, 2),
+      lambda x: x.transpose(1, 0, 2),
+    )
+
+  @parameterized.parameters(*_RULES)
+  def test_convolution(self, rule):
+    self._check(
+      rule,
+      (3, 3, 2, 5),
+      MuonDimensionNumbers((0, 1, 2), -1),
+      lambda x: x.reshape(1, 18, 5),
+    )
+
+  def test_same_shapes_share_one_stack(self):
+    seen = []
+
+    def spy(stack):
+      seen.append(stack.shape)
+      return stack
+
+    params = {
+      'a': _normal(0, 4, 6),
+      'b': _normal(1, 6, 4),
+      'c': _normal(2, 3, 4, 6),
+      'd': _normal(3, 5, 5),
+    }
+    numbers = {k: MuonDimensionNumbers(-2, -1) for k in params}
+    tx = optax_namo.scale_by_namo(
+      nesterov=False, orthogonalizer=spy, weight_dimension_numbers=numbers
+    )
+    updates = _run(tx, [params])
+    self.assertCountEqual(seen, [(5, 4, 6), (1, 5, 5)])
+    # Nothing was orthogonalized: each leaf got its own (1 - b1) G back.
+    expected = jax.tree.map(lambda x: 0.05 * x, params)
+    chex.assert_trees_all_close(updates, expected, rtol=1e-5)
+
+
+class RoutingTest(absltest.TestCase):
+  def _groups(self, params):
+    numbers = optax_namo.matrix_dimension_numbers(params)
+    groups = jax.tree.map(lambda _, n: n is not None, params, numbers)
+    return dict(
+      (jax.tree_util.keystr(path, simple=True, separator='/'), group)
+      for path, group in jax.tree_util.tree_leaves_with_path(groups)
+    )
+
+  def test_whole_components(self):
+    matrices = [
+      'dense/kernel', 'MultiHeadAttention_0/query', 'heads/kernel',
+      'header', 'mlp/wte_proj', 'logits_scale/w', 'relhead',
+    ]  # fmt: skip
+    others = [
+      'wte', 'wpe/kernel', 'Embed_0/embedding', 'embedder/w', 'lm_head/kernel',
+      'head/kernel', 'decoder/logits/kernel', 'LM_HEAD/w',
+    ]  # fmt: skip
+    for name in matrices + others:
+      params = jnp.ones((2, 3))
+      for part in reversed(name.split('/')):
+        params = {part: params}
+      (group,) = jax.tree.leaves(self._groups(params))
+      self.assertEqual(group, name in matrices, name)
+
+  def test_rank(self):
+    params = {'a': jnp.ones(()), 'b': jnp.ones(3), 'c': jnp.ones((1, 2, 3))}
+    self.assertFalse(any(self._groups(params).values()))
+
+  def test_nnx_state_and_optimizer(self):
+    class Net(nnx.Module):
+      def __init__(self, rngs):
+        self.embed = nnx.Embed(5, 4, rngs=rngs)
+        self.dense = nnx.Linear(4, 3, rngs=rngs)
+        self.head = nnx.Linear(3, 5, rngs=rngs)
+
+      def __call__(self, x):
+        return self.head(self.dense(self.embed(x)))
+
+    model = Net(nnx.Rngs(0))
+    before = nnx.state(model, nnx.Param)
+    groups = self._groups(before)
+    self.assertEqual(
+      [name for name, matrix in groups.items() if matrix],
+      ['dense/kernel/value'],
+    )
+    optimizer = nnx.Optimizer(model, optax_namo.namo_d(0.1), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+      grads = nnx.grad(lambda m: jnp.mean(m(jnp.arange(5)) ** 2))(model)
+      optimizer.update(model, grads)
+
+    before = jax.tree.map(jnp.copy, before)
+    step(model, optimizer)
+    moved = jax.tree.map(
+      lambda a, b: bool((a != b).any()), before, nnx.state(model, nnx.Param)
+    )
+    self.assertTrue(all(jax.tree.leaves(moved)))
+
+  def test_groups_have_their_own_rates(self):
+    params = {'w': jnp.ones((2, 3)), 'b': jnp.ones(3)}
+    tx = optax_namo.namo(0.1, adam_learning_rate=0.0)
+    updates = _run(tx, [params], params)
+    self.assertGreater(float(jnp.abs(updates['w']).min()), 0)
+    np.testing.assert_array_equal(updates['b'], 0)
+
+  def test_adamw_group_is_optax_adamw(self):
+    params = {'b': _normal(0, 5), 'wte': _normal(1, 3, 4)}
+    gradients = [jax.tree.map(lambda x, s=s: x * s, params) for s in (1, 2, 3)]
+    tx = optax_namo.namo(
+      0.3, adam_learning_rate=0.01, adam_b2=0.9, adam_weight_decay=0.1
+    )
+    expected = optax.adamw(0.01, b1=0.9, b2=0.9, eps=1e-8, weight_decay=0.1)
+    chex.assert_trees_all_close(
+      _run(tx, gradients, params), _run(expected, gradients, params), rtol=1e-6
+    )
+
+  def test_prefix_and_callable(self):
+    matrices = {'w': jnp.ones((2, 3)), 'v': jnp.ones((3, 2))}
+    params = {'x': matrices, 'b': jnp.ones(3)}
+    prefix = {'x': MuonDimensionNumbers(), 'b': None}
+    gradient = jax.tree.map(lambda p: _normal(p.size, *p.shape), params)
+    expected = _run(optax_namo.namo(0.1), [gradient], params)
+    for spec in (prefix, lambda p: prefix):
+      tx = optax_namo.namo(0.1, weight_dimension_numbers=spec)
+      chex.assert_trees_all_close(_run(tx, [gradient], params), expected)
+    everything = optax_namo.namo(0.1, weight_dimension_numbers=lambda p: None)
+    found = _run(everything, [gradient], params)
+    adam = _run(optax.adam(0.1, b2=0.95), [gradient], params)
+    chex.assert_trees_all_close(found, adam, rtol=1e-6)
+
+
+class DecayTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.params = {'w': _normal(0, 3, 4), 'v': _normal(1, 4, 3)}
+    self.gradients = [
+      {'w': _normal(2 + i, 3, 4), 'v': _normal(20 + i, 4, 3)} for i in range(3)
+    ]
+
+  def _decay_term(self, **options):
+    with_decay = _run(
+      optax_namo.namo(0.1, weight_decay=0.3, **options),
+      self.gradients,
+      self.params,
+    )
+    without = _run(
+      optax_namo.namo(0.1, weight_decay=0.0), self.gradients, self.params
+    )
+    return optax.tree.sub(with_decay, without)
+
+  def test_decoupled(self):
+    expected = jax.tree.map(lambda p: -0.1 * 0.3 * p, self.params)
+    chex.assert_trees_all_close(
+      self._decay_term(decay='decoupled'), expected, rtol=1e-4, atol=1e-6
+    )
+
+  def test_adaptive_is_multiplied_by_the_scale(self):
+    tx = optax_namo.adaptive_momentum()
+    scale = jax.tree.map(
+      lambda u: u.scale,
+      _run(tx, self.gradients),
+      is_leaf=lambda u: isinstance(u, optax_namo.Factored),
+    )
+    expected = jax.tree.map(lambda p, a: -0.1 * 0.3 * p * a, self.params, scale)
+    chex.assert_trees_all_close(
+      self._decay_term(), expected, rtol=1e-4, atol=1e-6
+    )
+    self.assertGreater(float(jnp.abs(scale['w'] - 1).max()), 0.1)
+
+  @parameterized.product(
+    decay=('adaptive', 'decoupled'),
+    mask=(
+      {'w': True, 'v': False},
+      lambda params: {'w': params['w'].shape == (3, 4), 'v': False},
+    ),
+  )
+  def test_mask(self, decay, mask):
+    term = self._decay_term(decay=decay, weight_decay_mask=mask)
+    self.assertGreater(float(jnp.abs(term['w']).max()), 1e-3)
+    np.testing.assert_array_equal(term['v'], 0)
+
+  def test_mask_prefix_leaves_adamw_alone(self):
+    params = self.params | {'b': jnp.ones(3)}
+    gradients = [g | {'b': jnp.ones(3)} for g in self.gradients]
+    mask = {'w': False, 'v': True, 'b': True}
+    found = _run(
+      optax_namo.namo(0.1, weight_decay=0.3, weight_decay_mask=mask),
+      gradients,
+      params,
+    )
+    free = _run(optax_namo.namo(0.1, weight_decay=0.0), gradients, params)
+    np.testing.assert_array_equal(found['w'], free['w'])
+    np.testing.assert_array_equal(found['b'], free['b'])
+    self.assertGreater(float(jnp.abs(found['v'] - free['v']).max()), 1e-3)
+
+
+class ShapeScaleTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('none', 1.0), ('rms', 0.5 * 9**0.5), ('width', (9 / 4) ** 0.5)
+  )
+  def test_factor(self, shape_scale, expected):
+    params = _normal(0, 4, 9)
+    options = {'weight_decay': 0.0, 'orthogonalizer': optax_namo.polar_svd}
+    update = _run(
+      optax_namo.namo(0.1, shape_scale=shape_scale, rms=0.5, **options),
+      [params],
+    )
+    bare = _run(
+      optax_namo.scale_by_namo(orthogonalizer=optax_namo.polar_svd), [params]
+    )
+    chex.assert_trees_all_close(update, -0.1 * expected * bare, rtol=1e-5)
+
+  def test_width_does_not_grow_what_shrinks(self):
+    params = _normal(0, 9, 4)
+    stage = optax_namo.scale_by_shape('width')
+    first = optax_namo.adaptive_momentum()
+    update, _ = first.update(params, first.init(params))
+    chex.assert_trees_all_equal(
+      stage.update(update, stage.init(params))[0], update
+    )
+
+  def test_rms_of_the_update(self):
+    # Every entry of a polar factor has mean square 1 / max(m, n).
+    params = _normal(0, 6, 24)
+    update = _run(
+      optax_namo.namo(
+        1.0, weight_decay=0.0, orthogonalizer=optax_namo.polar_svd
+      ),
+      [params],
+    )
+    scale = _run(optax_namo.adaptive_momentum(), [params]).scale
+    rms = jnp.sqrt(jnp.mean(jnp.square(update)))
+    self.assertAlmostEqual(float(rms / scale.item()), 0.2, places=5)
+
+
+class PrecisionTest(parameterized.TestCase):
+  @parameterized.parameters('bfloat16', 'float16')
+  def test_computes_in_float32(self, dtype):
+    """Low-precision trees give the float32 update, rounded once."""
+    draw = lambda seed: {
+      'w': _normal(seed, 4, 6, dtype=dtype),
+      'b': _normal(seed + 1, 6, dtype=dtype),
+    }
+    params, *gradients = [draw(seed) for seed in range(0, 12, 2)]
+    wide = lambda tree: optax.tree.cast(tree, jnp.float32)
+    for optimizer in (optax_namo.namo, optax_namo.namo_d):
+      found = _run(optimizer(0.1), gradients, params)
+      expected = _run(
+        optimizer(0.1), [wide(g) for g in gradients], wide(params)
+      )
+      chex.assert_trees_all_equal(found, optax.tree.cast(expected, dtype))
+
+  def test_mixed_tree(self):
+    params = {
+      'a': _normal(0, 3, 4, dtype='bfloat16'),
+      'b': _normal(1, 3, 4),
+      'c': _normal(2, 3, 4, dtype='float16'),
+    }
+    for optimizer in (optax_namo.namo, optax_namo.namo_d):
+      found = _run(optimizer(0.1), [params], params)
+      for name, leaf in params.items():
+        alone = _run(optimizer(0.1), [{name: leaf}], {name: leaf})
+        chex.assert_trees_all_close(found[name], alone[name], rtol=1e-5)
+
+  def test_small_float16_gradients(self):
+    # Half of these vanish in float16 once they are multiplied by 1 - b1.
+    small = (_normal(0, 4, 6) * 2e-6).astype(jnp.float16)
+    tx = optax_namo.scale_by_namo(eps=0.0)
+    expected = _run(tx, [small.astype(jnp.float32)]).astype(jnp.float16)
+    chex.assert_trees_all_equal(_run(tx, [small]), expected)
+
+  def test_float64(self):
+    with jax.enable_x64(True):
+      params = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)))
+      tx = optax_namo.namo_d(0.1)
+      updates, state = tx.update(params, tx.init(params), params)
+      self.assertEqual(updates.dtype, jnp.float64)
+      floats = [
+        x.dtype
+        for x in jax.tree.leaves(state)
+        if jnp.issubdtype(x.dtype, jnp.floating)
+      ]
+      self.assertEqual(set(floats), {jnp.dtype('float64')})
+
+  @parameterized.parameters(0.0, 1e-8)
+  def test_zero_gradients_give_zero_updates(self, eps):
+    zeros = jnp.zeros((3, 4))
+    for factory in _RULES.values():
+      np.testing.assert_array_equal(_run(factory(eps=eps), [zeros] * 3), 0)
+
+
+class RecordTest(absltest.TestCase):
+  def test_scales_before_and_after_the_clamp(self):
+    params = {'w': _normal(0, 4, 6) * jnp.linspace(0.1, 3, 6)[None]}
+    tx = optax_namo.namo_d(0.1, clamp=0.9, columns='output', record=True)
+    gradients = [
+      {'w': _normal(i, 4, 6) * (1 + i) ** jnp.linspace(0, 2, 6)[None]}
+      for i in range(4)
+    ]
+    state = tx.init(params)
+    for gradient in gradients:
+      _, state = tx.update(gradient, state, params)
+    is_record = lambda x: isinstance(x, optax_namo.RecordState)
+    before, after = (
+      s for s in jax.tree.leaves(state, is_leaf=is_record) if is_record(s)
+    )
+    clamp = optax_namo.clamp_scale(0.9)
+    first = optax_namo.adaptive_momentum(columns='output')
+    moments = first.init(params)
+    for gradient in gradients:
+      update, moments = first.update(gradient, moments)
+    chex.assert_trees_all_close(before.scale['w'], update['w'].scale)
+    np.testing.assert_allclose(
+      before.norm['w'].item(),
+      jnp.linalg.norm(update['w'].direction),
+      rtol=1e-6,
+    )
+    update, _ = clamp.update(update, clamp.init(params))
+    chex.assert_trees_all_close(after.scale['w'], update['w'].scale)
+    self.assertGreater(
+      float(jnp.abs(before.scale['w'] - after.scale['w']).max()), 1e-3
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()
