@@ -76,6 +76,8 @@ _RESUME = flags.DEFINE_bool(
 
 
 def main(argv: list[str]) -> None:
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
   names = [field.name for field in dataclasses.fields(configs.Config)]
@@ -98,5 +100,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  flags.FLAGS.set_default('verbosity', logging.WARNING)  # Orbax narrates.
   app.run(main)

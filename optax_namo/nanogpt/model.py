@@ -81,6 +81,17 @@ def _linear(
   )
 
 
+def _project(linear: nnx.Linear, x: jax.Array) -> jax.Array:
+  """Applies a linear layer to all positions as the rows of one matrix.
+
+  XLA's CPU backend transposes a (batch, time, inputs) array to contract its two
+  leading axes in the kernel's gradient; with rows the train step of the
+  ``char`` preset takes about two thirds of the time.
+  """
+  y = linear(x.reshape(-1, x.shape[-1]))
+  return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
 def _residual_stddev(config: GPTConfig) -> float:
   # GPT-2 scales the two projections that every block adds to the residual
   # stream, so that its variance at the last block does not grow with depth.
@@ -123,10 +134,11 @@ class CausalSelfAttention(nnx.Module):
     batch, time, width = x.shape
     heads = (batch, time, self.num_heads, width // self.num_heads)
     query, key, value = (
-      part.reshape(heads) for part in jnp.split(self.c_attn(x), 3, axis=-1)
+      part.reshape(heads)
+      for part in jnp.split(_project(self.c_attn, x), 3, axis=-1)
     )
     y = jax.nn.dot_product_attention(query, key, value, is_causal=True)
-    return self.c_proj(y.reshape(x.shape))
+    return _project(self.c_proj, y.reshape(x.shape))
 
 
 class MLP(nnx.Module):
@@ -141,7 +153,8 @@ class MLP(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     # nanoGPT's nn.GELU() is the exact one; OpenAI's GPT-2 used the tanh form.
-    return self.c_proj(jax.nn.gelu(self.c_fc(x), approximate=False))
+    hidden = jax.nn.gelu(_project(self.c_fc, x), approximate=False)
+    return _project(self.c_proj, hidden)
 
 
 class Block(nnx.Module):
