@@ -2,13 +2,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """What several tests of the nanoGPT example share: a model and prompts."""
 
+import dataclasses
+import pathlib
+import sys
+
 from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import model as gpt
 
+# A model and a text small enough to train in a test.
+TINY = configs.Preset(
+  num_layers=1,
+  num_heads=2,
+  embed_dim=16,
+  block_size=16,
+  batch_size=8,
+  accumulate=1,
+  steps=30,
+  learning_rate_scale=1.0,
+  eval_every=10,
+  checkpoint_every=10,
+)
+TEXT = 'the quick brown fox jumps over the lazy dog. ' * 40
 CONFIG = gpt.GPTConfig(
   vocab_size=23, block_size=8, num_layers=1, num_heads=2, embed_dim=16
 )
@@ -34,3 +53,40 @@ def tokens(batch: int = 3, time: int = 8, seed: int = 1) -> jax.Array:
   rng = np.random.default_rng(seed)
   ids = rng.integers(CONFIG.vocab_size, size=(batch, time))
   return jnp.asarray(ids, jnp.int32)
+
+
+# The command line with the tiny preset. With KILL it ends itself by SIGKILL as
+# soon as it sees that a second checkpoint is being written.
+_COMMAND = """
+import os, pathlib, runpy, signal, sys, threading
+from optax_namo.nanogpt import config
+
+config.PRESETS['tiny'] = config.Preset(**{fields})
+folder = pathlib.Path({out!r}, 'checkpoints')
+
+def kill():
+  while True:
+    names = os.listdir(folder) if folder.is_dir() else []
+    if any(map(str.isdecimal, names)) and any('tmp' in n for n in names):
+      os.kill(os.getpid(), signal.SIGKILL)
+
+if {kill}:
+  threading.Thread(target=kill, daemon=True).start()
+runpy.run_module('optax_namo.nanogpt', run_name='__main__')
+"""
+
+
+def command(
+  out: pathlib.Path, config: configs.Config, *, kill_while_saving: bool = False
+) -> list[str]:
+  """The process that trains ``config`` with the tiny preset into ``out``."""
+  script = _COMMAND.format(
+    fields=dataclasses.asdict(TINY), out=str(out), kill=kill_while_saving
+  )
+  flags = dataclasses.asdict(config) | {'out': out}
+  return [
+    sys.executable,
+    '-c',
+    script,
+    *(f'--{name}={value}' for name, value in flags.items()),
+  ]

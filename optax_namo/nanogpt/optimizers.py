@@ -18,7 +18,7 @@ from optax_namo import namo_d
 from optax_namo.nanogpt.config import Config
 
 # The AdamW group of the NAMO reference code, and namo's default.
-_ADAM: dict[str, Any] = {'adam_b1': 0.9, 'adam_b2': 0.95}
+_ADAM_DECAY_RATES = (0.9, 0.95)
 
 
 def schedule(config: Config, peak: float) -> optax.Schedule:
@@ -39,38 +39,34 @@ def schedule(config: Config, peak: float) -> optax.Schedule:
 
 def make(config: Config) -> optax.GradientTransformationExtraArgs:
   """Gradient clipping and the optimizer that the config names."""
-  rates: dict[str, Any] = {
-    'learning_rate': schedule(config, config.learning_rate),
-    'adam_learning_rate': schedule(config, config.adam_learning_rate),
+  rate = schedule(config, config.learning_rate)
+  adam_rate = schedule(config, config.adam_learning_rate)
+  b1, b2 = _ADAM_DECAY_RATES
+  shared: dict[str, Any] = {
+    'weight_decay': config.weight_decay,
+    'adam_learning_rate': adam_rate,
+    'adam_b1': b1,
+    'adam_b2': b2,
   }
-  decay: dict[str, Any] = {'weight_decay': config.weight_decay}
+  # The rest under Muon and AdamW, which have no such group or, in optax's Muon,
+  # one with Nesterov momentum.
+  adamw = optax.adamw(adam_rate, b1=b1, b2=b2, weight_decay=0.0)
   match config.optimizer:
     case 'namo_d':
-      tx = namo_d(
-        **rates, **decay, clamp=config.clamp, columns=config.columns, **_ADAM
-      )
+      tx = namo_d(rate, clamp=config.clamp, columns=config.columns, **shared)
     case 'namo':
-      tx = namo(**rates, **decay, **_ADAM)
+      tx = namo(rate, **shared)
     case 'muon':
-      tx = muon(
-        **rates,
-        **decay,
-        **_ADAM,
-        # The shape scale of the others: Moonlight's 0.2 sqrt(max(m, n)).
-        consistent_rms=0.2,
-        muon_weight_dimension_numbers=matrix_dimension_numbers,
+      # The shape scale of the others: Moonlight's 0.2 sqrt(max(m, n)).
+      matrices = muon(
+        rate, weight_decay=config.weight_decay, consistent_rms=0.2
       )
+      tx = optax.partition({'matrix': matrices, 'rest': adamw}, _labels)
     case 'adamw':
-      adam = {'b1': _ADAM['adam_b1'], 'b2': _ADAM['adam_b2']}
-      tx = optax.partition(
-        {
-          'matrix': optax.adamw(rates['learning_rate'], **adam, **decay),
-          'rest': optax.adamw(
-            rates['adam_learning_rate'], **adam, weight_decay=0.0
-          ),
-        },
-        _labels,
+      matrices = optax.adamw(
+        rate, b1=b1, b2=b2, weight_decay=config.weight_decay
       )
+      tx = optax.partition({'matrix': matrices, 'rest': adamw}, _labels)
   if config.clip:
     return optax.chain(optax.clip_by_global_norm(config.clip), tx)
   return tx

@@ -19,7 +19,13 @@ from optax_namo.nanogpt.config import Config
 
 _KEPT_CHECKPOINTS = 3
 # A longer run of the same beginning goes on from a shorter one's checkpoint.
-_MAY_CHANGE = {'steps', 'decay_steps', 'eval_every', 'checkpoint_every'}
+_MAY_CHANGE = {
+  'steps',
+  'warmup_steps',
+  'decay_steps',
+  'eval_every',
+  'checkpoint_every',
+}
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:

@@ -87,7 +87,7 @@ def make_step(
     loss, gradients = jax.tree.map(lambda x: x / len(inputs), total)
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = {'loss': loss, 'grad_norm': optax.global_norm(gradients)}
+    metrics = {'loss': loss, 'grad_norm': optax.tree.norm(gradients)}
     return TrainState(state.step + 1, params, opt_state), metrics
 
   return step
@@ -113,7 +113,7 @@ def make_eval(
   return evaluate
 
 
-def _batch(
+def batches(
   config: Config, corpus: data.Corpus, step: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Inputs and targets of a step, (accumulate, batch, time) each."""
@@ -175,7 +175,7 @@ def run(
     total=config.steps, initial=start, unit='step', dynamic_ncols=True
   )
   for step in range(start, config.steps):
-    state, found = step_fn(state, *_batch(config, corpus, step))
+    state, found = step_fn(state, *batches(config, corpus, step))
     done = step + 1
     pending.append((done, found))
     last = done == config.steps

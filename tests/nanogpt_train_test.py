@@ -1,0 +1,309 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Training: what a run leaves, and that nothing interrupts it for good."""
+
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from optax_namo.nanogpt import config as configs
+from optax_namo.nanogpt import data
+from optax_namo.nanogpt import optimizers
+from optax_namo.nanogpt import run_folder
+from optax_namo.nanogpt import train
+from tests import nanogpt_helpers as helpers
+
+_OPTIMIZERS = ('namo_d', 'namo', 'muon', 'adamw')
+
+
+@pytest.fixture(autouse=True)
+def _tiny_preset(monkeypatch):
+  monkeypatch.setitem(configs.PRESETS, 'tiny', helpers.TINY)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+  path = tmp_path / 'rhyme.txt'
+  path.write_text(helpers.TEXT)
+  return data.load(str(path), block_size=helpers.TINY.block_size)
+
+
+def _config(**changes) -> configs.Config:
+  flags = {
+    'preset': 'tiny', 'data': 'rhyme.txt', 'tokenizer': 'char',
+    'optimizer': 'namo_d', 'weight_decay': 0.01, 'clamp': 0.75,
+    'columns': 'input', 'clip': 1.0, 'dtype': 'float32', 'seed': 0,
+  }  # fmt: skip
+  return configs.make(**(flags | changes))
+
+
+def _run(config, corpus, out, resume=False):
+  run_folder.claim(out, config, resume)
+  return train.run(config, corpus, out, resume)
+
+
+def _final(config, corpus, out) -> train.TrainState:
+  """The state in the newest checkpoint."""
+  tx = optimizers.make(config)
+  model = train.model_config(config, corpus.vocab_size)
+  _, fresh = train.init(config, model, tx)
+  with run_folder.checkpoints(out) as manager:
+    state = train.restore(manager, fresh)
+  assert int(state.step) == config.steps
+  return state
+
+
+def _losses(out):
+  rows = run_folder.read_metrics(out / 'metrics.jsonl')
+  return [{k: v for k, v in row.items() if 'loss' in k} for row in rows]
+
+
+@pytest.mark.parametrize('optimizer', _OPTIMIZERS)
+def test_loss_falls_and_files_are_left(optimizer, corpus, tmp_path, capsys):
+  config = _config(optimizer=optimizer, steps=60, eval_every=25)
+  out = tmp_path / 'out'
+  final = _run(config, corpus, out)
+  rows = run_folder.read_metrics(out / 'metrics.jsonl')
+  assert [row['step'] for row in rows] == list(range(1, 61))
+  assert abs(rows[0]['loss'] - math.log(corpus.vocab_size)) < 0.2
+  # Half of the entropy of a uniform guess: more than letter frequencies give.
+  assert final['val_loss'] < 0.6 * math.log(corpus.vocab_size)
+  assert [r['step'] for r in rows if 'val_loss' in r] == [25, 50, 60]
+  # float32 at full precision: nothing was rounded for the eye.
+  assert all(float(np.float32(row['loss'])) == row['loss'] for row in rows)
+  assert json.loads((out / 'config.json').read_text())['optimizer'] == optimizer
+  assert (out / 'loss.png').read_bytes().startswith(b'\x89PNG')
+  assert len((out / 'sample.txt').read_text()) > 100
+  kept = sorted(int(p.name) for p in (out / 'checkpoints').iterdir())
+  assert kept == [40, 50, 60]
+  assert (out / 'sample.txt').read_text() in capsys.readouterr().out
+
+
+def test_resume_is_bit_identical(corpus, tmp_path, monkeypatch, capsys):
+  config = _config(steps=25, eval_every=7)
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  _run(config, corpus, whole)
+  make_batch = data.batch
+
+  def fail(*args, step, **kwargs):
+    if step == 23:  # Rows up to 21 are written, the checkpoint is of step 20.
+      raise KeyboardInterrupt
+    return make_batch(*args, step=step, **kwargs)
+
+  monkeypatch.setattr(data, 'batch', fail)
+  with pytest.raises(KeyboardInterrupt):
+    _run(config, corpus, broken)
+  monkeypatch.undo()
+  monkeypatch.setitem(configs.PRESETS, 'tiny', helpers.TINY)
+  assert len(_losses(broken)) == 21
+  _run(config, corpus, broken, resume=True)
+  assert 'Going on from step 20' in capsys.readouterr().out
+  assert _losses(broken) == _losses(whole)
+  chex.assert_trees_all_equal(
+    _final(config, corpus, broken), _final(config, corpus, whole)
+  )
+
+
+def test_kill_in_the_middle_of_saving(corpus, tmp_path):
+  config = _config(steps=40, data=str(tmp_path / 'rhyme.txt'))
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  _run(config, corpus, whole)
+  found = subprocess.run(
+    helpers.command(killed, config, kill_while_saving=True),
+    capture_output=True,
+    text=True,
+  )
+  assert found.returncode == -9, found.stderr
+  names = [path.name for path in (killed / 'checkpoints').iterdir()]
+  assert any('tmp' in name for name in names), names
+  steps = [int(name) for name in names if name.isdecimal()]
+  found = subprocess.run(
+    [*helpers.command(killed, config), '--resume'],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert f'Going on from step {max(steps)} ' in found.stdout
+  assert _losses(killed) == _losses(whole)
+  chex.assert_trees_all_equal(
+    _final(config, corpus, killed), _final(config, corpus, whole)
+  )
+
+
+def test_resume_of_nothing(corpus, tmp_path, capsys):
+  config = _config(steps=2)
+  _run(config, corpus, tmp_path / 'out', resume=True)
+  assert 'starting from step 0' in capsys.readouterr().out
+  assert len(_losses(tmp_path / 'out')) == 2
+
+
+def test_resume_of_a_finished_run_changes_nothing(corpus, tmp_path):
+  config = _config(steps=5)
+  _run(config, corpus, tmp_path / 'out')
+  before = (tmp_path / 'out' / 'metrics.jsonl').read_bytes()
+  _run(config, corpus, tmp_path / 'out', resume=True)
+  assert (tmp_path / 'out' / 'metrics.jsonl').read_bytes() == before
+
+
+def test_metrics_rows_are_cut(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  rows = [{'step': step, 'loss': step / 3} for step in range(1, 6)]
+  torn = ''.join(json.dumps(row) + '\n' for row in rows) + '{"step": 6, "lo'
+  path.write_text(torn)
+  assert run_folder.read_metrics(path) == rows
+  metrics = run_folder.Metrics(path, step=3)
+  metrics.write([{'step': 4, 'loss': 0.5}])
+  # Flushed, not closed: the rows are there for whoever looks, or kills.
+  assert run_folder.read_metrics(path) == [*rows[:3], {'step': 4, 'loss': 0.5}]
+  metrics.close()
+
+
+def test_fresh_run_refuses_a_folder_in_use(tmp_path):
+  out = tmp_path / 'out'
+  run_folder.claim(out, _config(), resume=False)
+  with pytest.raises(ValueError, match='is not empty. --resume goes on'):
+    run_folder.claim(out, _config(), resume=False)
+  assert run_folder.claim(out, _config(), resume=True) == []
+
+
+def test_resume_refuses_another_run(tmp_path):
+  out = tmp_path / 'out'
+  run_folder.claim(out, _config(), resume=False)
+  before = (out / 'config.json').read_text()
+  with pytest.raises(ValueError, match='--clamp was 0.75 and is now 0.5'):
+    run_folder.claim(out, _config(clamp=0.5), resume=True)
+  assert (out / 'config.json').read_text() == before
+  notes = run_folder.claim(out, _config(steps=90, decay_steps=20), resume=True)
+  assert any('--steps was 30 and is now 90' in note for note in notes)
+
+
+def test_unwritable_folder(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(ValueError, match='cannot be written'):
+    run_folder.claim(tmp_path / 'file' / 'out', _config(), resume=False)
+
+
+def test_accumulation_is_a_larger_batch(corpus):
+  states = []
+  for accumulate, batch_size in ((1, 8), (4, 2)):
+    config = _config(accumulate=accumulate, batch_size=batch_size, seed=3)
+    tx = optimizers.make(config)
+    model = train.model_config(config, corpus.vocab_size)
+    graphdef, state = train.init(config, model, tx)
+    step = train.make_step(graphdef, tx)
+    for i in range(3):
+      state, metrics = step(state, *train.batches(config, corpus, i))
+    states.append((state.params, metrics))
+  chex.assert_trees_all_close(*states, rtol=1e-3, atol=1e-4)
+
+
+def test_step_donates_and_compiles_once(corpus):
+  config = _config(dtype='bfloat16')
+  tx = optimizers.make(config)
+  model = train.model_config(config, corpus.vocab_size)
+  graphdef, state = train.init(config, model, tx)
+  step = train.make_step(graphdef, tx)
+  before = jax.tree.leaves(state)
+  for i in range(4):
+    state, metrics = step(state, *train.batches(config, corpus, i))
+  assert all(leaf.is_deleted() for leaf in before)
+  assert step._cache_size() == 1
+  chex.assert_tree_all_finite((state, metrics))
+  assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {
+    'float32'
+  }
+
+
+def test_optimizers_differ_in_the_matrices_alone(corpus):
+  """One step at a matrix rate of zero moves the rest, alike in all four."""
+  after = []
+  for optimizer in _OPTIMIZERS:
+    config = _config(optimizer=optimizer, learning_rate=0.0)
+    tx = optimizers.make(config)
+    model = train.model_config(config, corpus.vocab_size)
+    graphdef, state = train.init(config, model, tx)
+    before = jax.tree.map(np.asarray, state.params)
+    state, _ = train.make_step(graphdef, tx)(
+      state, *train.batches(config, corpus, 0)
+    )
+    after.append(state.params)
+    moved = jax.tree_util.tree_map_with_path(
+      lambda path, a, b: ('kernel' in str(path), bool(np.any(a != b))),
+      before,
+      state.params,
+    )
+    for kernel, has_moved in jax.tree.leaves(
+      moved, is_leaf=lambda x: isinstance(x, tuple)
+    ):
+      assert has_moved != kernel
+  for other in after[1:]:
+    chex.assert_trees_all_close(after[0], other, rtol=1e-6, atol=1e-9)
+
+
+def test_schedule_is_warm_up_stable_decay():
+  config = _config(steps=30, warmup_steps=5, decay_steps=10)
+  rates = [float(optimizers.schedule(config, 2.0)(t)) for t in range(30)]
+  np.testing.assert_allclose(rates[:5], [0.4, 0.8, 1.2, 1.6, 2.0], rtol=1e-6)
+  np.testing.assert_allclose(rates[5:20], 2.0)
+  np.testing.assert_allclose(rates[20:], np.linspace(2.0, 0.2, 10), rtol=1e-5)
+  config = _config(steps=3, warmup_steps=0, decay_steps=0)
+  assert [float(optimizers.schedule(config, 2.0)(t)) for t in range(3)] == [
+    2.0
+  ] * 3
+
+
+def test_default_learning_rates():
+  for preset, scale in (('char', 1.0), ('gpt2', 0.1), ('gpt2-medium', 0.05)):
+    for optimizer in _OPTIMIZERS:
+      config = _config(preset=preset, optimizer=optimizer)
+      assert config.learning_rate == configs.LEARNING_RATES[optimizer] * scale
+      assert config.adam_learning_rate == configs.ADAM_LEARNING_RATE * scale
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'optimizer': 'sgd'},
+    {'preset': 'gpt5'},
+    {'steps': 0},
+    {'batch_size': 0},
+    {'seed': -1},
+    {'warmup_steps': -1},
+    {'steps': 10, 'warmup_steps': 6, 'decay_steps': 5},
+  ],
+)
+def test_config_errors_name_the_field(changes):
+  name, value = list(changes.items())[-1]
+  with pytest.raises(ValueError, match=f'{name}.*{value}'):
+    _config(**changes)
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    (['--data=missing.txt'], 'missing.txt does not exist'),
+    (['--data=EMPTY'], 'is empty'),
+    (['--clamp=1.5'], 'clamp must be in'),
+    (['extra'], 'unknown argument'),
+  ],
+)
+def test_command_errors_have_no_traceback(flags, message, tmp_path):
+  (tmp_path / 'empty.txt').write_text('')
+  flags = [f.replace('EMPTY', str(tmp_path / 'empty.txt')) for f in flags]
+  out = tmp_path / 'out'
+  found = subprocess.run(
+    [sys.executable, '-m', 'optax_namo.nanogpt', f'--out={out}', *flags],
+    capture_output=True,
+    text=True,
+  )
+  assert found.returncode == 1
+  assert message in found.stderr + found.stdout
+  assert 'Traceback' not in found.stderr
+  assert not pathlib.Path(out).exists()
