@@ -4,10 +4,10 @@
 
   python benchmarks/char_losses.py
 
-runs `python -m optax_namo.nanogpt` for every optimizer at its default learning
-rate times 0.7, 1 and 1.4, and with further seeds at the best of the three. It
-goes on where it was stopped, and leaves its table and figure in
-benchmarks/results. Losses do not depend on the machine's speed.
+runs `python -m optax_namo.nanogpt` for every optimizer at multiples of its
+default learning rate, and with further seeds at the best of them. It goes on
+where it was stopped, and leaves its table and figure in benchmarks/results.
+Losses do not depend on the machine's speed.
 """
 
 import json
@@ -24,7 +24,9 @@ from optax_namo.nanogpt import config
 from optax_namo.nanogpt import run_folder
 
 _OPTIMIZERS = ('namo_d', 'namo', 'muon', 'adamw')
-_FACTORS = (0.7, 1.0, 1.4)
+_FACTORS = flags.DEFINE_list(
+  'factors', ['1', '0.7', '1.4'], 'Multiples of the default learning rate.'
+)
 _SEEDS = flags.DEFINE_integer('seeds', 2, 'Seeds at the best learning rate.')
 _STEPS = flags.DEFINE_integer('steps', 800, 'Steps of every run.')
 _RUNS = flags.DEFINE_string('runs', 'out/char_losses', 'Folder of the runs.')
@@ -81,8 +83,8 @@ def main(argv: list[str]) -> None:
   runs, curves = [], {}
   for optimizer in _OPTIMIZERS:
     tried = {}
-    for factor in _FACTORS:
-      rate = float(f'{factor * config.LEARNING_RATES[optimizer]:.2g}')
+    for factor in _FACTORS.value:
+      rate = float(f'{float(factor) * config.LEARNING_RATES[optimizer]:.2g}')
       tried[rate] = _run(optimizer, rate, seed=0)
     best = min(tried, key=lambda rate: tried[rate][-1]['val_loss'])
     curves[optimizer] = tried[best]

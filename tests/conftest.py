@@ -13,9 +13,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile('default')
 
 
-@pytest.fixture
-def fast_compile():
-  """Half the compile time, for tests of behaviour that compile a lot."""
-  jax.config.update('jax_disable_most_optimizations', True)
+@pytest.fixture(autouse=True)
+def fast_compile(request):
+  """Half the compile time, but for tests marked ``full_compile``.
+
+  What XLA's optimizations do to the numbers is checked where numbers are
+  compared with the reference, the oracle and the theory.
+  """
+  fast = request.node.get_closest_marker('full_compile') is None
+  jax.config.update('jax_disable_most_optimizations', fast)
   yield
   jax.config.update('jax_disable_most_optimizations', False)

@@ -12,8 +12,6 @@ import pytest
 from optax_namo.nanogpt import generate
 from tests import nanogpt_helpers as helpers
 
-pytestmark = pytest.mark.usefixtures('fast_compile')
-
 
 def _crop_and_sample(model, tokens, num_tokens, *, key, temperature, top_k):
   """nanoGPT's loop: crop, run, take the last logits, draw, append."""

@@ -13,8 +13,6 @@ import pytest
 from optax_namo.nanogpt import model as gpt
 from tests import nanogpt_helpers as helpers
 
-pytestmark = pytest.mark.usefixtures('fast_compile')
-
 _loss = nnx.jit(gpt.loss)
 
 

@@ -114,7 +114,9 @@ def test_resume_is_bit_identical(corpus, tmp_path, monkeypatch, capsys):
 def test_kill_in_the_middle_of_saving(corpus, tmp_path):
   config = _config(steps=40, data=str(tmp_path / 'rhyme.txt'))
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-  _run(config, corpus, whole)
+  subprocess.run(
+    helpers.command(whole, config), capture_output=True, check=True
+  )
   found = subprocess.run(
     helpers.command(killed, config, kill_while_saving=True),
     capture_output=True,

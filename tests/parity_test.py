@@ -18,9 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
+import pytest
 
 import optax_namo
 from tests import oracle
+
+pytestmark = pytest.mark.full_compile
 
 _GOLDEN = np.load(
   pathlib.Path(__file__).with_name('reference_trajectories.npz')

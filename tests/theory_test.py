@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import optax_namo
+
+pytestmark = pytest.mark.full_compile
 
 _COLUMNS = (None, 'input', 'output')
 
