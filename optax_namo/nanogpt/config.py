@@ -5,8 +5,8 @@
 import dataclasses
 from typing import Any
 
-# Peak learning rates of the `char` preset: benchmarks/char_losses.py shows their
-# losses. NAMO's scale is well below one for noisy gradients, hence its larger
+# Peak learning rates of the `char` preset; benchmarks/char_losses.py measures
+# them. NAMO's scale is well below one for noisy gradients, hence its larger
 # rates.
 LEARNING_RATES = {'namo_d': 0.035, 'namo': 0.05, 'muon': 0.006, 'adamw': 0.006}
 # Embeddings and vectors, which AdamW trains whatever the optimizer is.

@@ -56,8 +56,8 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
         f'--out={out} is not empty. --resume goes on with the run there;'
         ' another --out starts a fresh one.'
       )
-    out.mkdir(parents=True, exist_ok=True)
     notes = _compare(out / 'config.json', config) if resume else []
+    out.mkdir(parents=True, exist_ok=True)
     write_whole(
       out / 'config.json', json.dumps(dataclasses.asdict(config), indent=2)
     )
@@ -71,6 +71,12 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
 def _compare(path: pathlib.Path, config: Config) -> list[str]:
   """Notes on harmless differences to the config of the folder's run."""
   if not path.exists():
+    found = path.parent.glob('*') if path.parent.is_dir() else ()
+    if any(other.suffix != '.tmp' for other in found):
+      raise ValueError(
+        f'--resume: {path.parent} holds files but no config.json, so no run of'
+        ' this program. Name the folder of a run, or an empty one.'
+      )
     return []
   try:
     before = json.loads(path.read_text(encoding='utf-8'))

@@ -151,7 +151,7 @@ def run(
     resume: Whether to go on from the newest whole checkpoint.
 
   Returns:
-    The last training loss and the validation loss, in nats a token.
+    The last ``step``, its ``loss`` and ``val_loss`` in nats a token.
   """
   tx = optimizers.make(config)
   graphdef, state = init(config, model_config(config, corpus.vocab_size), tx)
@@ -204,7 +204,19 @@ def run(
   bar.close()
   metrics.close()
   manager.close()
-  return _report(config, corpus, out, nnx.merge(graphdef, state.params))
+  rows = run_folder.read_metrics(out / 'metrics.jsonl')
+  final = {'step': int(state.step), 'loss': rows[-1]['loss']}
+  # A finished run that is resumed with another --eval_every has no such row.
+  final['val_loss'] = rows[-1].get('val_loss') or evaluate(state.params)
+  plot.losses(rows, out / 'loss.png', title=f'{config.preset}, {corpus.name}')
+  sample = _sample(config, corpus, nnx.merge(graphdef, state.params))
+  run_folder.write_whole(out / 'sample.txt', sample)
+  print(f'\n{sample}\n')
+  print(
+    f'Step {final["step"]}: training loss {final["loss"]:.4f}, validation loss'
+    f' {final["val_loss"]:.4f} nats a token. Everything is in {out}.'
+  )
+  return final
 
 
 def _row(step, found, rate) -> dict[str, Any]:
@@ -213,21 +225,9 @@ def _row(step, found, rate) -> dict[str, Any]:
   return {'step': step, **values, 'learning_rate': float(rate(step - 1))}
 
 
-def _report(
-  config: Config, corpus: data.Corpus, out: pathlib.Path, model: gpt.GPT
-) -> dict[str, float]:
-  """Prints and writes what the run came to."""
-  rows = run_folder.read_metrics(out / 'metrics.jsonl')
-  plot.losses(rows, out / 'loss.png', title=f'{config.preset}, {corpus.name}')
+def _sample(config: Config, corpus: data.Corpus, model: gpt.GPT) -> str:
+  """Text that the model continues the validation text's first token with."""
   prompt = jnp.asarray(corpus.val[None, :1], jnp.int32)
   key = jax.random.fold_in(jax.random.key(config.seed), config.steps)
   (ids,) = generate.generate(model, prompt, _SAMPLE_TOKENS, key=key)
-  sample = corpus.decode(np.asarray(ids).tolist())
-  run_folder.write_whole(out / 'sample.txt', sample)
-  final = {name: rows[-1][name] for name in ('loss', 'val_loss')}
-  print(f'\n{sample}\n')
-  print(
-    f'Step {rows[-1]["step"]}: training loss {final["loss"]:.4f}, validation'
-    f' loss {final["val_loss"]:.4f} nats a token. Everything is in {out}.'
-  )
-  return final
+  return corpus.decode(np.asarray(ids).tolist())
