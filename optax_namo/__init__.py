@@ -6,6 +6,7 @@ from optax_namo._alias import namo as namo
 from optax_namo._alias import namo_d as namo_d
 from optax_namo._diagnostics import record as record
 from optax_namo._diagnostics import RecordState as RecordState
+from optax_namo._dimension_numbers import SplitMatrices as SplitMatrices
 from optax_namo._factored import Factored as Factored
 from optax_namo._momentum import adaptive_momentum as adaptive_momentum
 from optax_namo._momentum import NamoState as NamoState

@@ -8,10 +8,10 @@ import jax
 import optax
 
 from optax_namo import _diagnostics
+from optax_namo import _dimension_numbers as dims
 from optax_namo import _groups
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _momentum
-from optax_namo import _routing
 from optax_namo import _stacking
 from optax_namo import _stages
 
@@ -30,7 +30,7 @@ def namo(
   shape_scale: str = 'rms',
   rms: jax.typing.ArrayLike = 0.2,
   orthogonalizer: _stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: _routing.WeightDimensionNumbers = None,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
   adam_learning_rate: optax.ScalarOrSchedule | None = None,
   adam_b1: jax.typing.ArrayLike = 0.9,
   adam_b2: jax.typing.ArrayLike = 0.95,
@@ -171,7 +171,7 @@ def namo_d(
   shape_scale: str = 'rms',
   rms: jax.typing.ArrayLike = 0.2,
   orthogonalizer: _stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: _routing.WeightDimensionNumbers = None,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
   adam_learning_rate: optax.ScalarOrSchedule | None = None,
   adam_b1: jax.typing.ArrayLike = 0.9,
   adam_b2: jax.typing.ArrayLike = 0.95,

@@ -4,12 +4,13 @@
 
 from typing import NamedTuple
 
+import jax
 import optax
 
+from optax_namo import _dimension_numbers as dims
 from optax_namo import _factored
 from optax_namo import _momentum
 from optax_namo import _orthogonalize
-from optax_namo import _routing
 
 
 class RecordState(NamedTuple):
@@ -22,7 +23,7 @@ class RecordState(NamedTuple):
 def record(
   columns: str | None = None,
   *,
-  weight_dimension_numbers: _routing.WeightDimensionNumbers = None,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
 ) -> optax.GradientTransformation:
   """Keeps the scales and the norms of the directions; changes nothing.
 
@@ -56,13 +57,15 @@ def record(
   def update(updates, state, params=None):
     del state, params
 
-    def norm(u):
-      axes = _routing.axes_of(u.dimension_numbers, u.direction.ndim)
-      return _orthogonalize.norm(u.direction, axes.matrix)
+    def norm(direction, numbers):
+      axes = dims.axes_of(numbers, direction.ndim)
+      return _orthogonalize.norm(direction, axes.matrix)
 
     return updates, RecordState(
       scale=_factored.tree_map(lambda u: u.scale, updates),
-      norm=_factored.tree_map(norm, updates),
+      norm=_factored.tree_map(
+        lambda u: jax.tree.map(norm, u.direction, u.numbers), updates
+      ),
     )
 
   return optax.GradientTransformation(init, update)

@@ -11,6 +11,8 @@ import jax
 import optax
 from optax.contrib import MuonDimensionNumbers
 
+from optax_namo import _dimension_numbers as dims
+
 
 @functools.partial(
   jax.tree_util.register_dataclass,
@@ -22,17 +24,23 @@ class Factored:
   """A matrix update as a product, ``direction * scale``.
 
   Attributes:
-    direction: The momentum, later its polar factor; the parameter's shape.
+    direction: The momentum, later its polar factor; the parameter's shape. A
+      tuple of parts where ``dimension_numbers`` are ``SplitMatrices``.
     scale: One number for each matrix, or for each column: the parameter's rank,
-      with size 1 along the axes that share a number.
+      with size 1 along the axes that share a number. A tuple likewise.
     dimension_numbers: Which axes of both are the matrix's (static).
     dtype: The gradient's dtype, in which the product leaves (static).
   """
 
-  direction: jax.Array
-  scale: jax.Array
-  dimension_numbers: MuonDimensionNumbers
+  direction: Any
+  scale: Any
+  dimension_numbers: MuonDimensionNumbers | dims.SplitMatrices
   dtype: Any
+
+  @property
+  def numbers(self) -> Any:
+    """Dimension numbers for ``jax.tree.map`` beside direction or scale."""
+    return dims.part_numbers(self.dimension_numbers)
 
 
 def flatten(updates: Any) -> tuple[list[Factored], Any]:

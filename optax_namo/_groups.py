@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import optax
 
+from optax_namo import _dimension_numbers as dims
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _momentum
 from optax_namo import _precision
@@ -18,7 +19,7 @@ from optax_namo import _stages
 def routed(
   matrix_chain: Callable[[Any], optax.GradientTransformation],
   adamw: optax.GradientTransformation,
-  weight_dimension_numbers: _routing.WeightDimensionNumbers,
+  weight_dimension_numbers: dims.WeightDimensionNumbers,
 ) -> optax.GradientTransformationExtraArgs:
   """The chain for the leaves with dimension numbers, AdamW for the others.
 
@@ -37,7 +38,7 @@ def routed(
     weight_dimension_numbers = _routing.matrix_dimension_numbers
 
   def partition(tree):
-    numbers = _routing.resolve(weight_dimension_numbers, tree)
+    numbers = dims.resolve(weight_dimension_numbers, tree)
     labels = jax.tree.map(
       lambda _, spec: 'adamw' if spec is None else 'namo', tree, numbers
     )

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers
 
+from optax_namo import _dimension_numbers as dims
 from optax_namo import _factored
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _orthogonalize
 from optax_namo import _precision
-from optax_namo import _routing
 
 B2_ROUNDED_TO_ONE = (
   'Under optax.inject_hyperparams with 16-bit parameters a rate near 1 rounds'
@@ -34,19 +34,19 @@ class NamoState(NamedTuple):
   root_v: optax.Updates  # the scale's shape, dtype float32 or wider.
 
 
-def matrices(numbers: _routing.WeightDimensionNumbers, tree: Any) -> Any:
+def matrices(numbers: dims.WeightDimensionNumbers, tree: Any) -> Any:
   """The dimension numbers of a tree all of whose leaves are matrices."""
   if numbers is None:  # One (in, out) matrix each.
     numbers = functools.partial(
       jax.tree.map,
       lambda x: MuonDimensionNumbers(0, 1) if jnp.ndim(x) == 2 else None,
     )
-  numbers = _routing.resolve(numbers, tree)
+  numbers = dims.resolve(numbers, tree)
 
   def check(path, leaf, spec):
     if spec is None:
       raise ValueError(
-        f'the leaf {_routing.path_string(path)!r} of shape {jnp.shape(leaf)}'
+        f'the leaf {dims.path_string(path)!r} of shape {jnp.shape(leaf)}'
         ' has no dimension numbers and is no (in, out) matrix. Give'
         ' weight_dimension_numbers for it, or send it to another optimizer'
         ' with optax.partition, as namo and namo_d do.'
@@ -56,11 +56,19 @@ def matrices(numbers: _routing.WeightDimensionNumbers, tree: Any) -> Any:
   return jax.tree_util.tree_map_with_path(check, tree, numbers)
 
 
+def _parts(tree: Any, numbers: Any) -> tuple[Any, Any]:
+  """Both trees with a tuple for each leaf that holds several matrices."""
+  return (
+    jax.tree.map(dims.split, tree, numbers),
+    jax.tree.map(lambda _, spec: dims.part_numbers(spec), tree, numbers),
+  )
+
+
 def shared_axes(
   columns: str | None, numbers: MuonDimensionNumbers, ndim: int
 ) -> tuple[int, ...]:
   """The axes along which one scale is shared, the axes of the norms."""
-  axes = _routing.axes_of(numbers, ndim)
+  axes = dims.axes_of(numbers, ndim)
   return {None: axes.matrix, 'input': axes.output, 'output': axes.input}[
     columns
   ]
@@ -79,7 +87,7 @@ def adaptive_momentum(
   *,
   nesterov: bool = True,
   columns: str | None = None,
-  weight_dimension_numbers: _routing.WeightDimensionNumbers = None,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
 ) -> optax.GradientTransformation:
   r"""Momentum, with Adam's adaptive scale for each matrix or column.
 
@@ -126,8 +134,9 @@ def adaptive_momentum(
   )
 
   def init(params):
-    numbers = matrices(weight_dimension_numbers, params)
     params = _precision.widen(params)
+    numbers = matrices(weight_dimension_numbers, params)
+    params, numbers = _parts(params, numbers)
 
     def one_for_each_scale(p, spec):
       shared = shared_axes(columns, spec, p.ndim)
@@ -144,8 +153,11 @@ def adaptive_momentum(
     del params
     numbers = matrices(weight_dimension_numbers, updates)
     count = optax.safe_increment(state.count)
+    gradients, parts = _parts(updates, numbers)
     gradients = jax.tree.map(
-      lambda g, root: jnp.asarray(g).astype(root.dtype), updates, state.root_v
+      lambda g, root: jnp.asarray(g).astype(root.dtype),
+      gradients,
+      state.root_v,
     )
     norms = functools.partial(
       jax.tree.map,
@@ -172,16 +184,16 @@ def adaptive_momentum(
 
     mu = jax.tree.map(average, state.mu, gradients)
     root_v = jax.tree.map(
-      root_of_average, state.root_v, norms(gradients, numbers)
+      root_of_average, state.root_v, norms(gradients, parts)
     )
     momentum = jax.tree.map(average, mu, gradients) if nesterov else mu
-    scale = jax.tree.map(adaptive_scale, norms(momentum, numbers), root_v)
+    scale = jax.tree.map(adaptive_scale, norms(momentum, parts), root_v)
     factored = jax.tree.map(
-      lambda m, a, spec, g: _factored.Factored(m, a, spec, jnp.result_type(g)),
+      lambda g, m, a, spec: _factored.Factored(m, a, spec, jnp.result_type(g)),
+      updates,
       momentum,
       scale,
       numbers,
-      updates,
     )
     mu = jax.tree.map(lambda new, old: new.astype(old.dtype), mu, state.mu)
     return factored, NamoState(count, mu, root_v)

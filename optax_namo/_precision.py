@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_namo import _routing
+from optax_namo import _dimension_numbers as dims
 
 
 def widen(tree: Any, like: Any = None) -> Any:
@@ -29,7 +29,7 @@ def widen(tree: Any, like: Any = None) -> Any:
     dtype = jnp.result_type(y)
     if not jnp.issubdtype(dtype, jnp.floating):
       raise TypeError(
-        f'the parameter {_routing.path_string(path)!r} has dtype {dtype};'
+        f'the parameter {dims.path_string(path)!r} has dtype {dtype};'
         ' only real floating parameters can be optimized. Leave it out with'
         ' optax.partition or optax.masked.'
       )

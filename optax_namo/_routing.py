@@ -1,192 +1,160 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which leaves are matrices, and along which axes."""
+"""Which leaves of a Flax model are matrices, and along which axes."""
 
-from collections.abc import Callable, Sequence
-import math
+from collections.abc import Sequence
 import re
-from typing import Any, NamedTuple
+from typing import Any
+import warnings
 
 import jax
 import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
-# A tree, or a prefix of one, of MuonDimensionNumbers or None (AdamW); or a
-# function from the parameters to such a tree.
-WeightDimensionNumbers = Any
+from optax_namo import _dimension_numbers as dims
 
-# What a path says, first match wins: (regex on the '/'-joined path, dimension
-# numbers or None for AdamW). Components are whole: 'heads' is not a head.
-# Embeddings and output heads go to AdamW as in the NAMO reference code.
-_RULES: tuple[tuple[str, MuonDimensionNumbers | None], ...] = (
-  (r'(?i)(^|/)(embed[^/]*|wte|wpe|lm_head|head|logits)(/|$)', None),
+_M = MuonDimensionNumbers
+
+# What a path says on its own: whole components, whatever the rank. The NAMO
+# reference code sends embeddings and output heads to AdamW.
+_ADAMW = (
+  # Embeddings, positions and class tokens: Embed_0/embedding, pos_embedding.
+  r'(?i)(^|/)(pos[^/]*_|[^/]*token_)?embed[^/]*(/|$)',
+  r'(?i)(^|/)(posembed[^/]*|wte|wpe|cls|cls_token)(/|$)',
+  # Output heads.
+  r'(?i)(^|/)(lm_head|head|logits)(/|$)',
+  # Norms and biases, stacked ones too.
+  r'(^|/)(bias|scale)$',
+)
+
+# Where no sibling bias tells the axes: (path, rank, dimension numbers). Flax
+# names the projections of both MultiHeadAttentions so; all heads are one
+# matrix. One axis more than the layer has is a stack of layers.
+_MATRICES = (
+  (r'(^|/)(query|key|value)/kernel$', 3, _M(0, (1, 2))),
+  (r'(^|/)(query|key|value)/kernel$', 4, _M(1, (2, 3))),
+  (r'(^|/)out/kernel$', 3, _M((0, 1), 2)),
+  (r'(^|/)out/kernel$', 4, _M((1, 2), 3)),
+  # (spatial..., in, out), in one, two and three dimensions.
+  (r'(?i)(^|/)conv[^/]*/kernel$', 3, _M((0, 1), 2)),
+  (r'(?i)(^|/)conv[^/]*/kernel$', 4, _M((0, 1, 2), 3)),
+  (r'(?i)(^|/)conv[^/]*/kernel$', 5, _M((0, 1, 2, 3), 4)),
+  # Experts, (expert, in, out).
+  (r'(?i)(^|/)([^/]*_)?experts?(_[^/]*)?(/|$)', 3, _M(1, 2)),
+  # Stacked adapters, (layer, in, rank) and (layer, rank, out).
+  (r'(^|/)lora_[ab]$', 3, _M(1, 2)),
 )
 
 
-class Axes(NamedTuple):
-  """The axes of a leaf by their role, sorted out of its dimension numbers."""
+def matrix_dimension_numbers(
+  params: Any,
+  *,
+  rules: Sequence[tuple[str, Any]] = (),
+  strict: bool = False,
+) -> Any:
+  r"""The default routing: a Flax model's matrices, and their axes.
 
-  batch: tuple[int, ...]
-  input: tuple[int, ...]
-  output: tuple[int, ...]
-
-  @property
-  def matrix(self) -> tuple[int, ...]:
-    return self.input + self.output
-
-
-def axes_of(numbers: MuonDimensionNumbers, ndim: int) -> Axes:
-  """Reads ``numbers`` as ``normalize`` left them; the rest is batch."""
-  inputs, outputs = numbers
-  rest = set(range(ndim)) - set(inputs) - set(outputs)
-  return Axes(tuple(sorted(rest)), tuple(inputs), tuple(outputs))
-
-
-def matrix_shape(
-  numbers: MuonDimensionNumbers, shape: Sequence[int]
-) -> tuple[int, int, int]:
-  """The matrix view ``(batch, in, out)`` of a leaf of the given shape."""
-  batch, inputs, outputs = (
-    math.prod(shape[axis] for axis in group)
-    for group in axes_of(numbers, len(shape))
-  )
-  return batch, inputs, outputs
-
-
-def path_string(path: Sequence[Any]) -> str:
-  """``'/'``-joined path of a leaf, without nnx's trailing ``.value``."""
-  if len(path) > 1 and getattr(path[-1], 'name', None) == 'value':
-    path = path[:-1]
-  return jax.tree_util.keystr(tuple(path), simple=True, separator='/')
-
-
-def matrix_dimension_numbers(params: Any) -> Any:
-  """The default routing: 2-D leaves other than embeddings and output heads.
-
-  A leaf of rank 2 is an ``(in, out)`` matrix unless a whole component of its
-  path is ``embed*``, ``wte``, ``wpe``, ``lm_head``, ``head`` or ``logits``.
-  Everything else belongs to AdamW.
+  In this order, for each leaf: ``rules``; embeddings, positions, output heads,
+  norms and biases by their names, and all leaves of rank below 2, are AdamW's;
+  a leaf of rank 2 is one ``(in, out)`` matrix; of rank 3 and more, the bias
+  beside it tells the axes (its trailing axes are outputs, leading axes that it
+  shares with the kernel are batch, what is left is reduced), or else its name:
+  Flax's attention, convolutions, experts, LoRA. What nothing explains is
+  AdamW's, with a warning.
 
   Args:
-    params: A pytree of arrays; shapes suffice (``jax.ShapeDtypeStruct``).
+    params: A pytree of arrays: Linen parameters, ``nnx.State``, or any other.
+      Shapes suffice (``jax.ShapeDtypeStruct``).
+    rules: Rules of your own, tried first: pairs of a regular expression,
+      searched in the '/'-joined path, and
+      ``optax.contrib.MuonDimensionNumbers``, ``SplitMatrices`` or None (AdamW).
+    strict: Whether a leaf that nothing explains is an error.
 
   Returns:
-    A tree of ``params``' own structure, each leaf
-    ``MuonDimensionNumbers((0,), (1,))`` or None.
+    A tree of ``params``' own structure: dimension numbers or None at each leaf.
+
+  Raises:
+    ValueError: ``strict``, and a leaf of rank 3 or more that nothing explains.
 
   Examples:
+    >>> import functools
     >>> import jax.numpy as jnp
-    >>> from optax_namo import matrix_dimension_numbers
-    >>> params = {'wte': jnp.ones((9, 4)), 'dense': jnp.ones((4, 4))}
-    >>> numbers = matrix_dimension_numbers(params)
-    >>> numbers['wte'] is None
-    True
-    >>> numbers['dense'].output_axis
-    (1,)
+    >>> from optax.contrib import MuonDimensionNumbers
+    >>> from optax_namo import matrix_dimension_numbers, namo_d
+    >>> params = {'wte': jnp.ones((9, 4)), 'mix': jnp.ones((2, 4, 4))}
+    >>> rules = [(r'^mix$', MuonDimensionNumbers(1, 2))]
+    >>> numbers = matrix_dimension_numbers(params, rules=rules)
+    >>> numbers['wte'] is None, numbers['mix'].output_axis
+    (True, (2,))
+    >>> tx = namo_d(0.05, weight_dimension_numbers=functools.partial(
+    ...     matrix_dimension_numbers, rules=rules, strict=True))
+    >>> state = tx.init(params)
   """
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  shapes = {dims.path_string(path): jnp.shape(x) for path, x in leaves}
+  unexplained = []
 
   def route(path, leaf):
-    name = path_string(path)
-    for pattern, numbers in _RULES:
+    name, shape = dims.path_string(path), jnp.shape(leaf)
+    return dims.normalize(find(name, shape), name, shape)
+
+  def find(name, shape):
+    for pattern, numbers in rules:
       if re.search(pattern, name):
         return numbers
-    return MuonDimensionNumbers((0,), (1,)) if jnp.ndim(leaf) == 2 else None
-
-  return jax.tree_util.tree_map_with_path(route, params)
-
-
-def _is_spec(x: Any) -> bool:
-  return x is None or isinstance(x, MuonDimensionNumbers)
-
-
-def normalize(
-  numbers: MuonDimensionNumbers | None, name: str, shape: Sequence[int]
-) -> MuonDimensionNumbers | None:
-  """Dimension numbers as tuples of non-negative axes, checked against a leaf.
-
-  Args:
-    numbers: The user's dimension numbers, or None for AdamW.
-    name: The leaf's path, for the error.
-    shape: The leaf's shape.
-
-  Returns:
-    ``MuonDimensionNumbers`` of sorted-out tuples, hashable, or None.
-
-  Raises:
-    ValueError: The leaf is no matrix, or an axis is missing, out of range or
-      named twice.
-    TypeError: It is not a ``MuonDimensionNumbers``.
-  """
-  if numbers is None:
+    if len(shape) < 2 or any(re.search(pattern, name) for pattern in _ADAMW):
+      return None
+    if len(shape) == 2:
+      return _M(0, 1)
+    parent = name.rpartition('/')[0]
+    bias = shapes.get(f'{parent}/bias' if parent else 'bias')
+    if bias is not None and (numbers := _explained_by(bias, shape)):
+      return numbers
+    for pattern, rank, numbers in _MATRICES:
+      if len(shape) == rank and re.search(pattern, name):
+        return numbers
+    unexplained.append((name, shape))
     return None
-  where = f'weight_dimension_numbers at {name!r} of shape {tuple(shape)}'
-  if not isinstance(numbers, MuonDimensionNumbers):
-    raise TypeError(
-      f'{where} must be optax.contrib.MuonDimensionNumbers or None, got'
-      f' {numbers!r}.'
-    )
-  rank = len(shape)
-  if rank < 2:
-    raise ValueError(
-      f'{where}: a matrix has at least two axes. Use None there, and the leaf'
-      ' goes to AdamW.'
-    )
-  axes = []
-  for group in numbers:
-    group = (group,) if isinstance(group, int) else tuple(group)
-    if not group or any(not -rank <= axis < rank for axis in group):
-      raise ValueError(
-        f'{where}: {numbers} names no axis, or one outside [{-rank}, {rank}).'
+
+  routed = jax.tree_util.tree_map_with_path(route, params)
+  if unexplained:
+    message = _unexplained(unexplained)
+    if strict:
+      raise ValueError(message)
+    warnings.warn(f'{message} They go to AdamW.', stacklevel=2)
+  return routed
+
+
+def _explained_by(
+  bias: tuple[int, ...], kernel: tuple[int, ...]
+) -> MuonDimensionNumbers | None:
+  """The axes of a kernel, if the bias beside it leaves no doubt about them."""
+  rank = len(kernel)
+  fits = []
+  for batch in range(len(bias)):
+    outputs = len(bias) - batch
+    inputs = rank - len(bias)
+    if (
+      inputs > 0
+      and bias[:batch] == kernel[:batch]
+      and bias[batch:] == kernel[rank - outputs :]
+    ):
+      fits.append(
+        _M(
+          tuple(range(batch, batch + inputs)),
+          tuple(range(rank - outputs, rank)),
+        )
       )
-    axes.append(tuple(axis % rank for axis in group))
-  if len(set(axes[0] + axes[1])) < len(axes[0]) + len(axes[1]):
-    raise ValueError(
-      f'{where}: {numbers} names an axis twice; reduction and output axes'
-      ' must not overlap.'
-    )
-  return MuonDimensionNumbers(*axes)
+  return fits[0] if len(fits) == 1 else None
 
 
-def resolve(weight_dimension_numbers: WeightDimensionNumbers, tree: Any) -> Any:
-  """Dimension numbers for every leaf of a tree of parameters or gradients.
-
-  Args:
-    weight_dimension_numbers: A tree or prefix of ``MuonDimensionNumbers`` or
-      None, or a callable from ``tree`` to one.
-    tree: Parameters or gradients.
-
-  Returns:
-    A tree of ``tree``'s own structure: normalized ``MuonDimensionNumbers`` or
-    None at each leaf.
-
-  Raises:
-    ValueError: The specification is no prefix of ``tree``, or does not fit a
-      leaf (see ``normalize``).
-  """
-  spec: Callable[[Any], Any] | Any = weight_dimension_numbers
-  if callable(spec):
-    spec = spec(tree)
-  if not jax.tree.leaves(tree):  # Nothing to route, whatever the prefix.
-    return tree
-  try:
-    spec = jax.tree.map(
-      lambda s, subtree: jax.tree.map(lambda _: s, subtree),
-      spec,
-      tree,
-      is_leaf=_is_spec,
-    )
-  except (ValueError, TypeError) as error:
-    raise ValueError(
-      'weight_dimension_numbers must be a tree of MuonDimensionNumbers or'
-      ' None with the structure of the parameters, or a prefix of it; a'
-      ' callable from the parameters to such a tree always fits. Got'
-      f' {jax.tree.structure(spec, is_leaf=_is_spec)} for parameters'
-      f' {jax.tree.structure(tree)}.'
-    ) from error
-  return jax.tree_util.tree_map_with_path(
-    lambda path, leaf, numbers: normalize(
-      numbers, path_string(path), jnp.shape(leaf)
-    ),
-    tree,
-    spec,
+def _unexplained(leaves: list[tuple[str, tuple[int, ...]]]) -> str:
+  """The message about leaves whose axes are not known, with the mend."""
+  found = ', '.join(f'{name!r} of shape {shape}' for name, shape in leaves)
+  name, shape = leaves[0]
+  return (
+    f'matrix_dimension_numbers cannot tell the axes of {found}. Say which they'
+    f' are with rules=[(r{"^" + re.escape(name) + "$"!r},'
+    f' MuonDimensionNumbers(reduction_axis={len(shape) - 2},'
+    f' output_axis={len(shape) - 1}))], or None in their place for AdamW.'
   )

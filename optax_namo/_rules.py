@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import optax
 
+from optax_namo import _dimension_numbers as dims
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _momentum
-from optax_namo import _routing
 from optax_namo import _stacking
 from optax_namo import _stages
 
@@ -27,7 +27,7 @@ def scale_by_namo(
   *,
   nesterov: bool = True,
   orthogonalizer: _stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: _routing.WeightDimensionNumbers = None,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
   shard_over: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformation:
   r"""NAMO's rule alone: gradient in, :math:`a_t O_t` out.
@@ -92,7 +92,7 @@ def scale_by_namo_d(
   clamp: jax.typing.ArrayLike | None = 0.75,
   columns: str = 'input',
   orthogonalizer: _stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: _routing.WeightDimensionNumbers = None,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
   shard_over: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformation:
   r"""NAMO-D's rule alone: gradient in, :math:`O_t\,diag(d_t)` out.

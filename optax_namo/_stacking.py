@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from optax.contrib import MuonDimensionNumbers
 
-from optax_namo import _routing
+from optax_namo import _dimension_numbers as dims
 
 Orthogonalizer = Callable[[jax.Array], jax.Array]
 
@@ -44,7 +44,7 @@ def map_stacks(
   results = list(leaves)
   groups: dict[tuple[int, int, jnp.dtype], list[int]] = {}
   for i, (leaf, spec) in enumerate(zip(leaves, numbers)):
-    _, *sides = _routing.matrix_shape(spec, leaf.shape)
+    _, *sides = dims.matrix_shape(spec, leaf.shape)
     if leaf.size:
       groups.setdefault((min(sides), max(sides), leaf.dtype), []).append(i)
   for members in groups.values():
@@ -97,8 +97,8 @@ def _spread(stack: jax.Array, shard_over: str | tuple[str, ...]) -> jax.Array:
 
 def _to_stack(x: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
   """The leaf as ``(batch, m, n)``, transposed where m would exceed n."""
-  axes = _routing.axes_of(numbers, x.ndim)
-  batch, m, n = _routing.matrix_shape(numbers, x.shape)
+  axes = dims.axes_of(numbers, x.ndim)
+  batch, m, n = dims.matrix_shape(numbers, x.shape)
   stack = x.transpose(axes.batch + axes.matrix).reshape(batch, m, n)
   return stack.mT if m > n else stack
 
@@ -107,8 +107,8 @@ def _from_stack(
   stack: jax.Array, numbers: MuonDimensionNumbers, like: jax.Array
 ) -> jax.Array:
   """The inverse of ``_to_stack`` for a leaf of ``like``'s shape and dtype."""
-  axes = _routing.axes_of(numbers, like.ndim)
-  _, m, n = _routing.matrix_shape(numbers, like.shape)
+  axes = dims.axes_of(numbers, like.ndim)
+  _, m, n = dims.matrix_shape(numbers, like.shape)
   order = axes.batch + axes.matrix
   x = (stack.mT if m > n else stack).reshape([like.shape[i] for i in order])
   back = sorted(range(like.ndim), key=order.__getitem__)

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optax_namo import _dimension_numbers as dims
 from optax_namo import _factored
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _orthogonalize
-from optax_namo import _routing
 from optax_namo import _stacking
 
 
@@ -54,14 +54,17 @@ def orthogonalize(
   def update(updates, params):
     del params
     leaves, treedef = _factored.flatten(updates)
-    directions = _stacking.map_stacks(
+    directions = [u.direction for u in leaves]
+    matrices, parts = jax.tree.flatten(directions)
+    results = _stacking.map_stacks(
       function,
-      [u.direction for u in leaves],
-      [u.dimension_numbers for u in leaves],
+      matrices,
+      parts.flatten_up_to([u.numbers for u in leaves]),
       shard_over,
     )
     return treedef.unflatten(
-      dataclasses.replace(u, direction=o) for u, o in zip(leaves, directions)
+      dataclasses.replace(u, direction=o)
+      for u, o in zip(leaves, parts.unflatten(results))
     )
 
   return _factored.stage(update)
@@ -97,19 +100,19 @@ def scale_by_shape(
   hyperparameters.choice('shape_scale', shape_scale, ('rms', 'width', 'none'))
   rms = hyperparameters.number('rms', rms, '(0, inf)')
 
+  def factor(direction, numbers):
+    _, fan_in, fan_out = dims.matrix_shape(numbers, direction.shape)
+    if shape_scale == 'none' or not direction.size:
+      return 1
+    if shape_scale == 'width':
+      return math.sqrt(max(1, fan_out / fan_in))
+    return jnp.asarray(rms, direction.dtype) * math.sqrt(max(fan_in, fan_out))
+
   def scaled(u):
-    _, fan_in, fan_out = _routing.matrix_shape(
-      u.dimension_numbers, u.direction.shape
+    direction = jax.tree.map(
+      lambda o, numbers: factor(o, numbers) * o, u.direction, u.numbers
     )
-    if shape_scale == 'none' or not u.direction.size:
-      return u
-    if shape_scale == 'rms':
-      factor = jnp.asarray(rms, u.direction.dtype) * math.sqrt(
-        max(fan_in, fan_out)
-      )
-    else:
-      factor = math.sqrt(max(1, fan_out / fan_in))
-    return dataclasses.replace(u, direction=factor * u.direction)
+    return dataclasses.replace(u, direction=direction)
 
   return _factored.stage(
     lambda updates, params: _factored.tree_map(scaled, updates)
@@ -150,9 +153,12 @@ def add_adaptive_decay(
   def decayed(u, p, keep):
     if not keep:
       return u
-    decay = jnp.asarray(weight_decay, u.direction.dtype)
-    p = jnp.asarray(p).astype(u.direction.dtype)
-    return dataclasses.replace(u, direction=u.direction + decay * p)
+    direction = jax.tree.map(
+      lambda o, q: o + jnp.asarray(weight_decay, o.dtype) * q.astype(o.dtype),
+      u.direction,
+      dims.split(jnp.asarray(p), u.dimension_numbers),
+    )
+    return dataclasses.replace(u, direction=direction)
 
   def update(updates, params):
     if hyperparameters.is_zero(weight_decay):
@@ -208,13 +214,16 @@ def clamp_scale(
       'clamp', clamp, '(0, 1]', 'clamp=None turns the clamp off.'
     )
 
+  def clip(scale, numbers):
+    if clamp is None or not scale.size:
+      return scale
+    c = jnp.asarray(clamp, scale.dtype)
+    axes = dims.axes_of(numbers, scale.ndim).matrix
+    mean = jnp.mean(scale, axis=axes, keepdims=True)
+    return jnp.clip(scale, c * mean, mean / c)
+
   def clamped(u):
-    if clamp is None or not u.scale.size:
-      return u
-    c = jnp.asarray(clamp, u.scale.dtype)
-    axes = _routing.axes_of(u.dimension_numbers, u.scale.ndim).matrix
-    mean = jnp.mean(u.scale, axis=axes, keepdims=True)
-    return dataclasses.replace(u, scale=jnp.clip(u.scale, c * mean, mean / c))
+    return dataclasses.replace(u, scale=jax.tree.map(clip, u.scale, u.numbers))
 
   return _factored.stage(
     lambda updates, params: _factored.tree_map(clamped, updates)
@@ -230,8 +239,11 @@ def apply_scale() -> optax.GradientTransformation:
   Raises:
     TypeError: The updates are not ``Factored``.
   """
+
+  def product(u):
+    matrices = jax.tree.map(jnp.multiply, u.direction, u.scale)
+    return dims.merge(matrices, u.dimension_numbers).astype(u.dtype)
+
   return _factored.stage(
-    lambda updates, params: _factored.tree_map(
-      lambda u: (u.direction * u.scale).astype(u.dtype), updates
-    )
+    lambda updates, params: _factored.tree_map(product, updates)
   )

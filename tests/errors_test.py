@@ -123,7 +123,7 @@ class LeafTest(parameterized.TestCase):
 
   def test_specification_type_and_structure(self):
     tx = optax_namo.namo(0.1, weight_dimension_numbers='all')
-    with self.assertRaisesRegex(TypeError, "MuonDimensionNumbers .*'all'"):
+    with self.assertRaisesRegex(TypeError, "MuonDimensionNumbers.*'all'"):
       tx.init(_PARAMS)
     tx = optax_namo.namo(
       0.1, weight_dimension_numbers={'other': MuonDimensionNumbers()}
