@@ -15,6 +15,9 @@ from optax_namo._orthogonalize import polar_svd as polar_svd
 from optax_namo._routing import (
   matrix_dimension_numbers as matrix_dimension_numbers,
 )
+from optax_namo._routing_table import Route as Route
+from optax_namo._routing_table import routing_table as routing_table
+from optax_namo._routing_table import RoutingTable as RoutingTable
 from optax_namo._rules import scale_by_namo as scale_by_namo
 from optax_namo._rules import scale_by_namo_d as scale_by_namo_d
 from optax_namo._stages import add_adaptive_decay as add_adaptive_decay

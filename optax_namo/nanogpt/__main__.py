@@ -74,6 +74,10 @@ _RESUME = flags.DEFINE_bool(
   'resume', False, 'Go on from the newest whole checkpoint in --out.'
 )
 
+_SHOW_ROUTING = flags.DEFINE_bool(
+  'show_routing', False, "Print where the model's parameters go, and stop."
+)
+
 
 def main(argv: list[str]) -> None:
   if not flags.FLAGS['verbosity'].present:
@@ -92,6 +96,10 @@ def main(argv: list[str]) -> None:
       block_size=config.sizes.block_size,
     )
     optimizers.make(config)  # Bad hyperparameters fail here.
+    if _SHOW_ROUTING.value:
+      model = train.model_config(config, corpus.vocab_size)
+      print(train.routing(config, model))
+      return
     for note in run_folder.claim(out, config, _RESUME.value):
       print(note)
   except (ValueError, OSError) as error:

@@ -16,6 +16,7 @@ import optax
 import orbax.checkpoint as ocp
 import tqdm
 
+import optax_namo
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import generate
 from optax_namo.nanogpt import model as gpt
@@ -56,6 +57,14 @@ def init(
   """The model's definition and the state before the first step."""
   graphdef, params = nnx.split(gpt.GPT(model, rngs=nnx.Rngs(config.seed)))
   return graphdef, TrainState(jnp.zeros([], jnp.int32), params, tx.init(params))
+
+
+def routing(config: Config, model: gpt.GPTConfig) -> optax_namo.RoutingTable:
+  """Where the model's parameters go, without making any."""
+  abstract = nnx.eval_shape(lambda: gpt.GPT(model, rngs=nnx.Rngs(0)))
+  return optax_namo.routing_table(
+    nnx.state(abstract, nnx.Param), columns=config.columns
+  )
 
 
 def make_step(

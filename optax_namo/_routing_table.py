@@ -1,0 +1,162 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The routing of a model, for people to look at."""
+
+from collections.abc import Sequence
+import functools
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optax_namo import _dimension_numbers as dims
+from optax_namo import _hyperparameters as hyperparameters
+from optax_namo import _routing
+
+
+class Route(NamedTuple):
+  """Where a leaf goes.
+
+  Attributes:
+    path: '/'-joined path of the leaf.
+    shape: The leaf's shape.
+    group: 'matrix' or 'adamw'.
+    view: ``(batch, in, out)`` for each matrix of the leaf; empty for AdamW.
+    column_axes: The axes of the leaf along which NAMO-D's scales differ.
+    size: Number of parameters.
+  """
+
+  path: str
+  shape: tuple[int, ...]
+  group: str
+  view: tuple[tuple[int, int, int], ...]
+  column_axes: tuple[int, ...]
+  size: int
+
+
+class RoutingTable(tuple[Route, ...]):
+  """Rows of ``Route``; ``str`` and ``print`` lay them out as a table."""
+
+  def __str__(self) -> str:
+    header = ('path', 'shape', 'group', 'batch × in × out', 'columns', 'size')
+    rows = [
+      (
+        route.path,
+        _sizes(route.shape, ', '),
+        route.group,
+        _views(route.view),
+        _columns(route.column_axes),
+        f'{route.size:,}',
+      )
+      for route in self
+    ]
+    for group in ('matrix', 'adamw'):
+      members = [route.size for route in self if route.group == group]
+      rows.append(
+        (f'total of {len(members)}', '', group, '', '', f'{sum(members):,}')
+      )
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    line = '  '.join('-' * width for width in widths)
+    lines = [_line(row, widths) for row in (header, *rows)]
+    return '\n'.join([lines[0], line, *lines[1:-2], line, *lines[-2:]])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+  *texts, size = (f'{cell:{width}}' for cell, width in zip(cells, widths))
+  return '  '.join([*texts, f'{size.strip():>{widths[-1]}}'])
+
+
+def _sizes(shape: Sequence[int], separator: str) -> str:
+  return separator.join(map(str, shape)) or 'scalar'
+
+
+def _views(views: Sequence[tuple[int, int, int]]) -> str:
+  """Equal neighbours once, with their count: '3 of 1 × 64 × 64'."""
+  parts = []
+  for view, group in itertools.groupby(views):
+    count = len(list(group))
+    parts.append(
+      (f'{count} of ' if len(views) > 1 else '') + _sizes(view, ' × ')
+    )
+  return ', '.join(parts) or '-'
+
+
+def _columns(axes: Sequence[int]) -> str:
+  if not axes:
+    return '-'
+  return ('axis ' if len(axes) == 1 else 'axes ') + _sizes(axes, ', ')
+
+
+def routing_table(
+  params: Any,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  *,
+  rules: Sequence[tuple[str, Any]] = (),
+  strict: bool = False,
+  columns: str = 'input',
+) -> RoutingTable:
+  """Which leaves are matrices, as what, and where NAMO-D's columns are.
+
+  Args:
+    params: A pytree of arrays; shapes suffice (``jax.ShapeDtypeStruct``).
+    weight_dimension_numbers: As in ``namo``; None means
+      ``matrix_dimension_numbers`` with ``rules`` and ``strict``.
+    rules: See ``matrix_dimension_numbers``.
+    strict: See ``matrix_dimension_numbers``.
+    columns: As in ``namo_d``, 'input' or 'output'.
+
+  Returns:
+    A tuple of ``Route``, one for each leaf in the order of the tree, that
+    prints as a table with the totals of both groups.
+
+  Raises:
+    ValueError: ``columns`` is unknown, or dimension numbers do not fit a leaf.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from optax_namo import routing_table
+    >>> params = {'dense': {'kernel': jnp.ones((4, 6)), 'bias': jnp.ones(6)}}
+    >>> print(routing_table(params))
+    path          shape  group   batch × in × out  columns  size
+    ------------  -----  ------  ----------------  -------  ----
+    dense/bias    6      adamw   -                 -           6
+    dense/kernel  4, 6   matrix  1 × 4 × 6         axis 0     24
+    ------------  -----  ------  ----------------  -------  ----
+    total of 1           matrix                               24
+    total of 1           adamw                                 6
+  """
+  hyperparameters.choice('columns', columns, ('input', 'output'))
+  if weight_dimension_numbers is None:
+    weight_dimension_numbers = functools.partial(
+      _routing.matrix_dimension_numbers, rules=rules, strict=strict
+    )
+  numbers = dims.resolve(weight_dimension_numbers, params)
+
+  def route(path, leaf, spec):
+    shape = jnp.shape(leaf)
+    name, size = dims.path_string(path), math.prod(shape)
+    if spec is None:
+      return Route(name, shape, 'adamw', (), (), size)
+    inner, parts = spec, [shape]
+    if isinstance(spec, dims.SplitMatrices):
+      inner = spec.dimension_numbers
+      parts = [
+        (*shape[: spec.axis], part, *shape[spec.axis + 1 :])
+        for part in spec.sizes
+      ]
+    axes = dims.axes_of(inner, len(shape))
+    return Route(
+      name,
+      shape,
+      'matrix',
+      tuple(dims.matrix_shape(inner, part) for part in parts),
+      axes.input if columns == 'input' else axes.output,
+      size,
+    )
+
+  routes = jax.tree_util.tree_map_with_path(route, params, numbers)
+  return RoutingTable(
+    jax.tree.leaves(routes, is_leaf=lambda x: isinstance(x, Route))
+  )
