@@ -85,7 +85,8 @@ def namo(
     adam_b2: Decay rate of AdamW's second moment, in [0, 1).
     adam_eps: Added to the root of AdamW's second moment; at least 0.
     adam_weight_decay: Decay of the AdamW group, at least 0.
-    shard_over: Mesh axes over which the stacks of matrices are spread.
+    shard_over: Mesh axes over which the stacks of matrices are spread; see
+      ``orthogonalize``.
     record: Whether the state keeps the last scales and norms (``record``).
 
   Returns:
@@ -231,7 +232,8 @@ def namo_d(
     adam_b2: Decay rate of AdamW's second moment, in [0, 1).
     adam_eps: Added to the root of AdamW's second moment; at least 0.
     adam_weight_decay: Decay of the AdamW group, at least 0.
-    shard_over: Mesh axes over which the stacks of matrices are spread.
+    shard_over: Mesh axes over which the stacks of matrices are spread; see
+      ``orthogonalize``.
     record: Whether the state keeps the last scales and norms (``record``).
 
   Returns:

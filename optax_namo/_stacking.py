@@ -7,6 +7,8 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from optax.contrib import MuonDimensionNumbers
 
@@ -89,10 +91,19 @@ def _spread(stack: jax.Array, shard_over: str | tuple[str, ...]) -> jax.Array:
       f' axes {mesh.axis_names}. Call update inside `with'
       ' jax.set_mesh(mesh):` with a mesh that has them.'
     )
+  types = dict(zip(mesh.axis_names, mesh.axis_types))
+  if any(types[axis] != AxisType.Auto for axis in axes):
+    raise ValueError(
+      f'shard_over={shard_over!r} names axes of type'
+      f' {[types[axis] for axis in axes]}; the stacks can be spread over Auto'
+      ' axes only: jax.make_mesh(..., axis_types=(AxisType.Auto,) * rank).'
+    )
   devices = math.prod(mesh.shape[axis] for axis in axes)
   padding = -len(stack) % devices
   stack = jnp.pad(stack, ((0, padding), (0, 0), (0, 0)))
-  return jax.lax.with_sharding_constraint(stack, P(axes, None, None))
+  return jax.lax.with_sharding_constraint(
+    stack, NamedSharding(mesh, P(axes, None, None))
+  )
 
 
 def _to_stack(x: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
