@@ -113,6 +113,10 @@ def normalize(
         f'{where}: the sizes {sizes} must be positive and add up to'
         f' {shape[axis]}, the size of axis {axis}.'
       )
+    if not isinstance(numbers.dimension_numbers, MuonDimensionNumbers):
+      raise TypeError(
+        f'{where}: the parts of {numbers} need MuonDimensionNumbers.'
+      )
     # Sizes do not matter to axes: one part's check is every part's.
     inner = normalize(numbers.dimension_numbers, name, shape)
     return SplitMatrices(inner, axis % len(shape), sizes)

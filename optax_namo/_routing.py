@@ -19,8 +19,8 @@ _M = MuonDimensionNumbers
 # reference code sends embeddings and output heads to AdamW.
 _ADAMW = (
   # Embeddings, positions and class tokens: Embed_0/embedding, pos_embedding.
-  r'(?i)(^|/)(pos[^/]*_|[^/]*token_)?embed[^/]*(/|$)',
-  r'(?i)(^|/)(posembed[^/]*|wte|wpe|cls|cls_token)(/|$)',
+  r'(?i)(^|/)([^/]*_|pos|un)?embed[^/]*(/|$)',
+  r'(?i)(^|/)((pos|tok)[^/]*_emb|wte|wpe|cls|cls_token)(/|$)',
   # Output heads.
   r'(?i)(^|/)(lm_head|head|logits)(/|$)',
   # Norms and biases, stacked ones too.

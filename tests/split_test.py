@@ -126,6 +126,13 @@ class SplitTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, f"'w' .*{message}"):
       tx.init({'w': jnp.ones((4, 8))})
 
+  @parameterized.parameters(None, 'all')
+  def test_parts_need_dimension_numbers(self, inner):
+    spec = optax_namo.SplitMatrices(inner, 1, (4, 4))
+    tx = optax_namo.namo(0.1, weight_dimension_numbers={'w': spec})
+    with self.assertRaisesRegex(TypeError, "'w' .*MuonDimensionNumbers"):
+      tx.init({'w': jnp.ones((4, 8))})
+
 
 class RoutingTableTest(absltest.TestCase):
   def test_rows_and_print(self):

@@ -128,7 +128,8 @@ class RoutingTest(absltest.TestCase):
     ]  # fmt: skip
     others = [
       'wte', 'wpe/kernel', 'Embed_0/embedding', 'embedder/w', 'lm_head/kernel',
-      'head/kernel', 'decoder/logits/kernel', 'LM_HEAD/w',
+      'head/kernel', 'decoder/logits/kernel', 'LM_HEAD/w', 'pos_embedding',
+      'tok_emb', 'unembed/kernel', 'rel_embedding',
     ]  # fmt: skip
     for name in matrices + others:
       params = jnp.ones((2, 3))
