@@ -93,7 +93,8 @@ def newton_schulz(
 
   An odd polynomial of the singular values, which leaves the singular vectors
   alone and drives the values towards one. The iteration commutes with
-  transposition; it runs on the side with fewer rows.
+  transposition; it runs on the side with fewer rows, on the Gram matrix
+  ``X X^T`` where that takes fewer FLOPs.
 
   Args:
     x: Stack of matrices, shape ``(..., m, n)``, floating.
@@ -145,10 +146,45 @@ def _iterate(x: jax.Array, rows: tuple[Triplet, ...], dtype: Any) -> jax.Array:
   tall = x.shape[-2] > x.shape[-1]
   y = _normalize(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
   y = (y.mT if tall else y).astype(dtype)
+  y = gram_form(y, rows) if _gram_pays(y) else standard_form(y, rows)
+  return (y.mT if tall else y).astype(x.dtype)
+
+
+def _gram_pays(y: jax.Array) -> bool:
+  """Whether the Gram form takes fewer FLOPs and loses no accuracy.
+
+  For an m x n matrix and s steps the standard form takes s (4 m^2 n + 2 m^3)
+  FLOPs, the Gram form 4 m^2 n + 2 (4 s - 3) m^3: fewer if n > 1.5 m, whatever
+  s > 1. In 16 bits it doubles the error at a condition number of 100.
+  """
+  m, n = y.shape[-2:]
+  return n > 1.5 * m and jnp.finfo(y.dtype).bits >= 32
+
+
+def standard_form(y: jax.Array, rows: tuple[Triplet, ...]) -> jax.Array:
+  """The iteration on the matrix itself, ``(..., m, n)`` with ``m <= n``."""
   for a, b, c in rows:
     gram = y @ y.mT  # (..., m, m)
     y = a * y + (b * gram + c * (gram @ gram)) @ y
-  return (y.mT if tall else y).astype(x.dtype)
+  return y
+
+
+def gram_form(y: jax.Array, rows: tuple[Triplet, ...]) -> jax.Array:
+  """The same iteration on ``R = Y Y^T``, ``(..., m, m)``, and one product.
+
+  Every step multiplies Y from the left by ``a I + P``, ``P = b R + c R^2``, a
+  polynomial of R. Polynomials of R commute, so the factors gather in Q, and R
+  is updated on its own: ``R <- (a I + P) R (a I + P)``.
+  """
+  r = y @ y.mT
+  q = jnp.broadcast_to(jnp.eye(r.shape[-1], dtype=r.dtype), r.shape)
+  for i, (a, b, c) in enumerate(rows):
+    p = b * r + c * (r @ r)
+    q = a * q + (q @ p if i else p)
+    if i + 1 < len(rows):
+      r = a * r + r @ p
+      r = a * r + r @ p
+  return q @ y
 
 
 def polar_svd(x: jax.Array) -> jax.Array:
