@@ -27,22 +27,24 @@ _ADAMW = (
   r'(^|/)(bias|scale)$',
 )
 
-# Where no sibling bias tells the axes: (path, rank, dimension numbers). Flax
-# names the projections of both MultiHeadAttentions so; all heads are one
-# matrix. One axis more than the layer has is a stack of layers.
+# Where no bias beside the kernel tells the axes, the names and ranks of Flax's
+# layers do: (path, rank, dimension numbers). One axis more than the layer has
+# is a stack of layers. A convolution in three dimensions must say so: it looks
+# like a stack of convolutions in two.
 _MATRICES = (
-  (r'(^|/)(query|key|value)/kernel$', 3, _M(0, (1, 2))),
-  (r'(^|/)(query|key|value)/kernel$', 4, _M(1, (2, 3))),
-  (r'(^|/)out/kernel$', 3, _M((0, 1), 2)),
-  (r'(^|/)out/kernel$', 4, _M((1, 2), 3)),
-  # (spatial..., in, out), in one, two and three dimensions.
-  (r'(?i)(^|/)conv[^/]*/kernel$', 3, _M((0, 1), 2)),
-  (r'(?i)(^|/)conv[^/]*/kernel$', 4, _M((0, 1, 2), 3)),
-  (r'(?i)(^|/)conv[^/]*/kernel$', 5, _M((0, 1, 2, 3), 4)),
   # Experts, (expert, in, out).
-  (r'(?i)(^|/)([^/]*_)?experts?(_[^/]*)?(/|$)', 3, _M(1, 2)),
+  (r'(?i)(^|/)([^/]*_)?experts?(_[^/]*)?(/|$)', 3, _M((1,), (2,))),
+  # Both MultiHeadAttentions; all heads are one matrix.
+  (r'(^|/)(query|key|value)/kernel$', 3, _M((0,), (1, 2))),
+  (r'(^|/)(query|key|value)/kernel$', 4, _M((1,), (2, 3))),
+  (r'(^|/)out/kernel$', 3, _M((0, 1), (2,))),
+  (r'(^|/)out/kernel$', 4, _M((1, 2), (3,))),
+  # (spatial..., in, out).
+  (r'(?i)(^|/)conv[^/]*/kernel$', 3, _M((0, 1), (2,))),
+  (r'(?i)(^|/)conv[^/]*/kernel$', 4, _M((0, 1, 2), (3,))),
+  (r'(?i)(^|/)conv_?3d[^/]*/kernel$', 5, _M((0, 1, 2, 3), (4,))),
   # Stacked adapters, (layer, in, rank) and (layer, rank, out).
-  (r'(^|/)lora_[ab]$', 3, _M(1, 2)),
+  (r'(^|/)lora_[ab]$', 3, _M((1,), (2,))),
 )
 
 
@@ -106,15 +108,22 @@ def matrix_dimension_numbers(
       return None
     if len(shape) == 2:
       return _M(0, 1)
-    parent = name.rpartition('/')[0]
-    bias = shapes.get(f'{parent}/bias' if parent else 'bias')
-    if bias is not None and (numbers := _explained_by(bias, shape)):
-      return numbers
-    for pattern, rank, numbers in _MATRICES:
-      if len(shape) == rank and re.search(pattern, name):
-        return numbers
-    unexplained.append((name, shape))
-    return None
+    named = [
+      numbers
+      for pattern, rank, numbers in _MATRICES
+      if len(shape) == rank and re.search(pattern, name)
+    ][:1]
+    bias = shapes.get(f'{name.rpartition("/")[0]}/bias'.lstrip('/'))
+    if bias is not None:
+      read = _readings(shape, bias)
+      # A bias that contradicts the name says that it is another layer.
+      named = read if len(read) == 1 else [n for n in named if n in read]
+    elif _is_no_attention(name, shapes):
+      named = []
+    if not named:
+      unexplained.append((name, shape))
+      return None
+    return named[0]
 
   routed = jax.tree_util.tree_map_with_path(route, params)
   if unexplained:
@@ -125,27 +134,35 @@ def matrix_dimension_numbers(
   return routed
 
 
-def _explained_by(
-  bias: tuple[int, ...], kernel: tuple[int, ...]
-) -> MuonDimensionNumbers | None:
-  """The axes of a kernel, if the bias beside it leaves no doubt about them."""
-  rank = len(kernel)
-  fits = []
-  for batch in range(len(bias)):
-    outputs = len(bias) - batch
-    inputs = rank - len(bias)
-    if (
-      inputs > 0
-      and bias[:batch] == kernel[:batch]
-      and bias[batch:] == kernel[rank - outputs :]
-    ):
-      fits.append(
-        _M(
-          tuple(range(batch, batch + inputs)),
-          tuple(range(rank - outputs, rank)),
-        )
-      )
-  return fits[0] if len(fits) == 1 else None
+def _readings(
+  kernel: tuple[int, ...], bias: tuple[int, ...]
+) -> list[MuonDimensionNumbers]:
+  """The axes that a kernel can have, given the bias beside it.
+
+  The bias has the kernel's outputs, its last axes, behind the batch axes that
+  lead both; what is left of the kernel is reduced.
+  """
+  rank, inputs = len(kernel), len(kernel) - len(bias)
+  return [
+    _M(tuple(range(batch, batch + inputs)), tuple(range(batch + inputs, rank)))
+    for batch in range(len(bias))
+    if inputs > 0 and bias == kernel[:batch] + kernel[batch + inputs :]
+  ]
+
+
+def _is_no_attention(name: str, shapes: dict[str, tuple[int, ...]]) -> bool:
+  """Whether query and out beside each other do not share their heads.
+
+  Of attention, (d, heads, head_dim) and (heads, head_dim, d); stacks of dense
+  layers have these names, too.
+  """
+  match = re.search(r'(^|/)(query|key|value|out)/kernel$', name)
+  if not match:
+    return False
+  prefix = name[: match.start(2)]
+  query = shapes.get(f'{prefix}query/kernel', ())
+  out = shapes.get(f'{prefix}out/kernel', ())
+  return bool(query and out) and query[-2:] != out[-3:-1]
 
 
 def _unexplained(leaves: list[tuple[str, tuple[int, ...]]]) -> str:
@@ -154,7 +171,7 @@ def _unexplained(leaves: list[tuple[str, tuple[int, ...]]]) -> str:
   name, shape = leaves[0]
   return (
     f'matrix_dimension_numbers cannot tell the axes of {found}. Say which they'
-    f' are with rules=[(r{"^" + re.escape(name) + "$"!r},'
+    f" are with rules=[(r'^{re.escape(name)}$',"
     f' MuonDimensionNumbers(reduction_axis={len(shape) - 2},'
     f' output_axis={len(shape) - 1}))], or None in their place for AdamW.'
   )
