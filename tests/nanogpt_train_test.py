@@ -262,6 +262,18 @@ def test_optimizers_differ_in_the_matrices_alone(corpus):
     chex.assert_trees_all_close(after[0], other, rtol=1e-6, atol=1e-9)
 
 
+def test_routing_of_the_model():
+  config = _config(columns='output')
+  table = train.routing(config, train.model_config(config, 28))
+  rows = {row.path: row for row in table}
+  assert rows['blocks/0/attn/c_attn/kernel'].view == ((1, 16, 48),)
+  assert rows['blocks/0/attn/c_attn/kernel'].column_axes == (1,)
+  assert {p for p, row in rows.items() if row.group == 'adamw'} == {
+    'wte/embedding', 'wpe/embedding', 'ln_f/scale',
+    'blocks/0/ln_1/scale', 'blocks/0/ln_2/scale',
+  }  # fmt: skip
+
+
 def test_schedule_is_warm_up_stable_decay():
   config = _config(steps=30, warmup_steps=5, decay_steps=10)
   rates = [float(optimizers.schedule(config, 2.0)(t)) for t in range(30)]
