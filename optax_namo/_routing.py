@@ -20,11 +20,12 @@ _M = MuonDimensionNumbers
 _ADAMW = (
   # Embeddings, positions and class tokens: Embed_0/embedding, pos_embedding.
   r'(?i)(^|/)([^/]*_|pos|un)?embed[^/]*(/|$)',
-  r'(?i)(^|/)((pos|tok)[^/]*_emb|wte|wpe|cls|cls_token)(/|$)',
+  r'(?i)(^|/)((pos|tok)[^/]*_emb|pos[^/]*_encoding|wte|wpe)(/|$)',
+  r'(?i)(^|/)(cls|[^/]*_token)(/|$)',
   # Output heads.
   r'(?i)(^|/)(lm_head|head|logits)(/|$)',
   # Norms and biases, stacked ones too.
-  r'(^|/)(bias|scale)$',
+  r'(^|/)(bias|scale|beta|gamma)$',
 )
 
 # Where no bias beside the kernel tells the axes, the names and ranks of Flax's
@@ -40,8 +41,8 @@ _MATRICES = (
   (r'(^|/)out/kernel$', 3, _M((0, 1), (2,))),
   (r'(^|/)out/kernel$', 4, _M((1, 2), (3,))),
   # (spatial..., in, out).
-  (r'(?i)(^|/)conv[^/]*/kernel$', 3, _M((0, 1), (2,))),
-  (r'(?i)(^|/)conv[^/]*/kernel$', 4, _M((0, 1, 2), (3,))),
+  (r'(?i)(^|/)conv(?!local)[^/]*/kernel$', 3, _M((0, 1), (2,))),
+  (r'(?i)(^|/)conv(?!local)[^/]*/kernel$', 4, _M((0, 1, 2), (3,))),
   (r'(?i)(^|/)conv_?3d[^/]*/kernel$', 5, _M((0, 1, 2, 3), (4,))),
   # Stacked adapters, (layer, in, rank) and (layer, rank, out).
   (r'(^|/)lora_[ab]$', 3, _M((1,), (2,))),
@@ -169,9 +170,10 @@ def _unexplained(leaves: list[tuple[str, tuple[int, ...]]]) -> str:
   """The message about leaves whose axes are not known, with the mend."""
   found = ', '.join(f'{name!r} of shape {shape}' for name, shape in leaves)
   name, shape = leaves[0]
+  quote = '"' if "'" in name else "'"
   return (
     f'matrix_dimension_numbers cannot tell the axes of {found}. Say which they'
-    f" are with rules=[(r'^{re.escape(name)}$',"
+    f' are with rules=[(r{quote}^{re.escape(name)}${quote},'
     f' MuonDimensionNumbers(reduction_axis={len(shape) - 2},'
     f' output_axis={len(shape) - 1}))], or None in their place for AdamW.'
   )

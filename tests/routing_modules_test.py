@@ -455,7 +455,9 @@ def test_stacked_dense_layers_with_the_names_of_attention():
   assert _routes(params) == {'experts/out/kernel': ((1,), (2,))}
 
 
-@pytest.mark.parametrize('name', ['mix.w', 'self-attention', 'linear/~/w'])
+@pytest.mark.parametrize(
+  'name', ['mix.w', 'self-attention', 'linear/~/w', "it's"]
+)
 def test_the_mend_of_a_path_with_special_characters(name):
   params = {name: jnp.ones((2, 3, 4))}
   _router(params, rules=_mend(params, name), strict=True)
