@@ -166,7 +166,7 @@ def run(
   graphdef, state = init(config, model_config(config, corpus.vocab_size), tx)
   step_fn = make_step(graphdef, tx)
   evaluate = make_eval(graphdef, config, corpus.val)
-  rate = optimizers.schedule(config, config.learning_rate)
+  rate = jax.jit(optimizers.schedule(config, config.learning_rate))
   manager = run_folder.checkpoints(out)
   if resume:
     restored = restore(manager, state)
