@@ -50,7 +50,7 @@ class MatrixViewTest(parameterized.TestCase):
     ]
     chex.assert_shape(found, shape)
     chex.assert_trees_all_close(
-      to_matrices(found), jnp.stack(expected), atol=2e-6
+      to_matrices(found), jnp.stack(expected), atol=1e-6
     )
 
   @parameterized.parameters(*_RULES)
