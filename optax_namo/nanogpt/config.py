@@ -8,7 +8,7 @@ from typing import Any
 # Peak learning rates of the `char` preset; benchmarks/char_losses.py measures
 # them. NAMO's scale is well below one for noisy gradients, hence its larger
 # rates.
-LEARNING_RATES = {'namo_d': 0.035, 'namo': 0.05, 'muon': 0.006, 'adamw': 0.006}
+LEARNING_RATES = {'namo_d': 0.035, 'namo': 0.035, 'muon': 0.006, 'adamw': 0.003}
 # Embeddings and vectors, which AdamW trains whatever the optimizer is.
 ADAM_LEARNING_RATE = 0.003
 
