@@ -287,7 +287,11 @@ def test_schedule_is_warm_up_stable_decay():
 
 
 def test_default_learning_rates():
-  for preset, scale in (('char', 1.0), ('gpt2', 0.2), ('gpt2-medium', 0.1)):
+  for preset, scale in (
+    ('char', 1.0),
+    ('gpt2', 1 / 7),
+    ('gpt2-medium', 1 / 14),
+  ):
     for optimizer in _OPTIMIZERS:
       config = _config(preset=preset, optimizer=optimizer)
       assert config.learning_rate == configs.LEARNING_RATES[optimizer] * scale
