@@ -2,23 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The polar factor of a matrix: by Newton-Schulz, and exactly by SVD."""
 
-from collections.abc import Sequence
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-Triplet = tuple[float, float, float]
+from optax_namo import _coefficients
+from optax_namo._coefficients import Triplet
 
-# (a, b, c) of one step X <- aX + b(XX^T)X + c(XX^T)^2 X.
-COEFFICIENTS: dict[str, tuple[Triplet, ...]] = {
-  # Keller Jordan's Muon, which the NAMO reference code uses unchanged:
-  # https://kellerjordan.github.io/posts/muon, "Tuning the coefficients".
-  # The slope at zero is maximal, singular values end in about [0.7, 1.2].
-  'muon': ((3.4445, -4.7750, 2.0315),),
-}
+# Steps of the Gram form on one R. The small eigenvalues of R drown in the
+# rounding of its products, and every step amplifies that. With operands of 16
+# bits (or TF32) three steps stay below the standard form's error, five do not:
+# tests/orthogonalize_test.py.
+RESTART = 3
 
 
 def norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
@@ -41,7 +38,7 @@ def norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
   return largest * jnp.sqrt(squares)
 
 
-def _normalize(x: jax.Array) -> jax.Array:
+def normalize(x: jax.Array) -> jax.Array:
   """``x / ||x||_F`` for each matrix of a stack; a zero matrix stays zero."""
   # Two divisions: the reciprocal of a norm near 1e-38 is not a float32.
   largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0)
@@ -50,39 +47,11 @@ def _normalize(x: jax.Array) -> jax.Array:
   return x / jnp.where(size == 0, 1, size)
 
 
-def _triplets(
-  coefficients: str | Sequence[float] | Sequence[Sequence[float]], steps: int
-) -> np.ndarray:
-  """The ``(steps, 3)`` coefficients; the last row repeats where rows end."""
-  if isinstance(coefficients, str):
-    if coefficients not in COEFFICIENTS:
-      raise ValueError(
-        f'coefficients={coefficients!r} is unknown; known names are'
-        f' {sorted(COEFFICIENTS)}. A triplet (a, b, c) or a sequence of them,'
-        ' one for each step, works too.'
-      )
-    coefficients = COEFFICIENTS[coefficients]
-  try:
-    rows = np.asarray(coefficients, np.float64)
-  except (TypeError, ValueError):
-    rows = np.empty(0)
-  if rows.ndim == 1:
-    rows = rows[None]
-  if rows.ndim != 2 or rows.shape[-1] != 3 or not len(rows):
-    raise ValueError(
-      'coefficients must be a name, a triplet (a, b, c) or a sequence of'
-      f' triplets, got {coefficients!r}.'
-    )
-  if not np.isfinite(rows).all():
-    raise ValueError(f'coefficients must be finite, got {coefficients!r}.')
-  return rows[np.minimum(np.arange(steps), len(rows) - 1)]
-
-
 def newton_schulz(
   x: jax.Array,
   *,
   steps: int = 5,
-  coefficients: str | Sequence[float] | Sequence[Sequence[float]] = 'muon',
+  coefficients: _coefficients.Coefficients = 'muon',
   dtype: Any = None,
 ) -> jax.Array:
   r"""Approximate polar factor of each matrix, by Newton-Schulz iteration.
@@ -99,11 +68,16 @@ def newton_schulz(
   Args:
     x: Stack of matrices, shape ``(..., m, n)``, floating.
     steps: Number of iterations.
-    coefficients: ``'muon'``, a triplet ``(a, b, c)``, or a sequence of triplets
-      of which step k takes the k-th and the last one repeats.
-    dtype: The dtype of the iteration; None means
-      ``promote_types(x.dtype, float32)``. The matrix is normalized before it is
-      cast, so that float16 neither overflows nor underflows.
+    coefficients: ``'muon'``, ``'polar_express'``, ``'cans'``, ``'dion'``, a
+      triplet ``(a, b, c)``, or a sequence of triplets of which step k takes the
+      k-th; the last one repeats.
+    dtype: The dtype of the operands of each product; sums are
+      ``promote_types(dtype, float32)``. None means
+      ``promote_types(x.dtype, float32)``; ``jnp.bfloat16`` is the fast choice on
+      accelerators. The matrix is normalized before it is cast, so that float16
+      neither overflows nor underflows. Float32 products are as precise as
+      ``jax.default_matmul_precision`` says: by default they are rounded to TF32
+      on recent NVIDIA GPUs and to bfloat16 on TPUs.
 
   Returns:
     Array of ``x``'s shape and dtype, singular values close to one. A zero
@@ -112,7 +86,7 @@ def newton_schulz(
   Raises:
     ValueError: ``x`` has fewer than two axes, ``steps`` is below one, or the
       coefficients are unknown, misshapen or not finite.
-    TypeError: ``x`` is not real floating.
+    TypeError: ``x`` or ``dtype`` is not real floating.
 
   Examples:
     >>> import jax, jax.numpy as jnp
@@ -135,37 +109,59 @@ def newton_schulz(
     raise TypeError(f'newton_schulz needs real floats, got dtype {x.dtype}.')
   if not isinstance(steps, int) or steps < 1:
     raise ValueError(f'steps must be a positive int, got {steps!r}.')
-  rows = _triplets(coefficients, steps)
-  wide = jnp.promote_types(x.dtype, jnp.float32)
-  return _iterate(x, tuple(map(tuple, rows.tolist())), dtype or wide)
+  rows = _coefficients.triplets(coefficients, steps)
+  dtype = dtype or jnp.promote_types(x.dtype, jnp.float32)
+  if not jnp.issubdtype(dtype, jnp.floating):
+    raise TypeError(f'dtype must be a real floating dtype, got {dtype!r}.')
+  return _iterate(x, rows, jnp.dtype(dtype))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _iterate(x: jax.Array, rows: tuple[Triplet, ...], dtype: Any) -> jax.Array:
   """The checked iteration: normalize, cast, and one row of (a, b, c) a step."""
   tall = x.shape[-2] > x.shape[-1]
-  y = _normalize(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+  y = normalize(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
   y = (y.mT if tall else y).astype(dtype)
-  y = gram_form(y, rows) if _gram_pays(y) else standard_form(y, rows)
+  if not _gram_pays(y):
+    y = standard_form(y, rows)
+  elif dtype == jnp.float32:  # Elsewhere than on CPUs rounded in products.
+    y = jax.lax.platform_dependent(
+      y,
+      cpu=functools.partial(gram_form, rows=rows),
+      default=functools.partial(_restarted_gram_form, rows=rows),
+    )
+  elif dtype == jnp.float64:
+    y = gram_form(y, rows)
+  else:
+    y = _restarted_gram_form(y, rows)
   return (y.mT if tall else y).astype(x.dtype)
 
 
 def _gram_pays(y: jax.Array) -> bool:
-  """Whether the Gram form takes fewer FLOPs and loses no accuracy.
+  """Whether the Gram form takes fewer FLOPs.
 
   For an m x n matrix and s steps the standard form takes s (4 m^2 n + 2 m^3)
   FLOPs, the Gram form 4 m^2 n + 2 (4 s - 3) m^3: fewer if n > 1.5 m, whatever
-  s > 1. In 16 bits it doubles the error at a condition number of 100.
+  s > 1; equal if s = 1.
   """
   m, n = y.shape[-2:]
-  return n > 1.5 * m and jnp.finfo(y.dtype).bits >= 32
+  return n > 1.5 * m
+
+
+def _product(x: jax.Array, y: jax.Array, dtype: Any) -> jax.Array:
+  """``x @ y`` with operands of the dtype and sums of float32 or wider."""
+  wide = jnp.promote_types(dtype, jnp.float32)
+  return jnp.matmul(
+    x.astype(dtype), y.astype(dtype), preferred_element_type=wide
+  )
 
 
 def standard_form(y: jax.Array, rows: tuple[Triplet, ...]) -> jax.Array:
   """The iteration on the matrix itself, ``(..., m, n)`` with ``m <= n``."""
+  product = functools.partial(_product, dtype=y.dtype)
   for a, b, c in rows:
-    gram = y @ y.mT  # (..., m, m)
-    y = a * y + (b * gram + c * (gram @ gram)) @ y
+    gram = product(y, y.mT)  # (..., m, m)
+    y = (a * y + product(b * gram + c * product(gram, gram), y)).astype(y.dtype)
   return y
 
 
@@ -174,17 +170,26 @@ def gram_form(y: jax.Array, rows: tuple[Triplet, ...]) -> jax.Array:
 
   Every step multiplies Y from the left by ``a I + P``, ``P = b R + c R^2``, a
   polynomial of R. Polynomials of R commute, so the factors gather in Q, and R
-  is updated on its own: ``R <- (a I + P) R (a I + P)``.
+  is updated on its own: ``R <- (a I + P) R (a I + P)``. Q and R are float32 or
+  wider.
   """
-  r = y @ y.mT
+  product = functools.partial(_product, dtype=y.dtype)
+  r = product(y, y.mT)
   q = jnp.broadcast_to(jnp.eye(r.shape[-1], dtype=r.dtype), r.shape)
   for i, (a, b, c) in enumerate(rows):
-    p = b * r + c * (r @ r)
-    q = a * q + (q @ p if i else p)
+    p = b * r + c * product(r, r)
+    q = a * q + (product(q, p) if i else p)
     if i + 1 < len(rows):
-      r = a * r + r @ p
-      r = a * r + r @ p
-  return q @ y
+      r = a * r + product(r, p)
+      r = a * r + product(r, p)
+  return product(q, y).astype(y.dtype)
+
+
+def _restarted_gram_form(y: jax.Array, rows: tuple[Triplet, ...]) -> jax.Array:
+  """The Gram form with R computed afresh every few steps."""
+  for i in range(0, len(rows), RESTART):
+    y = gram_form(y, rows[i : i + RESTART])
+  return y
 
 
 def polar_svd(x: jax.Array) -> jax.Array:
@@ -214,6 +219,6 @@ def polar_svd(x: jax.Array) -> jax.Array:
     Algorithm 1 and 2, ``Orth``, in arXiv 2602.17080.
   """
   wide = jnp.promote_types(x.dtype, jnp.float32)
-  u, s, vt = jnp.linalg.svd(_normalize(x.astype(wide)), full_matrices=False)
+  u, s, vt = jnp.linalg.svd(normalize(x.astype(wide)), full_matrices=False)
   u = jnp.where(s[..., None, :] == 0, 0, u)
   return (u @ vt).astype(x.dtype)

@@ -3,6 +3,7 @@
 """Same-shape matrices as one batch, spread over a mesh axis; and back."""
 
 from collections.abc import Callable, Sequence
+import itertools
 import math
 
 import jax
@@ -16,6 +17,12 @@ from optax_namo import _dimension_numbers as dims
 
 Orthogonalizer = Callable[[jax.Array], jax.Array]
 
+# A chunk's bounds, on each device. 2**24 entries (64 MiB in float32) fill any
+# device with work; 64 matrices hold the temporary memory to a multiple of the
+# parameters' where these are small.
+CHUNK_ENTRIES = 2**24
+CHUNK_MATRICES = 64
+
 
 def map_stacks(
   function: Orthogonalizer,
@@ -23,11 +30,12 @@ def map_stacks(
   numbers: Sequence[MuonDimensionNumbers],
   shard_over: str | tuple[str, ...] | None = None,
 ) -> list[jax.Array]:
-  """Applies a function of matrix stacks to leaves, one batch for each shape.
+  """Applies a function of matrix stacks to leaves, in chunks of one shape.
 
   Leaves whose matrix view has the same (m, n) up to transposition are
-  concatenated to one stack ``(batch, m, n)`` with ``m <= n``: one call, and
-  one copy of the compiled iteration, for each distinct shape and dtype.
+  concatenated to stacks ``(batch, m, n)`` with ``m <= n``. A stack holds at
+  most 2**24 entries (64 MiB in float32) and 64 matrices on each device, but at
+  least one matrix. A leaf that is larger itself goes through in a loop.
 
   Args:
     function: From ``(batch, m, n)`` to the same shape; it must commute with
@@ -49,34 +57,61 @@ def map_stacks(
     _, *sides = dims.matrix_shape(spec, leaf.shape)
     if leaf.size:
       groups.setdefault((min(sides), max(sides), leaf.dtype), []).append(i)
-  for members in groups.values():
-    views = [_to_stack(leaves[i], numbers[i]) for i in members]
-    stack = views[0] if len(views) == 1 else jnp.concatenate(views)
-    stack = _apply(function, stack, shard_over)
-    start = 0
-    for i, view in zip(members, views):
-      part = stack[start : start + len(view)]
-      results[i] = _from_stack(part, numbers[i], leaves[i])
-      start += len(view)
+  for (m, n, _), members in groups.items():
+    most = max(1, min(CHUNK_MATRICES, CHUNK_ENTRIES // (m * n)))
+    sizes = [dims.matrix_shape(numbers[i], leaves[i].shape)[0] for i in members]
+    for chunk in _chunks(sizes, most):
+      chosen = [members[k] for k in chunk]
+      views = [_to_stack(leaves[i], numbers[i]) for i in chosen]
+      stack = views[0] if len(views) == 1 else jnp.concatenate(views)
+      stack = _apply(function, stack, most, shard_over)
+      ends = list(itertools.accumulate(map(len, views)))
+      for i, view, end in zip(chosen, views, ends):
+        part = stack[end - len(view) : end]
+        results[i] = _from_stack(part, numbers[i], leaves[i])
   return results
+
+
+def _chunks(sizes: Sequence[int], most: int) -> list[list[int]]:
+  """Consecutive indices whose sizes sum to at most ``most``, or one alone."""
+  chunks: list[list[int]] = []
+  total = most
+  for i, size in enumerate(sizes):
+    if total + size > most:
+      chunks.append([])
+      total = 0
+    chunks[-1].append(i)
+    total += size
+  return chunks
 
 
 def _apply(
   function: Orthogonalizer,
   stack: jax.Array,
+  most: int,
   shard_over: str | tuple[str, ...] | None,
 ) -> jax.Array:
-  """Calls ``function``, spreading the stack's batch axis over the mesh."""
+  """Calls ``function``, in a loop where the stack exceeds ``most`` matrices."""
+
+  def checked(chunk):
+    result = function(chunk)
+    if result.shape != chunk.shape:
+      raise ValueError(
+        'the orthogonalizer must keep the shape of the stack (batch, m, n):'
+        f' it turned {chunk.shape} into {result.shape}.'
+      )
+    return result
+
   batch = len(stack)
   if shard_over is not None:
     stack = _spread(stack, shard_over)
-  result = function(stack)
-  if result.shape != stack.shape:
-    raise ValueError(
-      'the orthogonalizer must keep the shape of the stack (batch, m, n):'
-      f' it turned {stack.shape} into {result.shape}.'
-    )
-  return result[:batch]
+  loops = -(-len(stack) // most)
+  if loops == 1:
+    return checked(stack)[:batch]
+  size = -(-len(stack) // loops)
+  stack = jnp.pad(stack, ((0, loops * size - len(stack)), (0, 0), (0, 0)))
+  chunks = stack.reshape(loops, size, *stack.shape[1:])
+  return jax.lax.map(checked, chunks).reshape(stack.shape)[:batch]
 
 
 def _spread(stack: jax.Array, shard_over: str | tuple[str, ...]) -> jax.Array:
