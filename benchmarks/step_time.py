@@ -33,6 +33,7 @@ from optax.contrib import MuonDimensionNumbers
 import optax_namo
 from optax_namo import _coefficients
 from optax_namo import _factored
+from optax_namo import _norms
 from optax_namo import _orthogonalize
 
 # Layers, width, vocabulary, context.
@@ -109,7 +110,7 @@ def plain_muon():
 def standard_form(x):
   """newton_schulz without its Gram form, for stacks with m <= n."""
   rows = _coefficients.triplets('muon', 5)
-  return _orthogonalize.standard_form(_orthogonalize.normalize(x), rows)
+  return _orthogonalize.standard_form(_norms.normalize(x), rows)
 
 
 def optimizers(params):

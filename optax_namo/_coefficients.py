@@ -33,8 +33,8 @@ COEFFICIENTS: dict[str, tuple[Triplet, ...]] = {
     *((a / 1.01, b / 1.01**3, c / 1.01**5) for a, b, c in _POLAR_EXPRESS[:-1]),
     _POLAR_EXPRESS[-1],
   ),
-  # Grishina et al., arXiv 2506.10935: Remez's polynomials over the interval that
-  # each step leaves; the figures of NVIDIA's Emerging-Optimizers.
+  # Grishina et al., arXiv 2506.10935: Remez's polynomials over the interval
+  # that each step leaves; the figures of NVIDIA's Emerging-Optimizers.
   'cans': (
     (8.4703, -25.1081, 18.6293),
     (4.1828, -3.1087, 0.5806),

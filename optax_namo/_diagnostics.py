@@ -10,7 +10,7 @@ import optax
 from optax_namo import _dimension_numbers as dims
 from optax_namo import _factored
 from optax_namo import _momentum
-from optax_namo import _orthogonalize
+from optax_namo import _norms
 
 
 class RecordState(NamedTuple):
@@ -59,7 +59,7 @@ def record(
 
     def norm(direction, numbers):
       axes = dims.axes_of(numbers, direction.ndim)
-      return _orthogonalize.norm(direction, axes.matrix)
+      return _norms.norm(direction, axes.matrix)
 
     return updates, RecordState(
       scale=_factored.tree_map(lambda u: u.scale, updates),

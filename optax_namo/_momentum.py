@@ -13,7 +13,7 @@ from optax.contrib import MuonDimensionNumbers
 from optax_namo import _dimension_numbers as dims
 from optax_namo import _factored
 from optax_namo import _hyperparameters as hyperparameters
-from optax_namo import _orthogonalize
+from optax_namo import _norms
 from optax_namo import _precision
 
 B2_ROUNDED_TO_ONE = (
@@ -101,6 +101,15 @@ def adaptive_momentum(
   :math:`b_1 M_t + (1 - b_1) G_t` takes the place of :math:`M_t` in the scale
   and in what leaves. A scale whose denominator is zero is zero.
 
+  With eps=0, gradients multiplied by a constant give the same scale, as long as
+  the gradients, their norms and both times 1 - b1 and sqrt(1 - b2) are normal
+  numbers: 1e-36 to 1e38 in float32 at the defaults. XLA takes what is below for
+  zero. An eps shows below magnitudes of about ``1e6 eps``.
+
+  A gradient that is not finite makes momentum, scale and update of its own
+  matrix NaN from then on and touches no other matrix, not even in the same
+  leaf. ``optax.apply_if_finite`` around the optimizer skips such steps.
+
   Args:
     b1: Decay rate of the momentum, in [0, 1).
     b2: Decay rate of the squared norm, in [0, 1). b1 > b2 is allowed, but the
@@ -159,35 +168,47 @@ def adaptive_momentum(
       gradients,
       state.root_v,
     )
-    norms = functools.partial(
-      jax.tree.map,
-      lambda x, spec: _orthogonalize.norm(
-        x, shared_axes(columns, spec, x.ndim)
-      ),
-    )
 
     def average(old, new):  # b1 old + (1 - b1) new
       decay = jnp.asarray(b1, new.dtype)
       return decay * old.astype(new.dtype) + (1 - decay) * new
 
-    def root_of_average(root, norm):  # v <- b2 v + (1 - b2) norm^2, as a root
-      decay = jnp.asarray(b2, norm.dtype)
-      return jnp.hypot(jnp.sqrt(decay) * root, jnp.sqrt(1 - decay) * norm)
+    def unit_of(g, root, spec):  # Near the larger of g and the root of v.
+      root = jnp.sqrt(jnp.asarray(b2, g.dtype)) * root
+      axes = shared_axes(columns, spec, g.ndim)
+      return _norms.power_of_two(jnp.maximum(_norms.largest(g, axes), root))
 
-    def adaptive_scale(norm, root):
+    def norm(unit, x, spec):
+      return _norms.norm_in(unit, x, shared_axes(columns, spec, x.ndim))
+
+    def root_of_average(unit, root, norm):  # v <- b2 v + (1 - b2) norm^2
+      decay = jnp.asarray(b2, norm.dtype)
+      return jnp.sqrt(
+        decay * jnp.square(root / unit) + (1 - decay) * jnp.square(norm)
+      )
+
+    def adaptive_scale(unit, norm, root):
       first = _bias_correction(jnp.asarray(b1, norm.dtype), count)
       second = _bias_correction(jnp.asarray(b2, norm.dtype), count)
-      below = root + jnp.asarray(eps, norm.dtype)
-      idle = below == 0  # No gradient so far and eps=0: the update is zero.
-      ratio = jnp.where(idle, 0, norm / jnp.where(idle, 1, below))
-      return jnp.sqrt(second) / first * ratio
+      above = norm * (jnp.sqrt(second) / first)
+      below = root + jnp.asarray(eps, norm.dtype) / unit
+      # No gradient so far and eps=0: the scale is zero.
+      tiny = jnp.finfo(norm.dtype).tiny
+      return jnp.where(below > 0, above, 0) / jnp.maximum(below, tiny)
 
     mu = jax.tree.map(average, state.mu, gradients)
-    root_v = jax.tree.map(
-      root_of_average, state.root_v, norms(gradients, parts)
-    )
     momentum = jax.tree.map(average, mu, gradients) if nesterov else mu
-    scale = jax.tree.map(adaptive_scale, norms(momentum, parts), root_v)
+    units = jax.tree.map(unit_of, gradients, state.root_v, parts)
+    root = jax.tree.map(
+      root_of_average,
+      units,
+      state.root_v,
+      jax.tree.map(norm, units, gradients, parts),
+    )
+    scale = jax.tree.map(
+      adaptive_scale, units, jax.tree.map(norm, units, momentum, parts), root
+    )
+    root_v = jax.tree.map(jnp.multiply, units, root)
     factored = jax.tree.map(
       lambda g, m, a, spec: _factored.Factored(m, a, spec, jnp.result_type(g)),
       updates,

@@ -3,12 +3,14 @@
 """The polar factor of a matrix: by Newton-Schulz, and exactly by SVD."""
 
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from optax_namo import _coefficients
+from optax_namo import _norms
 from optax_namo._coefficients import Triplet
 
 # Steps of the Gram form on one R. The small eigenvalues of R drown in the
@@ -16,35 +18,6 @@ from optax_namo._coefficients import Triplet
 # bits (or TF32) three steps stay below the standard form's error, five do not:
 # tests/orthogonalize_test.py.
 RESTART = 3
-
-
-def norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-  """Euclidean norm over ``axes``, kept with size 1, at any magnitude.
-
-  Squares of float32 entries below 1e-19 or above 1e19 leave float32's range;
-  dividing by the largest magnitude first keeps the sum of squares in
-  ``[1, size]``.
-
-  Args:
-    x: Array of floats.
-    axes: The axes to reduce.
-
-  Returns:
-    The norms, in ``x.dtype``, exactly zero where every entry is zero.
-  """
-  largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0)
-  unit = jnp.where(largest == 0, 1, largest)
-  squares = jnp.sum(jnp.square(x / unit), axis=axes, keepdims=True)
-  return largest * jnp.sqrt(squares)
-
-
-def normalize(x: jax.Array) -> jax.Array:
-  """``x / ||x||_F`` for each matrix of a stack; a zero matrix stays zero."""
-  # Two divisions: the reciprocal of a norm near 1e-38 is not a float32.
-  largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0)
-  x = x / jnp.where(largest == 0, 1, largest)
-  size = norm(x, (-2, -1))
-  return x / jnp.where(size == 0, 1, size)
 
 
 def newton_schulz(
@@ -73,11 +46,11 @@ def newton_schulz(
       k-th; the last one repeats.
     dtype: The dtype of the operands of each product; sums are
       ``promote_types(dtype, float32)``. None means
-      ``promote_types(x.dtype, float32)``; ``jnp.bfloat16`` is the fast choice on
-      accelerators. The matrix is normalized before it is cast, so that float16
-      neither overflows nor underflows. Float32 products are as precise as
-      ``jax.default_matmul_precision`` says: by default they are rounded to TF32
-      on recent NVIDIA GPUs and to bfloat16 on TPUs.
+      ``promote_types(x.dtype, float32)``; ``jnp.bfloat16`` is the fast choice
+      on accelerators. The matrix is normalized before it is cast, so that
+      float16 neither overflows nor underflows. Float32 products are as precise
+      as ``jax.default_matmul_precision`` says: by default they are rounded to
+      TF32 on recent NVIDIA GPUs and to bfloat16 on TPUs.
 
   Returns:
     Array of ``x``'s shape and dtype, singular values close to one. A zero
@@ -120,7 +93,7 @@ def newton_schulz(
 def _iterate(x: jax.Array, rows: tuple[Triplet, ...], dtype: Any) -> jax.Array:
   """The checked iteration: normalize, cast, and one row of (a, b, c) a step."""
   tall = x.shape[-2] > x.shape[-1]
-  y = normalize(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+  y = _norms.normalize(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
   y = (y.mT if tall else y).astype(dtype)
   if not _gram_pays(y):
     y = standard_form(y, rows)
@@ -198,8 +171,9 @@ def polar_svd(x: jax.Array) -> jax.Array:
   .. math:: x = U S V^T \mapsto U V^T
 
   The oracle for ``newton_schulz``, and an ``orthogonalizer`` of its own where
-  the cost of an SVD does not matter. Directions whose singular value is exactly
-  zero are dropped, so that a zero matrix stays zero.
+  the cost of an SVD does not matter. Directions whose singular value is zero to
+  rounding, at most ``epsilon sqrt(max(m, n))`` of the largest, are dropped, for
+  their vectors are noise: a zero matrix stays zero and ``u v^T`` stays itself.
 
   Args:
     x: Stack of matrices, shape ``(..., m, n)``, floating. float16 and bfloat16
@@ -219,6 +193,10 @@ def polar_svd(x: jax.Array) -> jax.Array:
     Algorithm 1 and 2, ``Orth``, in arXiv 2602.17080.
   """
   wide = jnp.promote_types(x.dtype, jnp.float32)
-  u, s, vt = jnp.linalg.svd(normalize(x.astype(wide)), full_matrices=False)
-  u = jnp.where(s[..., None, :] == 0, 0, u)
+  u, s, vt = jnp.linalg.svd(
+    _norms.normalize(x.astype(wide)), full_matrices=False
+  )
+  # Float32 matrices of lower rank have up to 4 epsilon there at 512 x 512.
+  zero = float(jnp.finfo(wide).eps) * math.sqrt(max(x.shape[-2:]))
+  u = jnp.where((s <= zero * s[..., :1])[..., None, :], 0, u)
   return (u @ vt).astype(x.dtype)
