@@ -39,7 +39,7 @@ from optax_namo import _orthogonalize
 # Layers, width, vocabulary, context.
 SHAPES = {
   'char': (4, 128, 96, 128),
-  '6x384': (6, 384, 96, 256),
+  '6x384': (6, 384, 0, 0),  # The matrices alone.
   'gpt2': (12, 768, 50304, 1024),
   'gpt2-medium': (24, 1024, 50304, 1024),
 }
@@ -68,15 +68,13 @@ def parameters(layers, width, vocabulary, context):
     'proj': (width, width),
     'fc': (width, 4 * width),
     'out': (4 * width, width),
-    'norm1': (width,),
-    'norm2': (width,),
   }
-  shapes = {
-    'wte': (vocabulary, width),
-    'wpe': (context, width),
-    'norm': (width,),
-    **{f'h{i}': block for i in range(layers)},
-  }
+  rest = {'wte': (vocabulary, width), 'wpe': (context, width), 'norm': (width,)}
+  if vocabulary:
+    block |= {'norm1': (width,), 'norm2': (width,)}
+  shapes = {f'h{i}': block for i in range(layers)}
+  if vocabulary:
+    shapes |= rest
   return jax.tree.map(
     lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
     shapes,

@@ -173,42 +173,31 @@ def adaptive_momentum(
       decay = jnp.asarray(b1, new.dtype)
       return decay * old.astype(new.dtype) + (1 - decay) * new
 
-    def unit_of(g, root, spec):  # Near the larger of g and the root of v.
-      root = jnp.sqrt(jnp.asarray(b2, g.dtype)) * root
+    def root_of_average(g, root, spec):  # v <- b2 v + (1 - b2) ||g||^2
+      decay = jnp.asarray(b2, g.dtype)
       axes = shared_axes(columns, spec, g.ndim)
-      return _norms.power_of_two(jnp.maximum(_norms.largest(g, axes), root))
-
-    def norm(unit, x, spec):
-      return _norms.norm_in(unit, x, shared_axes(columns, spec, x.ndim))
-
-    def root_of_average(unit, root, norm):  # v <- b2 v + (1 - b2) norm^2
-      decay = jnp.asarray(b2, norm.dtype)
-      return jnp.sqrt(
-        decay * jnp.square(root / unit) + (1 - decay) * jnp.square(norm)
+      unit = _norms.unit(jnp.maximum(_norms.largest(g, axes), root))
+      squares = _norms.sum_of_squares(g / unit, axes)
+      return unit * jnp.sqrt(
+        decay * jnp.square(root / unit) + (1 - decay) * squares
       )
 
-    def adaptive_scale(unit, norm, root):
-      first = _bias_correction(jnp.asarray(b1, norm.dtype), count)
-      second = _bias_correction(jnp.asarray(b2, norm.dtype), count)
-      above = norm * (jnp.sqrt(second) / first)
-      below = root + jnp.asarray(eps, norm.dtype) / unit
+    def adaptive_scale(m, root, spec):  # ||m|| / (root + eps), bias-corrected
+      first = _bias_correction(jnp.asarray(b1, m.dtype), count)
+      second = _bias_correction(jnp.asarray(b2, m.dtype), count)
+      below = root + jnp.asarray(eps, m.dtype)
       # No gradient so far and eps=0: the scale is zero.
-      tiny = jnp.finfo(norm.dtype).tiny
-      return jnp.where(below > 0, above, 0) / jnp.maximum(below, tiny)
+      below = jnp.where(below < jnp.finfo(m.dtype).tiny, jnp.inf, below)
+      # Its bound makes the scale its own unit: divide first, then square.
+      axes = shared_axes(columns, spec, m.ndim)
+      return jnp.sqrt(
+        _norms.sum_of_squares(m / (below * (first / jnp.sqrt(second))), axes)
+      )
 
     mu = jax.tree.map(average, state.mu, gradients)
+    root_v = jax.tree.map(root_of_average, gradients, state.root_v, parts)
     momentum = jax.tree.map(average, mu, gradients) if nesterov else mu
-    units = jax.tree.map(unit_of, gradients, state.root_v, parts)
-    root = jax.tree.map(
-      root_of_average,
-      units,
-      state.root_v,
-      jax.tree.map(norm, units, gradients, parts),
-    )
-    scale = jax.tree.map(
-      adaptive_scale, units, jax.tree.map(norm, units, momentum, parts), root
-    )
-    root_v = jax.tree.map(jnp.multiply, units, root)
+    scale = jax.tree.map(adaptive_scale, momentum, root_v, parts)
     factored = jax.tree.map(
       lambda g, m, a, spec: _factored.Factored(m, a, spec, jnp.result_type(g)),
       updates,

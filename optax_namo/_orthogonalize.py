@@ -129,33 +129,37 @@ def _product(x: jax.Array, y: jax.Array, dtype: Any) -> jax.Array:
   )
 
 
+def _polynomial(r: jax.Array, row: Triplet, dtype: Any) -> jax.Array:
+  """``a I + b R + c R^2``, by which a step multiplies Y from the left."""
+  a, b, c = row
+  identity = jnp.broadcast_to(jnp.eye(r.shape[-1], dtype=r.dtype), r.shape)
+  return a * identity + b * r + c * _product(r, r, dtype)
+
+
 def standard_form(y: jax.Array, rows: tuple[Triplet, ...]) -> jax.Array:
   """The iteration on the matrix itself, ``(..., m, n)`` with ``m <= n``."""
-  product = functools.partial(_product, dtype=y.dtype)
-  for a, b, c in rows:
-    gram = product(y, y.mT)  # (..., m, m)
-    y = (a * y + product(b * gram + c * product(gram, gram), y)).astype(y.dtype)
+  dtype = y.dtype
+  for row in rows:
+    r = _product(y, y.mT, dtype)  # (..., m, m)
+    y = _product(_polynomial(r, row, dtype), y, dtype).astype(dtype)
   return y
 
 
 def gram_form(y: jax.Array, rows: tuple[Triplet, ...]) -> jax.Array:
   """The same iteration on ``R = Y Y^T``, ``(..., m, m)``, and one product.
 
-  Every step multiplies Y from the left by ``a I + P``, ``P = b R + c R^2``, a
-  polynomial of R. Polynomials of R commute, so the factors gather in Q, and R
-  is updated on its own: ``R <- (a I + P) R (a I + P)``. Q and R are float32 or
-  wider.
+  Every step multiplies Y from the left by a polynomial T of R. Polynomials of R
+  commute, so they gather in Q, and R is updated on its own: ``R <- T R T``. Q
+  and R are float32 or wider.
   """
-  product = functools.partial(_product, dtype=y.dtype)
-  r = product(y, y.mT)
-  q = jnp.broadcast_to(jnp.eye(r.shape[-1], dtype=r.dtype), r.shape)
-  for i, (a, b, c) in enumerate(rows):
-    p = b * r + c * product(r, r)
-    q = a * q + (product(q, p) if i else p)
-    if i + 1 < len(rows):
-      r = a * r + product(r, p)
-      r = a * r + product(r, p)
-  return product(q, y).astype(y.dtype)
+  dtype = y.dtype
+  r = _product(y, y.mT, dtype)
+  q = t = _polynomial(r, rows[0], dtype)
+  for row in rows[1:]:
+    r = _product(_product(r, t, dtype), t, dtype)
+    t = _polynomial(r, row, dtype)
+    q = _product(q, t, dtype)
+  return _product(q, y, dtype).astype(dtype)
 
 
 def _restarted_gram_form(y: jax.Array, rows: tuple[Triplet, ...]) -> jax.Array:
