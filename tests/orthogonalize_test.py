@@ -11,6 +11,7 @@ import numpy as np
 from optax.contrib import _muon
 
 import optax_namo
+from optax_namo import _coefficients
 from optax_namo import _orthogonalize as orthogonalize
 
 
@@ -106,30 +107,117 @@ class NewtonSchulzTest(chex.TestCase):
 
 
 def _conditioned(m, n, exponent):
-  """An m x n matrix of condition number 10**exponent, log-spaced."""
+  """Gaussian for None, else singular values log-spaced to 10**-exponent."""
+  if exponent is None:
+    return _normal(m, n)
   rng = np.random.default_rng(0)
   u = np.linalg.qr(rng.normal(size=(m, m)))[0]
   v = np.linalg.qr(rng.normal(size=(n, n)))[0][:, :m]
   return jnp.asarray((u * np.logspace(0, -exponent, m)) @ v.T, jnp.float32)
 
 
+def _error(found, expected):
+  found, expected = (np.asarray(x, np.float64) for x in (found, expected))
+  return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+def _textbook(x, rows, dtype):
+  """The iteration as printed, every array of one dtype."""
+  x = x.astype(dtype)
+  for a, b, c in rows:
+    gram = x @ x.T
+    x = a * x + (b * gram + c * (gram @ gram)) @ x
+  return x
+
+
 _ROWS = ((3.4445, -4.7750, 2.0315),) * 5
+_textbook_jit = jax.jit(_textbook, static_argnums=(1, 2))
+
+
+class PrecisionTest(parameterized.TestCase):
+  """Every set of coefficients, both forms, against float64."""
+
+  @parameterized.product(
+    shape=((32, 64), (256, 64), (48, 48)),
+    coefficients=('muon', 'polar_express', 'cans', 'dion'),
+  )
+  def test_float32(self, shape, coefficients):
+    m, n = min(shape), max(shape)
+    rows = _coefficients.triplets(coefficients, 5)
+    for exponent in (None, 1, 2, 4, 6):
+      x = _conditioned(m, n, exponent)
+      x = x / jnp.linalg.norm(x)
+      expected = _textbook_jit(x, rows, jnp.float32)
+      # Measured: 4e-6 on Gaussian matrices, else 3e-4, other sets 1e-3.
+      bound = 1e-5 if exponent is None else 1e-3
+      if coefficients != 'muon':
+        bound = 2e-3
+      x = x if shape == (m, n) else x.T
+      found = optax_namo.newton_schulz(x, coefficients=coefficients)
+      found = found if shape == (m, n) else found.T
+      self.assertLess(_error(found, expected), bound, exponent)
+
+  @parameterized.product(
+    shape=((64, 128), (256, 64), (48, 48), (64, 512)),
+    coefficients=('muon', 'polar_express', 'cans', 'dion'),
+  )
+  def test_bfloat16(self, shape, coefficients):
+    """At most 1.1 times the error of the plain bfloat16 iteration."""
+    m, n = min(shape), max(shape)
+    rows = _coefficients.triplets(coefficients, 5)
+    for exponent in (None, 1, 2, 3, 6):
+      x = _conditioned(m, n, exponent)
+      x = x / jnp.linalg.norm(x)
+      exact = _textbook(np.asarray(x, np.float64), rows, np.float64)
+      plain = _textbook_jit(x, rows, jnp.bfloat16)
+      x = x if shape == (m, n) else x.T
+      found = optax_namo.newton_schulz(
+        x, coefficients=coefficients, dtype=jnp.bfloat16
+      )
+      found = found if shape == (m, n) else found.T
+      self.assertLess(_error(found, exact) / _error(plain, exact), 1.1)
+
+  def test_longer_than_one_r_in_16_bits_is_restarted(self):
+    """Five steps on one R would miss the bound above, or this is idle."""
+    x = _conditioned(64, 512, 3)
+    x = x / jnp.linalg.norm(x)
+    exact = _textbook(np.asarray(x, np.float64), _ROWS, np.float64)
+    plain = _error(_textbook_jit(x, _ROWS, jnp.bfloat16), exact)
+    once = orthogonalize.gram_form(x.astype(jnp.bfloat16), _ROWS)
+    self.assertGreater(_error(once, exact), 1.1 * plain)
+
+
+class CoefficientsTest(parameterized.TestCase):
+  def test_names_that_optax_knows(self):
+    presets = _muon._NS_COEFFS_PRESET_DICT
+    self.assertEqual(
+      _coefficients.COEFFICIENTS['muon'], (tuple(presets['standard']),)
+    )
+    self.assertEqual(_coefficients.COEFFICIENTS['dion'], tuple(presets['dion']))
+
+  @parameterized.parameters(
+    ('muon', 5, 0.68, 1.14),
+    ('dion', 5, 0.97, 1.04),
+    ('polar_express', 5, 0.87, 1.13),
+    ('cans', 5, 0.88, 1.12),
+  )
+  def test_singular_values_end_near_one(self, name, steps, low, high):
+    s = np.linspace(0.02, 1, 10_001)
+    for a, b, c in _coefficients.triplets(name, steps):
+      s = a * s + b * s**3 + c * s**5
+    self.assertBetween(s.min(), low, low + 0.02)
+    self.assertBetween(s.max(), high - 0.02, high)
+
+  def test_polar_express_lands_on_one(self):
+    """Where rounding needs no margin: the published polynomials themselves."""
+    s = np.logspace(-3, 0, 10_001)
+    for i, (a, b, c) in enumerate(_coefficients.triplets('polar_express', 8)):
+      margin = 1.01 if i < 7 else 1
+      s = a * margin * s + b * margin**3 * s**3 + c * margin**5 * s**5
+    np.testing.assert_allclose(s, 1, atol=1e-6)
 
 
 class GramFormTest(parameterized.TestCase):
-  @parameterized.parameters((32, 64), (64, 256), (96, 384), (48, 48))
-  def test_agrees_with_the_standard_form(self, m, n):
-    form = jax.jit(orthogonalize.gram_form, static_argnums=1)
-    standard = jax.jit(orthogonalize.standard_form, static_argnums=1)
-    # Measured: 4e-6 on Gaussian matrices, 3e-4 up to condition number 1e6.
-    cases = [(_normal(m, n), 1e-5)]
-    cases += [(_conditioned(m, n, k), 1e-3) for k in (1, 2, 4, 6)]
-    for x, bound in cases:
-      x = x / jnp.linalg.norm(x)
-      expected = standard(x, _ROWS)
-      error = jnp.linalg.norm(form(x, _ROWS) - expected)
-      self.assertLess(float(error / jnp.linalg.norm(expected)), bound)
-
   @parameterized.parameters(1, 2, 5)
   def test_schedules(self, steps):
     rows = ((2.0, -1.5, 0.5), (3.0, -3.0, 1.0), *_ROWS)[:steps]
