@@ -183,17 +183,26 @@ def adaptive_momentum(
       return jnp.sqrt(second) / first * ratio
 
     mu = jax.tree.map(average, state.mu, gradients)
-    root_v = jax.tree.map(
-      root_of_average, state.root_v, norms(gradients, parts)
-    )
+    gradient_norm = norms(gradients, parts)
+    root_v = jax.tree.map(root_of_average, state.root_v, gradient_norm)
     momentum = jax.tree.map(average, mu, gradients) if nesterov else mu
-    scale = jax.tree.map(adaptive_scale, norms(momentum, parts), root_v)
+    momentum_norm = norms(momentum, parts)
+    scale = jax.tree.map(adaptive_scale, momentum_norm, root_v)
+
+    observed = {
+      'adaptive_scale': scale,
+      'gradient_norm': gradient_norm,
+      'momentum_norm': momentum_norm,
+    }
     factored = jax.tree.map(
-      lambda g, m, a, spec: _factored.Factored(m, a, spec, jnp.result_type(g)),
+      lambda g, spec, m, a, *seen: _factored.Factored(
+        m, a, spec, jnp.result_type(g), dict(zip(observed, seen))
+      ),
       updates,
+      numbers,
       momentum,
       scale,
-      numbers,
+      *observed.values(),
     )
     mu = jax.tree.map(lambda new, old: new.astype(old.dtype), mu, state.mu)
     return factored, NamoState(count, mu, root_v)
