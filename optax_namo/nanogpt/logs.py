@@ -43,7 +43,9 @@ class Board:
     import tensorboardX  # Only for those who ask for it.
 
     self._writer = tensorboardX.SummaryWriter(
-      str(folder), purge_step=step + 1 if step else None
+      str(folder),
+      purge_step=step + 1 if step else None,
+      filename_suffix=f'.{step}',  # A file's name has its second alone.
     )
 
   def write(self, rows: Iterable[dict[str, Any]]) -> None:

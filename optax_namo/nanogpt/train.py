@@ -86,7 +86,8 @@ def make_step(
   def loss_fn(params, inputs, targets):
     return gpt.loss(nnx.merge(graphdef, params), inputs, targets)
 
-  @functools.partial(jax.jit, donate_argnums=0)
+  # What record kept of the last step is unused, and donated all the same.
+  @functools.partial(jax.jit, donate_argnums=0, keep_unused=True)
   def step(state, inputs, targets):
     def add(total, micro_batch):
       found = jax.value_and_grad(loss_fn)(state.params, *micro_batch)
