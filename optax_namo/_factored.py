@@ -30,8 +30,8 @@ class Factored:
       with size 1 along the axes that share a number. A tuple likewise.
     dimension_numbers: Which axes of both are the matrix's (static).
     dtype: The gradient's dtype, in which the product leaves (static).
-    observed: What earlier stages found, by name, for ``record`` to keep. They
-      have computed it anyway; where nothing reads it, XLA drops it.
+    observed: What earlier stages saw and made, by name, for ``record`` to look
+      at: references to arrays, so that nothing is computed for it.
   """
 
   direction: Any

@@ -183,26 +183,24 @@ def adaptive_momentum(
       return jnp.sqrt(second) / first * ratio
 
     mu = jax.tree.map(average, state.mu, gradients)
-    gradient_norm = norms(gradients, parts)
-    root_v = jax.tree.map(root_of_average, state.root_v, gradient_norm)
+    root_v = jax.tree.map(
+      root_of_average, state.root_v, norms(gradients, parts)
+    )
     momentum = jax.tree.map(average, mu, gradients) if nesterov else mu
-    momentum_norm = norms(momentum, parts)
-    scale = jax.tree.map(adaptive_scale, momentum_norm, root_v)
-
-    observed = {
-      'adaptive_scale': scale,
-      'gradient_norm': gradient_norm,
-      'momentum_norm': momentum_norm,
-    }
+    scale = jax.tree.map(adaptive_scale, norms(momentum, parts), root_v)
     factored = jax.tree.map(
-      lambda g, spec, m, a, *seen: _factored.Factored(
-        m, a, spec, jnp.result_type(g), dict(zip(observed, seen))
+      lambda g, m, a, spec, wide: _factored.Factored(
+        m,
+        a,
+        spec,
+        jnp.result_type(g),
+        {'gradient': wide, 'momentum': m, 'adaptive_scale': a},
       ),
       updates,
-      numbers,
       momentum,
       scale,
-      *observed.values(),
+      numbers,
+      gradients,
     )
     mu = jax.tree.map(lambda new, old: new.astype(old.dtype), mu, state.mu)
     return factored, NamoState(count, mu, root_v)

@@ -51,9 +51,8 @@ def record(
 
   .. math:: rms = \|D\, diag(d)\|_F / \sqrt{m n}
 
-  The other norms and the scales are those that the chain computes anyway. So a
-  step costs one more pass over the directions, and the state two scales and
-  three numbers for each matrix; ``orthogonality`` costs a product
+  It costs a pass over gradients, momentum and directions a step, and keeps two
+  scales and three numbers for each matrix; ``orthogonality`` costs a product
   :math:`O O^T` for each matrix and a fourth number.
 
   Args:
@@ -107,8 +106,8 @@ def record(
     return RecordState(
       unclamped_scale=measured(_batch_first, 'adaptive_scale'),
       scale=measured(_batch_first, 'scale'),
-      gradient_norm=measured(_norm, 'gradient_norm'),
-      momentum_norm=measured(_norm, 'momentum_norm'),
+      gradient_norm=measured(_norm, 'gradient'),
+      momentum_norm=measured(_norm, 'momentum'),
       update_rms=measured(_rms, 'direction', 'scale'),
       orthogonality_error=measured(_orthogonality_error, 'polar_factor')
       if orthogonality
@@ -157,9 +156,8 @@ def _measured(
   for name in names:
     if name not in values:
       raise ValueError(
-        f'record found no {name}: adaptive_momentum(), which leaves the scale'
-        ' and norms, and orthogonalize(), which leaves the polar factor, belong'
-        ' before it in the chain.'
+        f'record found no {name}: adaptive_momentum(), and for the polar_factor'
+        ' orthogonalize(), belong before it in the chain.'
       )
   result = jax.tree.map(function, *(values[name] for name in names), u.numbers)
   if isinstance(result, tuple):
@@ -172,10 +170,9 @@ def _batch_first(scale: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
   return scale.transpose(axes.batch + axes.matrix)
 
 
-def _norm(norms: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
-  """The Frobenius norm from that of each column, or from itself."""
-  axes = dims.axes_of(numbers, norms.ndim).matrix
-  return jnp.squeeze(_orthogonalize.norm(norms, axes), axes)
+def _norm(x: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
+  axes = dims.axes_of(numbers, x.ndim).matrix
+  return jnp.squeeze(_orthogonalize.norm(x, axes), axes)
 
 
 def _rms(

@@ -404,7 +404,7 @@ class CostTest(absltest.TestCase):
     self.assertLen(leaves, 1 + 2 * matrices + 1 + 2 * vectors)
 
   def test_what_it_adds(self):
-    """Two scales and three norms a matrix, and a pass over the directions."""
+    """Two scales and three norms a matrix, and a pass over what they are of."""
     plain, kept = (_optimizer(record=record) for record in (False, True))
     count = lambda tx: len(jax.tree.leaves(tx.init(_PARAMS)))
     self.assertEqual(count(kept) - count(plain), 5 * len(_MATRICES))
@@ -414,9 +414,9 @@ class CostTest(absltest.TestCase):
       tx = optax_namo.namo_d(0.1, record=record)
       step = jax.jit(tx.update).lower(params, tx.init(params), params)
       flops.append(step.compile().cost_analysis()['flops'])
-    # The product with the scale, its square and their sum are three for each
-    # entry; XLA makes the entry again, by two products and a sum.
-    self.assertBetween((flops[1] - flops[0]) / params['w'].size, 3, 6.5)
+    # Three sums of squares, the product with the scale, and what XLA computes
+    # again of their terms rather than keep it.
+    self.assertBetween((flops[1] - flops[0]) / params['w'].size, 7, 20)
 
 
 if __name__ == '__main__':
