@@ -4,14 +4,16 @@
 
 from optax_namo._alias import namo as namo
 from optax_namo._alias import namo_d as namo_d
-from optax_namo._diagnostics import record as record
-from optax_namo._diagnostics import RecordState as RecordState
+from optax_namo._diagnostics import diagnostics as diagnostics
+from optax_namo._diagnostics import MatrixDiagnostics as MatrixDiagnostics
 from optax_namo._dimension_numbers import SplitMatrices as SplitMatrices
 from optax_namo._factored import Factored as Factored
 from optax_namo._momentum import adaptive_momentum as adaptive_momentum
 from optax_namo._momentum import NamoState as NamoState
 from optax_namo._orthogonalize import newton_schulz as newton_schulz
 from optax_namo._orthogonalize import polar_svd as polar_svd
+from optax_namo._record import record as record
+from optax_namo._record import RecordState as RecordState
 from optax_namo._routing import (
   matrix_dimension_numbers as matrix_dimension_numbers,
 )

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import optax
 
-from optax_namo import _diagnostics
 from optax_namo import _dimension_numbers as dims
 from optax_namo import _groups
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _momentum
+from optax_namo import _record
 from optax_namo import _stacking
 from optax_namo import _stages
 
@@ -37,7 +37,7 @@ def namo(
   adam_eps: jax.typing.ArrayLike = 1e-8,
   adam_weight_decay: jax.typing.ArrayLike = 0.0,
   shard_over: str | tuple[str, ...] | None = None,
-  record: bool = False,
+  record: bool | str = False,
 ) -> optax.GradientTransformationExtraArgs:
   r"""NAMO: orthogonalized momentum with one adaptive scale for each matrix.
 
@@ -87,7 +87,8 @@ def namo(
     adam_weight_decay: Decay of the AdamW group, at least 0.
     shard_over: Mesh axes over which the stacks of matrices are spread; see
       ``orthogonalize``.
-    record: Whether the state keeps the last scales and norms (``record``).
+    record: Whether the state keeps what ``diagnostics`` reads; with
+      ``'orthogonality'`` the orthogonality error too (see ``record``).
 
   Returns:
     A transformation whose updates have the gradients' shapes and dtypes. It
@@ -124,9 +125,6 @@ def namo(
   )
 
   def matrix_chain(numbers):
-    recording = optax.identity()
-    if record:
-      recording = _diagnostics.record(weight_dimension_numbers=numbers)
     return optax.chain(
       _momentum.adaptive_momentum(
         b1,
@@ -139,7 +137,7 @@ def namo(
       _stages.orthogonalize(orthogonalizer, shard_over=shard_over),
       _stages.scale_by_shape(shape_scale, rms),
       adaptive_decay,
-      recording,
+      _record.recording(record, None, numbers),
       _stages.apply_scale(),
       decoupled_decay,
       optax.scale_by_learning_rate(learning_rate),
@@ -179,7 +177,7 @@ def namo_d(
   adam_eps: jax.typing.ArrayLike = 1e-8,
   adam_weight_decay: jax.typing.ArrayLike = 0.0,
   shard_over: str | tuple[str, ...] | None = None,
-  record: bool = False,
+  record: bool | str = False,
 ) -> optax.GradientTransformationExtraArgs:
   r"""NAMO-D: orthogonalized momentum with an adaptive scale for each column.
 
@@ -234,7 +232,8 @@ def namo_d(
     adam_weight_decay: Decay of the AdamW group, at least 0.
     shard_over: Mesh axes over which the stacks of matrices are spread; see
       ``orthogonalize``.
-    record: Whether the state keeps the last scales and norms (``record``).
+    record: Whether the state keeps what ``diagnostics`` reads; with
+      ``'orthogonality'`` the orthogonality error too (see ``record``).
 
   Returns:
     A transformation whose updates have the gradients' shapes and dtypes. It
@@ -272,9 +271,6 @@ def namo_d(
   )
 
   def matrix_chain(numbers):
-    recording = optax.identity()
-    if record:
-      recording = _diagnostics.record(columns, weight_dimension_numbers=numbers)
     return optax.chain(
       _momentum.adaptive_momentum(
         b1,
@@ -285,12 +281,11 @@ def namo_d(
         columns=columns,
         weight_dimension_numbers=numbers,
       ),
-      recording,
       _stages.orthogonalize(orthogonalizer, shard_over=shard_over),
       _stages.scale_by_shape(shape_scale, rms),
       adaptive_decay,
       _stages.clamp_scale(clamp),
-      recording,
+      _record.recording(record, columns, numbers),
       _stages.apply_scale(),
       decoupled_decay,
       optax.scale_by_learning_rate(learning_rate),

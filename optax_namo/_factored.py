@@ -16,7 +16,7 @@ from optax_namo import _dimension_numbers as dims
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=('direction', 'scale'),
+  data_fields=('direction', 'scale', 'observed'),
   meta_fields=('dimension_numbers', 'dtype'),
 )
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +30,15 @@ class Factored:
       with size 1 along the axes that share a number. A tuple likewise.
     dimension_numbers: Which axes of both are the matrix's (static).
     dtype: The gradient's dtype, in which the product leaves (static).
+    observed: What earlier stages saw and made, by name, for ``record`` to look
+      at: references to arrays, so that nothing is computed for it.
   """
 
   direction: Any
   scale: Any
   dimension_numbers: MuonDimensionNumbers | dims.SplitMatrices
   dtype: Any
+  observed: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def numbers(self) -> Any:

@@ -199,11 +199,18 @@ def adaptive_momentum(
     momentum = jax.tree.map(average, mu, gradients) if nesterov else mu
     scale = jax.tree.map(adaptive_scale, momentum, root_v, parts)
     factored = jax.tree.map(
-      lambda g, m, a, spec: _factored.Factored(m, a, spec, jnp.result_type(g)),
+      lambda g, m, a, spec, wide: _factored.Factored(
+        m,
+        a,
+        spec,
+        jnp.result_type(g),
+        {'gradient': wide, 'momentum': m, 'adaptive_scale': a},
+      ),
       updates,
       momentum,
       scale,
       numbers,
+      gradients,
     )
     mu = jax.tree.map(lambda new, old: new.astype(old.dtype), mu, state.mu)
     return factored, NamoState(count, mu, root_v)

@@ -64,7 +64,9 @@ def orthogonalize(
       shard_over,
     )
     return treedef.unflatten(
-      dataclasses.replace(u, direction=o)
+      dataclasses.replace(
+        u, direction=o, observed=u.observed | {'polar_factor': o}
+      )
       for u, o in zip(leaves, parts.unflatten(results))
     )
 

@@ -55,14 +55,15 @@ def tokens(batch: int = 3, time: int = 8, seed: int = 1) -> jax.Array:
   return jnp.asarray(ids, jnp.int32)
 
 
-# The command line with the tiny preset. With KILL it ends itself by SIGKILL as
-# soon as it sees that a second checkpoint is being written.
+# A module of the example with the tiny preset. With a folder of a run it ends
+# itself by SIGKILL as soon as it sees that a second checkpoint is being written
+# there.
 _COMMAND = """
-import os, pathlib, runpy, signal, sys, threading
+import os, pathlib, runpy, signal, threading
 from optax_namo.nanogpt import config
 
 config.PRESETS['tiny'] = config.Preset(**{fields})
-folder = pathlib.Path({out!r}, 'checkpoints')
+folder = pathlib.Path({kill_in!r}, 'checkpoints')
 
 def kill():
   while True:
@@ -70,23 +71,26 @@ def kill():
     if any(map(str.isdecimal, names)) and any('tmp' in n for n in names):
       os.kill(os.getpid(), signal.SIGKILL)
 
-if {kill}:
+if {kill_in!r}:
   threading.Thread(target=kill, daemon=True).start()
-runpy.run_module('optax_namo.nanogpt', run_name='__main__')
+runpy.run_module({module!r}, run_name='__main__')
 """
+
+
+def process(
+  module: str, flags: dict[str, object], kill_in: pathlib.Path | str = ''
+) -> list[str]:
+  """The process that runs a module, or is killed while it saves a run."""
+  script = _COMMAND.format(
+    fields=dataclasses.asdict(TINY), kill_in=str(kill_in), module=module
+  )
+  arguments = [f'--{name}={value}' for name, value in flags.items()]
+  return [sys.executable, '-c', script, *arguments]
 
 
 def command(
   out: pathlib.Path, config: configs.Config, *, kill_while_saving: bool = False
 ) -> list[str]:
   """The process that trains ``config`` with the tiny preset into ``out``."""
-  script = _COMMAND.format(
-    fields=dataclasses.asdict(TINY), out=str(out), kill=kill_while_saving
-  )
   flags = dataclasses.asdict(config) | {'out': out}
-  return [
-    sys.executable,
-    '-c',
-    script,
-    *(f'--{name}={value}' for name, value in flags.items()),
-  ]
+  return process('optax_namo.nanogpt', flags, out if kill_while_saving else '')

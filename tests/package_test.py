@@ -4,17 +4,25 @@
 
 from importlib import metadata
 import inspect
+import pathlib
+import re
 import subprocess
 import sys
 
 from absl.testing import absltest
+import yaml
 
 import optax_namo
+
+_ROOT = pathlib.Path(__file__).parents[1]
 
 
 class PackageTest(absltest.TestCase):
   def test_core_import_is_light(self):
-    heavy = ('flax', 'matplotlib', 'orbax.checkpoint', 'tqdm', 'tiktoken')
+    heavy = (
+      'flax', 'matplotlib', 'orbax.checkpoint', 'tqdm', 'tiktoken',
+      'tensorboardX', 'yaml',
+    )  # fmt: skip
     found = subprocess.run(
       [
         sys.executable,
@@ -54,6 +62,27 @@ class PackageTest(absltest.TestCase):
         [n for n, p in parameters.items() if p.kind != p.KEYWORD_ONLY],
         positional,
       )
+
+  def test_citation(self):
+    text = (_ROOT / 'CITATION.cff').read_text()
+    citation = yaml.safe_load(text)
+    self.assertEqual(citation['version'], optax_namo.__version__)
+    paper = citation['preferred-citation']
+    readme = (_ROOT / 'README.md').read_text()
+    self.assertIn(f'title   = {{{paper["title"]}}}', readme)
+    authors = (
+      f'{author["family-names"]}, {author["given-names"]}'
+      for author in paper['authors']
+    )
+    self.assertIn(f'author  = {{{" and ".join(authors)}}}', readme)
+
+  def test_pre_commit_checks_what_ci_checks(self):
+    text = (_ROOT / '.pre-commit-config.yaml').read_text()
+    (repo,) = yaml.safe_load(text)['repos']
+    hooks = [hook['entry'] for hook in repo['hooks']]
+    ci = (_ROOT / '.ci' / 'run').read_text()
+    checks = re.findall(r'^\.venv/bin/(?:ruff|mypy).*$', ci, re.MULTILINE)
+    self.assertEqual(hooks, checks)
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ import sys
 from absl.testing import absltest
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import optax_namo
 
@@ -65,6 +66,19 @@ try:
 except ValueError as error:
   assert 'Auto' in str(error), error
   print(json.dumps('explicit meshes are refused'))
+
+# What is recorded, on one device and sharded.
+tx = optax_namo.namo_d(0.1, record='orthogonality', orthogonalizer=jnp.sign)
+only = {'a': params['a']}
+for sharding in (NamedSharding(mesh, P('fsdp')),
+                 NamedSharding(explicit, P(None, 'fsdp'))):
+  told = []
+  for p in (only, jax.device_put(only, sharding)):
+    with jax.set_mesh(p['a'].sharding.mesh if told else jax.make_mesh((), ())):
+      _, state = jax.jit(tx.update)(p, tx.init(p), p)
+      found = jax.jit(optax_namo.diagnostics)(state)['a']
+      told.append(jax.tree.map(float, found))
+  print(json.dumps(told))
 """
 
 
@@ -78,7 +92,8 @@ class ShardingTest(absltest.TestCase):
       env=os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'},
     )
     self.assertEqual(found.returncode, 0, found.stderr)
-    *runs, refused = map(json.loads, found.stdout.splitlines())
+    lines = map(json.loads, found.stdout.splitlines())
+    *runs, refused, auto, explicit = lines
     self.assertLen(runs, 4)
     self.assertEqual(refused, 'explicit meshes are refused')
     for run in runs:
@@ -86,6 +101,8 @@ class ShardingTest(absltest.TestCase):
       # Eleven matrices are padded to sixteen: two of them for each device,
       # 2 / 11 = 0.18 of all, and what the rest of the step costs.
       self.assertBetween(run['share'], 0.15, 0.25)
+    for alone, sharded in (auto, explicit):
+      np.testing.assert_allclose(sharded, alone, rtol=1e-5)
 
   def test_no_mesh(self):
     tx = optax_namo.namo(0.1, shard_over='fsdp')

@@ -10,7 +10,6 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 from optax.contrib import MuonDimensionNumbers
@@ -86,6 +85,7 @@ class ChunksTest(parameterized.TestCase):
 _TEMPORARY_MEMORY = """
 import jax, jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
+import optax_namo
 from optax_namo import _stacking
 
 _stacking.CHUNK_MATRICES = 2

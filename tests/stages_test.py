@@ -368,38 +368,5 @@ class PrecisionTest(parameterized.TestCase):
       np.testing.assert_array_equal(_run(factory(eps=eps), [zeros] * 3), 0)
 
 
-class RecordTest(absltest.TestCase):
-  def test_scales_before_and_after_the_clamp(self):
-    params = {'w': _normal(0, 4, 6) * jnp.linspace(0.1, 3, 6)[None]}
-    tx = optax_namo.namo_d(0.1, clamp=0.9, columns='output', record=True)
-    gradients = [
-      {'w': _normal(i, 4, 6) * (1 + i) ** jnp.linspace(0, 2, 6)[None]}
-      for i in range(4)
-    ]
-    state = tx.init(params)
-    for gradient in gradients:
-      _, state = tx.update(gradient, state, params)
-    is_record = lambda x: isinstance(x, optax_namo.RecordState)
-    before, after = (
-      s for s in jax.tree.leaves(state, is_leaf=is_record) if is_record(s)
-    )
-    clamp = optax_namo.clamp_scale(0.9)
-    first = optax_namo.adaptive_momentum(columns='output')
-    moments = first.init(params)
-    for gradient in gradients:
-      update, moments = first.update(gradient, moments)
-    chex.assert_trees_all_close(before.scale['w'], update['w'].scale)
-    np.testing.assert_allclose(
-      before.norm['w'].item(),
-      jnp.linalg.norm(update['w'].direction),
-      rtol=1e-6,
-    )
-    update, _ = clamp.update(update, clamp.init(params))
-    chex.assert_trees_all_close(after.scale['w'], update['w'].scale)
-    self.assertGreater(
-      float(jnp.abs(before.scale['w'] - after.scale['w']).max()), 1e-3
-    )
-
-
 if __name__ == '__main__':
   absltest.main()

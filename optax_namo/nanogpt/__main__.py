@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m optax_namo.nanogpt``: flags, turned into a frozen config."""
 
-import dataclasses
 import pathlib
 import sys
 
@@ -15,17 +14,9 @@ from optax_namo.nanogpt import data
 from optax_namo.nanogpt import optimizers
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
+from optax_namo.nanogpt import train_flags
 
-_DEFAULT = 'default: of the preset'
-
-flags.DEFINE_enum('preset', 'char', configs.PRESETS, 'Sizes of model and run.')
-flags.DEFINE_string(
-  'data',
-  'sotu',
-  "'sotu' (State of the Union addresses), 'shakespeare' (a download), a .txt"
-  " file, or a folder with nanoGPT's train.bin and val.bin.",
-)
-flags.DEFINE_enum('tokenizer', 'char', ['char', 'gpt2'], 'Tokens of the text.')
+flags.adopt_module_key_flags(train_flags)
 flags.DEFINE_enum(
   'optimizer',
   'namo_d',
@@ -38,42 +29,18 @@ flags.DEFINE_float(
 flags.DEFINE_float(
   'adam_learning_rate',
   None,
-  f'Peak rate of embeddings and vectors; {_DEFAULT}.',
-)
-flags.DEFINE_float('weight_decay', 0.01, 'Decay of the matrices.')
-flags.DEFINE_float('clamp', 0.75, "NAMO-D's c, in (0, 1]; 0 means no clamp.")
-flags.DEFINE_enum(
-  'columns', 'input', ['input', 'output'], 'What a NAMO-D scale belongs to.'
-)
-flags.DEFINE_float('clip', 1.0, 'Largest gradient norm; 0 means no clipping.')
-flags.DEFINE_integer('steps', None, f'Optimizer steps; {_DEFAULT}.')
-flags.DEFINE_integer(
-  'warmup_steps', None, 'Steps of warm-up; default: a twentieth, at most 2000.'
-)
-flags.DEFINE_integer(
-  'decay_steps', None, 'Last steps, of decay to 0; default: a third.'
-)
-flags.DEFINE_integer('batch_size', None, f'Sequences at a time; {_DEFAULT}.')
-flags.DEFINE_integer(
-  'accumulate', None, f'Batches whose gradients make a step; {_DEFAULT}.'
-)
-flags.DEFINE_enum(
-  'dtype', 'float32', ['float32', 'bfloat16'], "The model's computation."
+  f'Peak rate of embeddings and vectors; {train_flags.DEFAULT}.',
 )
 flags.DEFINE_integer('seed', 0, 'Of initialization, batches and sample.')
-flags.DEFINE_integer(
-  'eval_every', None, f'Steps between validation losses; {_DEFAULT}.'
-)
-flags.DEFINE_integer(
-  'checkpoint_every', None, f'Steps between checkpoints; {_DEFAULT}.'
-)
 _OUT = flags.DEFINE_string(
   'out', None, 'Folder of the run; default: out/PRESET-OPTIMIZER.'
 )
 _RESUME = flags.DEFINE_bool(
   'resume', False, 'Go on from the newest whole checkpoint in --out.'
 )
-
+_TENSORBOARD = flags.DEFINE_bool(
+  'tensorboard', False, 'Write the metrics to OUT/tensorboard as well.'
+)
 _SHOW_ROUTING = flags.DEFINE_bool(
   'show_routing', False, "Print where the model's parameters go, and stop."
 )
@@ -84,11 +51,11 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
-  names = [field.name for field in dataclasses.fields(configs.Config)]
-  values = {name: flags.FLAGS[name].value for name in names}
-  values['clamp'] = values['clamp'] or None
   try:
-    config = configs.make(**values)
+    config = configs.make(
+      **train_flags.values(),
+      **train_flags.values(configs.SWEPT),
+    )
     out = pathlib.Path(_OUT.value or f'out/{config.preset}-{config.optimizer}')
     corpus = data.load(
       config.data,
@@ -104,7 +71,7 @@ def main(argv: list[str]) -> None:
       print(note)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
-  train.run(config, corpus, out, _RESUME.value)
+  train.run(config, corpus, out, _RESUME.value, _TENSORBOARD.value)
 
 
 if __name__ == '__main__':

@@ -5,7 +5,7 @@
 import dataclasses
 from typing import Any
 
-# Peak learning rates of the `char` preset; benchmarks/char_losses.py measures
+# Peak learning rates of the `char` preset; benchmarks/char_losses.yaml measures
 # them. NAMO's scale is well below one for noisy gradients, hence its larger
 # rates.
 LEARNING_RATES = {
@@ -16,6 +16,8 @@ LEARNING_RATES = {
 }
 # Embeddings and vectors, which AdamW trains whatever the optimizer is.
 ADAM_LEARNING_RATE = 0.003
+# The fields of a config in which the runs of a comparison differ.
+SWEPT = ('optimizer', 'learning_rate', 'adam_learning_rate', 'seed')
 
 
 @dataclasses.dataclass(frozen=True)

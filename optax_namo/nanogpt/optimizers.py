@@ -47,6 +47,7 @@ def make(config: Config) -> optax.GradientTransformationExtraArgs:
     'adam_learning_rate': adam_rate,
     'adam_b1': b1,
     'adam_b2': b2,
+    'record': True,  # For the log.
   }
   # The rest under Muon and AdamW, which have no such group or, in optax's Muon,
   # one with Nesterov momentum.

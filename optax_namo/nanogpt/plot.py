@@ -1,12 +1,32 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The loss curves of a run, as a picture."""
+"""Pictures of runs: the loss curves, and what the optimizer's state told.
+
+  python -m optax_namo.nanogpt.plot RUN...
+
+draws RUN/loss.png from RUN/metrics.jsonl, and RUN/diagnostics.png where the
+run's optimizer was NAMO or NAMO-D.
+"""
 
 from collections.abc import Sequence
+import json
 import pathlib
+import sys
 from typing import Any
 
+from absl import app
+from matplotlib import colormaps
 from matplotlib import figure
+
+from optax_namo.nanogpt import run_folder
+
+# Columns of diagnostics.png: title, and the fields drawn solid and dashed.
+_PANELS = (
+  ('scale: mean, min to max', ('scale_mean',)),
+  ('columns clamped low (—), high (- -)', ('clamped_low', 'clamped_high')),
+  ('norm of gradient (—), momentum (- -)', ('gradient_norm', 'momentum_norm')),
+  ('update RMS / learning rate', ('update_rms',)),
+)
 
 
 def losses(
@@ -40,3 +60,105 @@ def losses(
   axes.grid(alpha=0.3)
   axes.legend()
   fig.savefig(path)
+
+
+def diagnostics(
+  rows: Sequence[dict[str, Any]], path: pathlib.Path, *, title: str
+) -> None:
+  """Draws scales, clamp hits, norms and update sizes over steps.
+
+  A row of panels for each kind of matrix, a line for each layer, dark to light.
+
+  Args:
+    rows: Rows of metrics, some of them with ``diagnostics``.
+    path: The PNG file to write.
+    title: The figure's title.
+  """
+  rows = [row for row in rows if 'diagnostics' in row]
+  steps = [row['step'] for row in rows]
+  kinds: dict[str, list[str]] = {}  # The layers of each kind of matrix.
+  for name in rows[0]['diagnostics']:
+    parts = name.split('/')
+    kind = '/'.join(part for part in parts if not part.isdecimal())
+    kinds.setdefault(kind, []).append(name)
+  fig = figure.Figure(
+    figsize=(14, 2.2 * len(kinds) + 1), dpi=110, layout='constrained'
+  )
+  grid = fig.subplots(len(kinds), len(_PANELS), squeeze=False, sharex=True)
+  for i, (kind, names) in enumerate(kinds.items()):
+    names.sort(key=_layers)
+    for axes, (heading, fields) in zip(grid[i], _PANELS):
+      for j, name in enumerate(names):
+        color = colormaps['viridis'](0.85 * j / max(len(names) - 1, 1))
+        of = lambda field, name=name: [
+          row['diagnostics'][name][field] for row in rows
+        ]
+        for field, style in zip(fields, ('-', '--')):
+          layer = ''.join(map(str, _layers(name))) or kind
+          label = f'layer {layer}' if field == fields[0] else None
+          axes.plot(steps, of(field), style, color=color, lw=1.2, label=label)
+        if fields == ('scale_mean',):
+          axes.fill_between(
+            steps,
+            of('scale_min'),
+            of('scale_max'),
+            color=color,
+            alpha=0.12,
+            linewidth=0,
+          )
+      axes.grid(alpha=0.3)
+      if i == 0:
+        axes.set_title(heading, fontsize=9)
+      if 'gradient_norm' in fields:
+        axes.set_yscale('log')
+      if 'clamped_low' in fields:
+        axes.set_ylim(-0.03, 1.03)
+      else:
+        axes.margins(y=0.1)
+    grid[i][0].set_ylabel(kind, fontsize=8)
+  for axes in grid[-1]:
+    axes.set_xlabel('step')
+  handles, labels = grid[0][0].get_legend_handles_labels()
+  fig.legend(
+    handles, labels, loc='outside lower center', ncols=min(len(labels), 12)
+  )
+  fig.suptitle(title)
+  fig.savefig(path)
+
+
+def _layers(name: str) -> list[int]:
+  return [int(part) for part in name.split('/') if part.isdecimal()]
+
+
+def run(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Draws what the folder of a run tells, and returns the pictures."""
+  rows = run_folder.read_metrics(folder / 'metrics.jsonl')
+  if not rows:
+    raise ValueError(
+      f'{folder} has no rows in a metrics.jsonl. Name the --out of a run.'
+    )
+  config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+  title = '{preset}, {data}: {optimizer} at {learning_rate:.2g}'.format(
+    **config | {'data': pathlib.Path(config['data']).stem}
+  )
+  drawn = [folder / 'loss.png']
+  losses(rows, drawn[0], title=title)
+  if any('diagnostics' in row for row in rows):
+    drawn.append(folder / 'diagnostics.png')
+    diagnostics(rows, drawn[1], title=title)
+  return drawn
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) < 2:
+    raise app.UsageError('name the folders of one or more runs')
+  try:
+    for name in argv[1:]:
+      for path in run(pathlib.Path(name)):
+        print(path)
+  except (ValueError, OSError) as error:
+    sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -19,6 +19,7 @@ import tqdm
 import optax_namo
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import generate
+from optax_namo.nanogpt import logs
 from optax_namo.nanogpt import model as gpt
 from optax_namo.nanogpt import optimizers
 from optax_namo.nanogpt import plot
@@ -85,7 +86,8 @@ def make_step(
   def loss_fn(params, inputs, targets):
     return gpt.loss(nnx.merge(graphdef, params), inputs, targets)
 
-  @functools.partial(jax.jit, donate_argnums=0)
+  # What record kept of the last step is unused, and donated all the same.
+  @functools.partial(jax.jit, donate_argnums=0, keep_unused=True)
   def step(state, inputs, targets):
     def add(total, micro_batch):
       found = jax.value_and_grad(loss_fn)(state.params, *micro_batch)
@@ -148,19 +150,25 @@ def restore(
   return manager.restore(newest, args=ocp.args.StandardRestore(fresh))
 
 
-def run(
-  config: Config, corpus: data.Corpus, out: pathlib.Path, resume: bool
-) -> dict[str, float]:
-  """Trains, and leaves metrics, checkpoints, a plot and a sample in ``out``.
+def fit(
+  config: Config,
+  corpus: data.Corpus,
+  out: pathlib.Path,
+  resume: bool,
+  board: bool = False,
+) -> tuple[dict[str, float], gpt.GPT]:
+  """Trains, and leaves metrics and checkpoints in ``out``.
 
   Args:
     config: The run; it and the corpus determine the result to the last bit.
     corpus: The data.
     out: The run's folder, claimed before (``run_folder.claim``).
     resume: Whether to go on from the newest whole checkpoint.
+    board: Whether to write the metrics for TensorBoard as well.
 
   Returns:
-    The last ``step``, its ``loss`` and ``val_loss`` in nats a token.
+    The last ``step``, its ``loss`` and ``val_loss`` in nats a token; and the
+    model.
   """
   tx = optimizers.make(config)
   graphdef, state = init(config, model_config(config, corpus.vocab_size), tx)
@@ -176,12 +184,18 @@ def run(
       state = restored
       print(f'Going on from step {int(state.step)} of {out}.')
   start = int(state.step)
-  metrics = run_folder.Metrics(out / 'metrics.jsonl', start)
+  writers: list[Any] = [run_folder.Metrics(out / 'metrics.jsonl', start)]
+  if board:
+    writers.append(logs.Board(out / 'tensorboard', start))
   tokens = config.accumulate * config.batch_size * config.sizes.block_size
   pending: list[tuple[int, dict[str, jax.Array]]] = []
   began = time.perf_counter()
   bar = tqdm.tqdm(
-    total=config.steps, initial=start, unit='step', dynamic_ncols=True
+    total=config.steps,
+    initial=start,
+    unit='step',
+    dynamic_ncols=True,
+    leave=None,  # Stays, unless it is inside the bar of a sweep.
   )
   for step in range(start, config.steps):
     state, found = step_fn(state, *batches(config, corpus, step))
@@ -192,14 +206,17 @@ def run(
     save = done % config.checkpoint_every == 0 or last
     if not (look or save or done % _FLUSH_EVERY == 0):
       continue
-    rows = [_row(done, found, rate) for done, found in pending]
+    rows = [logs.row(done, found, rate) for done, found in pending]
     seconds = time.perf_counter() - began
     speed = tokens * len(pending) / seconds
     for row in rows:
       row['tokens_per_second'] = speed
     if look:
       rows[-1]['val_loss'] = evaluate(state.params)
-    metrics.write(rows)
+      if config.optimizer in ('namo_d', 'namo'):
+        rows[-1]['diagnostics'] = logs.diagnostics(state.opt_state)
+    for writer in writers:
+      writer.write(rows)
     bar.update(len(rows))
     pending.clear()
     if save:
@@ -211,14 +228,28 @@ def run(
     )
     began = time.perf_counter()
   bar.close()
-  metrics.close()
+  for writer in writers:
+    writer.close()
   manager.close()
-  rows = run_folder.read_metrics(out / 'metrics.jsonl')
-  final = {'step': int(state.step), 'loss': rows[-1]['loss']}
+  newest = run_folder.read_metrics(out / 'metrics.jsonl')[-1]
+  final = {'step': int(state.step), 'loss': newest['loss']}
   # A finished run that is resumed with another --eval_every has no such row.
-  final['val_loss'] = rows[-1].get('val_loss') or evaluate(state.params)
+  final['val_loss'] = newest.get('val_loss') or evaluate(state.params)
+  return final, nnx.merge(graphdef, state.params)
+
+
+def run(
+  config: Config,
+  corpus: data.Corpus,
+  out: pathlib.Path,
+  resume: bool,
+  board: bool = False,
+) -> dict[str, float]:
+  """Does what ``fit`` does, and leaves a plot and a sample beside."""
+  final, model = fit(config, corpus, out, resume, board)
+  rows = run_folder.read_metrics(out / 'metrics.jsonl')
   plot.losses(rows, out / 'loss.png', title=f'{config.preset}, {corpus.name}')
-  sample = _sample(config, corpus, nnx.merge(graphdef, state.params))
+  sample = _sample(config, corpus, model)
   run_folder.write_whole(out / 'sample.txt', sample)
   print(f'\n{sample}\n')
   print(
@@ -226,12 +257,6 @@ def run(
     f' {final["val_loss"]:.4f} nats a token. Everything is in {out}.'
   )
   return final
-
-
-def _row(step, found, rate) -> dict[str, Any]:
-  """A row of metrics: floats at full precision, the rate of that step."""
-  values = {name: float(value) for name, value in found.items()}
-  return {'step': step, **values, 'learning_rate': float(rate(step - 1))}
 
 
 def _sample(config: Config, corpus: data.Corpus, model: gpt.GPT) -> str:
