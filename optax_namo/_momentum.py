@@ -101,6 +101,15 @@ def adaptive_momentum(
   :math:`b_1 M_t + (1 - b_1) G_t` takes the place of :math:`M_t` in the scale
   and in what leaves. A scale whose denominator is zero is zero.
 
+  With eps=0, gradients multiplied by a constant give the same scale, as long as
+  the gradients, their norms and both times 1 - b1 and sqrt(1 - b2) are normal
+  numbers: 1e-36 to 1e38 in float32 at the defaults. XLA takes what is below for
+  zero. An eps shows below magnitudes of about ``1e6 eps``.
+
+  A gradient that is not finite makes momentum, scale and update of its own
+  matrix NaN from then on and touches no other matrix, not even in the same
+  leaf. ``optax.apply_if_finite`` around the optimizer skips such steps.
+
   Args:
     b1: Decay rate of the momentum, in [0, 1).
     b2: Decay rate of the squared norm, in [0, 1). b1 > b2 is allowed, but the
