@@ -55,14 +55,20 @@ def tokens(batch: int = 3, time: int = 8, seed: int = 1) -> jax.Array:
   return jnp.asarray(ids, jnp.int32)
 
 
-# The command line with the tiny preset. With KILL it ends itself by SIGKILL as
-# soon as it sees that a second checkpoint is being written.
+# The command line with the tiny preset, and what is to go wrong.
 _COMMAND = """
-import os, pathlib, runpy, signal, sys, threading
+import pathlib, runpy
 from optax_namo.nanogpt import config
 
 config.PRESETS['tiny'] = config.Preset(**{fields})
 folder = pathlib.Path({out!r}, 'checkpoints')
+{sabotage}
+runpy.run_module('optax_namo.nanogpt', run_name='__main__')
+"""
+# It ends itself by SIGKILL as soon as it sees that a second checkpoint is being
+# written.
+KILL_WHILE_SAVING = """
+import os, signal, threading
 
 def kill():
   while True:
@@ -70,18 +76,30 @@ def kill():
     if any(map(str.isdecimal, names)) and any('tmp' in n for n in names):
       os.kill(os.getpid(), signal.SIGKILL)
 
-if {kill}:
-  threading.Thread(target=kill, daemon=True).start()
-runpy.run_module('optax_namo.nanogpt', run_name='__main__')
+threading.Thread(target=kill, daemon=True).start()
+"""
+# After the first checkpoint, of step 10, no file can grow beyond 10 kB: the
+# metrics fit, a second checkpoint does not.
+FULL_DISK = """
+import resource
+from optax_namo.nanogpt import data
+make_batch = data.batch
+
+def batch(*args, step, **kwargs):
+  if step == 12:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, -1))
+  return make_batch(*args, step=step, **kwargs)
+
+data.batch = batch
 """
 
 
 def command(
-  out: pathlib.Path, config: configs.Config, *, kill_while_saving: bool = False
+  out: pathlib.Path, config: configs.Config, *, sabotage: str = ''
 ) -> list[str]:
   """The process that trains ``config`` with the tiny preset into ``out``."""
   script = _COMMAND.format(
-    fields=dataclasses.asdict(TINY), out=str(out), kill=kill_while_saving
+    fields=dataclasses.asdict(TINY), out=str(out), sabotage=sabotage
   )
   flags = dataclasses.asdict(config) | {'out': out}
   return [

@@ -104,7 +104,10 @@ def main(argv: list[str]) -> None:
       print(note)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
-  train.run(config, corpus, out, _RESUME.value)
+  try:
+    train.run(config, corpus, out, _RESUME.value)
+  except OSError as error:  # A full disk, say.
+    sys.exit(f'error: {error}\n{run_folder.what_is_left(out)}')
 
 
 if __name__ == '__main__':
