@@ -260,33 +260,21 @@ def _check(**run):
 
 # Found by the long run: nearly of rank one, where the Gram form loses most.
 _NEARLY_RANK_ONE = {
-  'case': 0,
-  'seed': 1038,
-  'exponent': 17,
-  'steps': [
-    ('same_rows', 6),
-    ('rank_one', 6),
-    ('no_column', 5),
-    ('rank_one', 0),
-    ('rank_one', 6),
-  ],
+  'case': 0, 'seed': 1038, 'exponent': 17,
+  'steps': [('same_rows', 6), ('rank_one', 6), ('no_column', 5),
+            ('rank_one', 0), ('rank_one', 6)],
   'hyper': {
-    'learning_rate': 0.7105,
-    'b1': 0.611,
-    'b2': 0.6132,
-    'eps': 0.0,
-    'weight_decay': 0.0,
-    'clamp': 1.0,
-    'rms': 1.0,
-    'adam_b1': 0.001,
-    'adam_b2': 0.0,
-    'adam_eps': 1e-3,
-    'adam_weight_decay': 0.0,
+    'learning_rate': 0.7105, 'b1': 0.611, 'b2': 0.6132, 'eps': 0.0,
+    'weight_decay': 0.0, 'clamp': 1.0, 'rms': 1.0, 'adam_b1': 0.001,
+    'adam_b2': 0.0, 'adam_eps': 1e-3, 'adam_weight_decay': 0.0,
   },
-}
+}  # fmt: skip
+# Drawn values are seeds and rates, as simple as they come: shrinking a failure
+# would take minutes and tell nothing.
+_PHASES = [p for p in hypothesis.Phase if p is not hypothesis.Phase.shrink]
 
 
-@hypothesis.settings(max_examples=100)
+@hypothesis.settings(max_examples=100, phases=_PHASES)
 @hypothesis.given(**_RUNS)
 @hypothesis.example(**_NEARLY_RANK_ONE)
 def test_agrees_with_float64(**run):
@@ -294,7 +282,7 @@ def test_agrees_with_float64(**run):
 
 
 @pytest.mark.fuzz
-@hypothesis.settings(max_examples=2000)
+@hypothesis.settings(max_examples=2000, phases=_PHASES)
 @hypothesis.given(**_RUNS)
 def test_agrees_with_float64_at_length(**run):
   _check(**run)
