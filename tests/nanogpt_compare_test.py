@@ -168,7 +168,8 @@ def test_killed_while_it_saves(text, tmp_path, capsys):
     helpers.process(
       'optax_namo.nanogpt.compare',
       _flags(text, out, **only_adamw),
-      kill_in=out / 'runs' / 'adamw-0.01-0.003-0',
+      sabotage=helpers.KILL_WHILE_SAVING,
+      run=out / 'runs' / 'adamw-0.01-0.003-0',
     ),
     capture_output=True,
     text=True,

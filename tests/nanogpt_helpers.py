@@ -55,15 +55,20 @@ def tokens(batch: int = 3, time: int = 8, seed: int = 1) -> jax.Array:
   return jnp.asarray(ids, jnp.int32)
 
 
-# A module of the example with the tiny preset. With a folder of a run it ends
-# itself by SIGKILL as soon as it sees that a second checkpoint is being written
-# there.
+# A module of the example with the tiny preset, and what is to go wrong.
 _COMMAND = """
-import os, pathlib, runpy, signal, threading
+import pathlib, runpy
 from optax_namo.nanogpt import config
 
 config.PRESETS['tiny'] = config.Preset(**{fields})
-folder = pathlib.Path({kill_in!r}, 'checkpoints')
+folder = pathlib.Path({run!r}, 'checkpoints')
+{sabotage}
+runpy.run_module({module!r}, run_name='__main__')
+"""
+# It ends itself by SIGKILL as soon as it sees that a second checkpoint is being
+# written.
+KILL_WHILE_SAVING = """
+import os, signal, threading
 
 def kill():
   while True:
@@ -71,26 +76,45 @@ def kill():
     if any(map(str.isdecimal, names)) and any('tmp' in n for n in names):
       os.kill(os.getpid(), signal.SIGKILL)
 
-if {kill_in!r}:
-  threading.Thread(target=kill, daemon=True).start()
-runpy.run_module({module!r}, run_name='__main__')
+threading.Thread(target=kill, daemon=True).start()
+"""
+# After the first checkpoint, of step 10, no file can grow beyond 10 kB: the
+# metrics fit, a second checkpoint does not.
+FULL_DISK = """
+import resource
+from optax_namo.nanogpt import data
+make_batch = data.batch
+
+def batch(*args, step, **kwargs):
+  if step == 12:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, -1))
+  return make_batch(*args, step=step, **kwargs)
+
+data.batch = batch
 """
 
 
 def process(
-  module: str, flags: dict[str, object], kill_in: pathlib.Path | str = ''
+  module: str,
+  flags: dict[str, object],
+  *,
+  sabotage: str = '',
+  run: pathlib.Path | str = '',
 ) -> list[str]:
-  """The process that runs a module, or is killed while it saves a run."""
+  """The process that runs a module; the sabotage is of the run in a folder."""
   script = _COMMAND.format(
-    fields=dataclasses.asdict(TINY), kill_in=str(kill_in), module=module
+    fields=dataclasses.asdict(TINY),
+    run=str(run),
+    sabotage=sabotage,
+    module=module,
   )
   arguments = [f'--{name}={value}' for name, value in flags.items()]
   return [sys.executable, '-c', script, *arguments]
 
 
 def command(
-  out: pathlib.Path, config: configs.Config, *, kill_while_saving: bool = False
+  out: pathlib.Path, config: configs.Config, *, sabotage: str = ''
 ) -> list[str]:
   """The process that trains ``config`` with the tiny preset into ``out``."""
   flags = dataclasses.asdict(config) | {'out': out}
-  return process('optax_namo.nanogpt', flags, out if kill_while_saving else '')
+  return process('optax_namo.nanogpt', flags, sabotage=sabotage, run=out)

@@ -121,7 +121,7 @@ def test_kill_in_the_middle_of_saving(corpus, tmp_path):
     helpers.command(whole, config), capture_output=True, check=True
   )
   found = subprocess.run(
-    helpers.command(killed, config, kill_while_saving=True),
+    helpers.command(killed, config, sabotage=helpers.KILL_WHILE_SAVING),
     capture_output=True,
     text=True,
   )

@@ -14,6 +14,16 @@ def polar(m):
   return u @ vt
 
 
+def newton_schulz(m, steps=5, coefficients=(3.4445, -4.7750, 2.0315)):
+  """U p(S / |S|) V^T, p the scalar iteration composed; zero for zero."""
+  u, s, vt = np.linalg.svd(m, full_matrices=False)
+  s = s / (np.linalg.norm(s) or 1)
+  a, b, c = coefficients
+  for _ in range(steps):
+    s = a * s + b * s**3 + c * s**5
+  return (u * s) @ vt
+
+
 def namo(theta, gradients, lr, b1=0.95, b2=0.99, eps=1e-8, weight_decay=0.01):
   """Algorithm 1: yields theta after every gradient."""
   theta = np.array(theta, np.float64)

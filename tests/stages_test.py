@@ -1,6 +1,6 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Routing, matrix views, decay and precision, seen from outside."""
+"""Routing, matrix views, decay and records, seen from outside."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -13,6 +13,8 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 import optax_namo
+from tests.helpers import normal as _normal
+from tests.helpers import run as _run
 
 _RULES = {
   'namo': optax_namo.scale_by_namo,
@@ -23,18 +25,6 @@ _RULES = {
     columns='output', **kw
   ),
 }
-
-
-def _normal(seed, *shape, dtype=jnp.float32):
-  rng = np.random.default_rng(seed)
-  return jnp.asarray(rng.normal(size=shape), dtype)
-
-
-def _run(tx, gradients, params=None):
-  state = tx.init(gradients[0] if params is None else params)
-  for gradient in gradients:
-    updates, state = tx.update(gradient, state, params)
-  return updates
 
 
 class MatrixViewTest(parameterized.TestCase):
@@ -310,62 +300,6 @@ class ShapeScaleTest(parameterized.TestCase):
     scale = _run(optax_namo.adaptive_momentum(), [params]).scale
     rms = jnp.sqrt(jnp.mean(jnp.square(update)))
     self.assertAlmostEqual(float(rms / scale.item()), 0.2, places=5)
-
-
-class PrecisionTest(parameterized.TestCase):
-  @parameterized.parameters('bfloat16', 'float16')
-  def test_computes_in_float32(self, dtype):
-    """Low-precision trees give the float32 update, rounded once."""
-    draw = lambda seed: {
-      'w': _normal(seed, 4, 6, dtype=dtype),
-      'b': _normal(seed + 1, 6, dtype=dtype),
-    }
-    params, *gradients = [draw(seed) for seed in range(0, 12, 2)]
-    wide = lambda tree: optax.tree.cast(tree, jnp.float32)
-    for optimizer in (optax_namo.namo, optax_namo.namo_d):
-      found = _run(optimizer(0.1), gradients, params)
-      expected = _run(
-        optimizer(0.1), [wide(g) for g in gradients], wide(params)
-      )
-      chex.assert_trees_all_equal(found, optax.tree.cast(expected, dtype))
-
-  def test_mixed_tree(self):
-    params = {
-      'a': _normal(0, 3, 4, dtype='bfloat16'),
-      'b': _normal(1, 3, 4),
-      'c': _normal(2, 3, 4, dtype='float16'),
-    }
-    for optimizer in (optax_namo.namo, optax_namo.namo_d):
-      found = _run(optimizer(0.1), [params], params)
-      for name, leaf in params.items():
-        alone = _run(optimizer(0.1), [{name: leaf}], {name: leaf})
-        chex.assert_trees_all_close(found[name], alone[name], rtol=1e-5)
-
-  def test_small_float16_gradients(self):
-    # Half of these vanish in float16 once they are multiplied by 1 - b1.
-    small = (_normal(0, 4, 6) * 2e-6).astype(jnp.float16)
-    tx = optax_namo.scale_by_namo(eps=0.0)
-    expected = _run(tx, [small.astype(jnp.float32)]).astype(jnp.float16)
-    chex.assert_trees_all_equal(_run(tx, [small]), expected)
-
-  def test_float64(self):
-    with jax.enable_x64(True):
-      params = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)))
-      tx = optax_namo.namo_d(0.1)
-      updates, state = tx.update(params, tx.init(params), params)
-      self.assertEqual(updates.dtype, jnp.float64)
-      floats = [
-        x.dtype
-        for x in jax.tree.leaves(state)
-        if jnp.issubdtype(x.dtype, jnp.floating)
-      ]
-      self.assertEqual(set(floats), {jnp.dtype('float64')})
-
-  @parameterized.parameters(0.0, 1e-8)
-  def test_zero_gradients_give_zero_updates(self, eps):
-    zeros = jnp.zeros((3, 4))
-    for factory in _RULES.values():
-      np.testing.assert_array_equal(_run(factory(eps=eps), [zeros] * 3), 0)
 
 
 if __name__ == '__main__':

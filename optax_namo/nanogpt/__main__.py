@@ -71,7 +71,10 @@ def main(argv: list[str]) -> None:
       print(note)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
-  train.run(config, corpus, out, _RESUME.value, _TENSORBOARD.value)
+  try:
+    train.run(config, corpus, out, _RESUME.value, _TENSORBOARD.value)
+  except OSError as error:  # A full disk, say.
+    sys.exit(f'error: {error}\n{run_folder.what_is_left(out)}')
 
 
 if __name__ == '__main__':

@@ -47,9 +47,11 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
     What the user should know, a line each.
 
   Raises:
-    ValueError: The folder is not empty and ``resume`` is off, holds another
-      run, or cannot be written.
+    ValueError: It is no folder, is not empty and ``resume`` is off, holds
+      another run, or cannot be written.
   """
+  if out.exists() and not out.is_dir():
+    raise ValueError(f'--out={out} is a file. Name a folder, new or empty.')
   try:
     if out.is_dir() and any(out.iterdir()) and not resume:
       raise ValueError(
@@ -82,6 +84,8 @@ def _compare(path: pathlib.Path, config: Config) -> list[str]:
     before = json.loads(path.read_text(encoding='utf-8'))
   except ValueError as error:
     raise ValueError(f'{path} is not JSON: {error}.') from error
+  if not isinstance(before, dict):
+    raise ValueError(f'{path} is no JSON object, so no config of a run.')
   now = dataclasses.asdict(config)
   changed = sorted(
     name
@@ -119,17 +123,18 @@ class Metrics:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The whole rows of a metrics.jsonl; a line cut short ends them."""
+  """The whole rows of a metrics.jsonl; a line that is no row ends them."""
   rows: list[dict[str, Any]] = []
   if not path.exists():
     return rows
   for line in path.read_text(encoding='utf-8').splitlines(keepends=True):
     try:
-      if not line.endswith('\n'):
-        break
-      rows.append(json.loads(line))
+      row = json.loads(line) if line.endswith('\n') else None
     except ValueError:
       break
+    if not (isinstance(row, dict) and isinstance(row.get('step'), int)):
+      break
+    rows.append(row)
   return rows
 
 
@@ -143,4 +148,26 @@ def checkpoints(out: pathlib.Path) -> ocp.CheckpointManager:
     options=ocp.CheckpointManagerOptions(
       max_to_keep=_KEPT_CHECKPOINTS, enable_async_checkpointing=False
     ),
+  )
+
+
+def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
+  """Writes a checkpoint whole; OSError if it cannot be written."""
+  try:
+    manager.save(step, args=ocp.args.StandardSave(state))
+  except ValueError as error:  # What TensorStore makes of a full disk.
+    raise OSError(
+      f'no checkpoint of step {step} was written: {error}'
+    ) from error
+
+
+def what_is_left(out: pathlib.Path) -> str:
+  """Tells of the newest whole checkpoint, for who reads an error."""
+  names = [path.name for path in out.glob('checkpoints/*')]
+  steps = [int(name) for name in names if name.isdecimal()]
+  if not steps:
+    return f'There is no whole checkpoint in {out}.'
+  return (
+    f'The checkpoint of step {max(steps)} in {out} is whole: make room, and'
+    ' --resume goes on from there.'
   )

@@ -87,7 +87,7 @@ def read_text(path: pathlib.Path) -> str:
     raise FileNotFoundError(
       f"{path} does not exist; data is 'shakespeare', {_ALTERNATIVES}."
     )
-  if path.suffix != '.txt':
+  if path.suffix != '.txt' or not path.is_file():  # A pipe never ends.
     raise ValueError(
       f'{path} is neither a .txt file nor a folder; data is'
       f" 'shakespeare', {_ALTERNATIVES}."

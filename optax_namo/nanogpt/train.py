@@ -169,6 +169,9 @@ def fit(
   Returns:
     The last ``step``, its ``loss`` and ``val_loss`` in nats a token; and the
     model.
+
+  Raises:
+    OSError: ``out`` cannot be written any more; what it holds is whole.
   """
   tx = optimizers.make(config)
   graphdef, state = init(config, model_config(config, corpus.vocab_size), tx)
@@ -221,7 +224,7 @@ def fit(
     pending.clear()
     if save:
       # After the metrics: rows past a checkpoint are cut, none is missing.
-      manager.save(done, args=ocp.args.StandardSave(state))
+      run_folder.save(manager, done, state)
     bar.set_postfix_str(
       f'loss {rows[-1]["loss"]:.3f}, {speed:,.0f} tokens/s,'
       f' lr {rows[-1]["learning_rate"]:.2g}'

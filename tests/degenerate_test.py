@@ -1,0 +1,224 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Matrices without full rank or size, silent gradients, rates of 0, late steps.
+
+All of it with JAX's NaN checks on.
+"""
+
+import functools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+import optax_namo
+from tests import oracle
+
+_OPTIMIZERS = {
+  'namo': optax_namo.namo,
+  'input': functools.partial(optax_namo.namo_d, columns='input', clamp=None),
+  'output': functools.partial(optax_namo.namo_d, columns='output', clamp=None),
+}
+_ORTHOGONALIZERS = {'newton_schulz': None, 'svd': optax_namo.polar_svd}
+_EVERY = parameterized.product(
+  name=tuple(_OPTIMIZERS), orthogonalizer=tuple(_ORTHOGONALIZERS)
+)
+
+
+def _degenerate():
+  """Matrices (5, 8), and some of odd shapes, by what is wrong with them."""
+  rng = np.random.default_rng(0)
+  normal = lambda *shape: rng.normal(size=shape)
+  u = np.linalg.qr(normal(5, 5))[0]
+  v = np.linalg.qr(normal(8, 8))[0][:, :5]
+  no_column, no_row = normal(5, 8), normal(5, 8)
+  no_column[:, 2] = no_row[2] = 0
+  matrices = {
+    'zero': np.zeros((5, 8)),
+    'no_column': no_column,
+    'no_row': no_row,
+    'rank_one': np.outer(normal(5), normal(8)),
+    'same_rows': np.tile(normal(1, 8), (5, 1)),
+    'repeated_values': (u * [3, 3, 3, 1, 1]) @ v.T,
+    'orthogonal': 7 * u @ v.T,
+    'ill_conditioned': (u * np.logspace(0, -12, 5)) @ v.T,
+    'one_entry': np.where(np.arange(40).reshape(5, 8) == 19, -2.0, 0),
+    'single': normal(1, 1),
+    'row': normal(1, 8),
+    'column': normal(8, 1),
+    'long_row': normal(1, 4096),
+    'no_inputs': np.zeros((0, 8)),
+    'no_outputs': np.zeros((5, 0)),
+  }
+  return {name: np.float32(x) for name, x in matrices.items()}
+
+
+_GRADIENTS = _degenerate()
+_PARAMS = {
+  name: np.float32(np.random.default_rng(1).normal(size=x.shape))
+  for name, x in _GRADIENTS.items()
+}
+
+
+@functools.cache
+def _runner(name, orthogonalizer, decay):
+  """The updates of five equal gradients, jitted once for all of them."""
+
+  @jax.jit
+  def run(gradient, params, eps, weight_decay):
+    tx = _OPTIMIZERS[name](
+      1.0,
+      eps=eps,
+      weight_decay=weight_decay,
+      decay=decay,
+      nesterov=False,
+      shape_scale='none',
+      orthogonalizer=_ORTHOGONALIZERS[orthogonalizer],
+      weight_dimension_numbers=MuonDimensionNumbers(0, 1),
+    )
+
+    def step(state, _):
+      updates, state = tx.update(gradient, state, params)
+      return state, updates
+
+    return jax.lax.scan(step, tx.init(params), length=5)[1]
+
+  return run
+
+
+class _StrictTestCase(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.debug_nans(True))
+
+
+class DegenerateMatrixTest(_StrictTestCase):
+  @parameterized.product(name=tuple(_OPTIMIZERS), eps=(0.0, 1e-8))
+  def test_newton_schulz(self, name, eps):
+    """Equal gradients have a scale of 1, so the update is -Orth(G)."""
+    run = _runner(name, 'newton_schulz', 'adaptive')
+    updates = run(_GRADIENTS, _PARAMS, eps, 0.0)
+    for leaf, gradient in _GRADIENTS.items():
+      expected = -oracle.newton_schulz(np.float64(gradient))
+      # Five steps multiply float32's rounding by up to 3.4445^5 = 485.
+      bound = 1e-3 * np.linalg.norm(expected)
+      for update in np.asarray(updates[leaf]):
+        error = np.linalg.norm(update - expected)
+        self.assertLessEqual(error, bound, leaf)
+
+  @parameterized.product(name=tuple(_OPTIMIZERS), eps=(0.0, 1e-8))
+  def test_svd(self, name, eps):
+    """Of all matrices of spectral norm 1, -Orth(G) descends G the most.
+
+    That determines it on the directions that G has; on others it is zero.
+    """
+    updates = _runner(name, 'svd', 'adaptive')(_GRADIENTS, _PARAMS, eps, 0.0)
+    chex.assert_tree_all_finite(updates)
+    for leaf, gradient in _GRADIENTS.items():
+      if not gradient.size:
+        continue
+      present = np.linalg.svd(np.float64(gradient), compute_uv=False)
+      rank = np.sum(present > 1e-6 * present[0])
+      for update in np.asarray(updates[leaf], np.float64):
+        descent = -np.sum(update * gradient)
+        self.assertGreaterEqual(descent, (1 - 1e-5) * present.sum(), leaf)
+        values = np.linalg.svd(update, compute_uv=False)
+        np.testing.assert_allclose(values[:rank], 1, atol=1e-5, err_msg=leaf)
+        np.testing.assert_allclose(values[rank:], 0, atol=1e-5, err_msg=leaf)
+
+  @_EVERY
+  def test_zero_gradients(self, name, orthogonalizer):
+    """No update but the decoupled decay, exactly."""
+    zeros = jax.tree.map(np.zeros_like, _GRADIENTS)
+    for decay, rate in (('adaptive', 0), ('decoupled', -0.25)):
+      run = _runner(name, orthogonalizer, decay)
+      for eps in (0.0, 1e-8):
+        for leaf, update in run(zeros, _PARAMS, eps, 0.25).items():
+          expected = np.broadcast_to(rate * _PARAMS[leaf], update.shape)
+          np.testing.assert_array_equal(update, expected, leaf)
+
+  @_EVERY
+  def test_silent_rows_and_columns_stay(self, name, orthogonalizer):
+    run = _runner(name, orthogonalizer, 'adaptive')
+    updates = run(_GRADIENTS, _PARAMS, 0.0, 0.0)
+    silent = updates['no_column'][:, :, 2], updates['no_row'][:, 2]
+    for update in silent:
+      np.testing.assert_allclose(update, 0, atol=1e-6)
+
+
+_SHAPE = (4, 6)
+
+
+@jax.jit
+def _plain_runs(gradients, b1, b2):
+  """Parameters of the paper's two algorithms after every gradient."""
+  options = {'b1': b1, 'b2': b2, 'nesterov': False, 'shape_scale': 'none'}
+  options['orthogonalizer'] = optax_namo.polar_svd
+  runs = []
+  for tx in (
+    optax_namo.namo(0.05, **options),
+    optax_namo.namo_d(0.05, clamp=0.6, columns='output', **options),
+  ):
+
+    def step(carry, gradient, tx=tx):
+      params, state = carry
+      updates, state = tx.update(gradient, state, params)
+      params = optax.apply_updates(params, updates)
+      return (params, state), params
+
+    params = jnp.ones(_SHAPE)
+    runs.append(jax.lax.scan(step, (params, tx.init(params)), gradients)[1])
+  return runs
+
+
+class RareStepsTest(_StrictTestCase):
+  def _check(self, gradients, b1=0.95, b2=0.99):
+    found = _plain_runs(jnp.float32(gradients), b1, b2)
+    options = {'b1': b1, 'b2': b2}
+    expected = (
+      oracle.namo(np.ones(_SHAPE), gradients, 0.05, **options),
+      oracle.namo_d(np.ones(_SHAPE), gradients, 0.05, clamp=0.6, **options),
+    )
+    for one, other in zip(found, expected):
+      np.testing.assert_allclose(one, np.stack(list(other)), atol=2e-5)
+
+  @parameterized.parameters((0.0, 0.0), (0.0, 0.99), (0.9, 0.0), (0.999, 0.5))
+  def test_rates(self, b1, b2):
+    gradients = np.random.default_rng(0).normal(size=(1003, *_SHAPE))
+    # Silence with b1 > b2 is no fair game: v is forgotten before M is.
+    gradients[20:] *= b1 > b2
+    self._check(gradients, b1, b2)
+
+  def test_silence_before_the_first_gradient(self):
+    gradients = np.random.default_rng(1).normal(size=(1003, *_SHAPE))
+    gradients[:1000] = 0
+    self._check(gradients)
+
+  @parameterized.parameters(*_OPTIMIZERS)
+  def test_the_last_count(self, name):
+    """2**31 - 1 steps on, the count stays and corrections are 1."""
+    params = {'w': jnp.ones(_SHAPE), 'b': jnp.ones(6)}
+    tx = _OPTIMIZERS[name](0.1)
+    update = jax.jit(tx.update)
+    rng = np.random.default_rng(2)
+    draw = lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype)
+    gradients = [jax.tree.map(draw, params) for _ in range(4)]
+    _, state = update(gradients[0], tx.init(params), params)
+    late = optax.tree.set(state, count=jnp.int32(2**31 - 3))
+    # Both corrections are 1 in float32 from step 20,000 on.
+    sooner = optax.tree.set(state, count=jnp.int32(10**6))
+    for gradient in gradients:
+      found, late = update(gradient, late, params)
+      expected, sooner = update(gradient, sooner, params)
+      chex.assert_trees_all_equal(found, expected)
+    counts = [c for _, c in optax.tree.get_all_with_path(late, 'count')]
+    self.assertEqual(set(map(int, counts)), {2**31 - 1})
+
+
+if __name__ == '__main__':
+  absltest.main()
