@@ -1,0 +1,50 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Where singular values end, for each set of coefficients: the README's table.
+
+  python benchmarks/singular_values.py
+
+Newton-Schulz applies one scalar polynomial to every singular value, so that the
+polynomial on a fine grid tells all about it. In float64, nothing is random.
+"""
+
+import numpy as np
+
+from optax_namo import _coefficients
+
+STEPS = (3, 4, 5, 6, 8)
+# Of a matrix divided by its Frobenius norm.
+SMALLEST = (1e-2, 1e-3)
+
+
+def spread(
+  coefficients: str, steps: int, smallest: float
+) -> tuple[float, float]:
+  """Least and greatest result for singular values from ``smallest`` to 1."""
+  s = np.geomspace(smallest, 1, 100_001)
+  for a, b, c in _coefficients.triplets(coefficients, steps):
+    s = a * s + b * s**3 + c * s**5
+  return s.min(), s.max()
+
+
+def table() -> str:
+  """Markdown, a line for each set and range."""
+  lines = [
+    '| coefficients | singular values |'
+    + ''.join(f' {steps} steps |' for steps in STEPS),
+    '|---|---|' + '---|' * len(STEPS),
+  ]
+  for name in _coefficients.COEFFICIENTS:
+    for smallest in SMALLEST:
+      cells = (
+        '{:.3f} – {:.3f}'.format(*spread(name, steps, smallest))
+        for steps in STEPS
+      )
+      lines.append(
+        f"| `'{name}'` | {smallest:g} – 1 | " + ' | '.join(cells) + ' |'
+      )
+  return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+  print(table())
