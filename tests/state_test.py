@@ -163,7 +163,7 @@ class GoldenCheckpointTest(parameterized.TestCase):
     digest = hashlib.sha256(_GOLDEN.read_bytes()).hexdigest()
     self.assertEqual(
       digest,
-      '1acdb8d25326447e3fe87de9f2a5cfecbbe88ab072afb11c2ae9f0be53b81cc3',
+      'a5b544d12076e0f2cf65f7415ae780c8035c0974956a54f7dac91409f1a42d02',
     )
 
 
