@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where singular values end, for each set of coefficients: the README's table.
 
-  python benchmarks/singular_values.py
+  python -m benchmarks.singular_values
 
 Newton-Schulz applies one scalar polynomial to every singular value, so that the
 polynomial on a fine grid tells all about it. In float64, nothing is random.

@@ -3,6 +3,7 @@
 """Two groups of leaves: the chain for the matrices, AdamW for the rest."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _momentum
 from optax_namo import _precision
 from optax_namo import _routing
+from optax_namo import _sharding
 from optax_namo import _stages
 
 
@@ -100,13 +102,22 @@ def adamw(
 ) -> optax.GradientTransformation:
   """``optax.adamw`` with checked, widened hyperparameters."""
   number = hyperparameters.number
+  adam = optax.scale_by_adam(
+    b1=number('adam_b1', b1, '[0, 1)'),
+    b2=number('adam_b2', b2, '[0, 1)', _momentum.B2_ROUNDED_TO_ONE),
+    eps=number('adam_eps', eps, '[0, inf)'),
+    mu_dtype=mu_dtype,
+  )
+
+  def init(params):  # Moments are sharded as the parameters, under jit too.
+    state = adam.init(params)
+    sharded = functools.partial(jax.tree.map, _sharding.alike)
+    return state._replace(
+      mu=sharded(state.mu, params), nu=sharded(state.nu, params)
+    )
+
   return optax.chain(
-    optax.scale_by_adam(
-      b1=number('adam_b1', b1, '[0, 1)'),
-      b2=number('adam_b2', b2, '[0, 1)', _momentum.B2_ROUNDED_TO_ONE),
-      eps=number('adam_eps', eps, '[0, inf)'),
-      mu_dtype=mu_dtype,
-    ),
+    optax.GradientTransformation(init, adam.update),
     _decoupled_decay('adam_weight_decay', weight_decay),
     optax.scale_by_learning_rate(learning_rate),
   )

@@ -15,6 +15,7 @@ from optax_namo import _factored
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _norms
 from optax_namo import _precision
+from optax_namo import _sharding
 
 B2_ROUNDED_TO_ONE = (
   'Under optax.inject_hyperparams with 16-bit parameters a rate near 1 rounds'
@@ -147,14 +148,13 @@ def adaptive_momentum(
     numbers = matrices(weight_dimension_numbers, params)
     params, numbers = _parts(params, numbers)
 
-    def one_for_each_scale(p, spec):
+    def one_for_each_scale(p, spec):  # Sharded as the norms of p are.
       shared = shared_axes(columns, spec, p.ndim)
-      shape = [1 if i in shared else n for i, n in enumerate(p.shape)]
-      return jnp.zeros(shape, p.dtype)
+      return jnp.sum(_sharding.zeros_like(p), axis=shared, keepdims=True)
 
     return NamoState(
-      count=jnp.zeros([], jnp.int32),
-      mu=jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params),
+      count=_sharding.on_devices_of(jnp.zeros([], jnp.int32), params),
+      mu=jax.tree.map(lambda p: _sharding.zeros_like(p, mu_dtype), params),
       root_v=jax.tree.map(one_for_each_scale, params, numbers),
     )
 
@@ -164,8 +164,11 @@ def adaptive_momentum(
     count = optax.safe_increment(state.count)
     gradients, parts = _parts(updates, numbers)
     gradients = jax.tree.map(
-      lambda g, root: jnp.asarray(g).astype(root.dtype),
+      lambda g, old, root: _sharding.as_sharded(
+        jnp.asarray(g).astype(root.dtype), old
+      ),
       gradients,
+      state.mu,
       state.root_v,
     )
 

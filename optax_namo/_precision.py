@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_namo import _dimension_numbers as dims
+from optax_namo import _sharding
 
 
 def widen(tree: Any, like: Any = None) -> Any:
@@ -57,12 +58,14 @@ def in_wide_precision(
   inner = optax.with_extra_args_support(inner)
 
   def init(params):
-    return inner.init(widen(params))
+    params = widen(params)
+    return _sharding.on_devices_of(inner.init(params), params)
 
   def update(updates, state, params=None, **extra_args):
     wide = widen(updates, params)
     if params is not None:
       params = widen(params)
+      wide = jax.tree.map(_sharding.as_sharded, wide, params)
     wide, state = inner.update(wide, state, params, **extra_args)
     narrow = jax.tree.map(
       lambda new, old: new.astype(jnp.result_type(old)), wide, updates

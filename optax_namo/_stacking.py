@@ -4,16 +4,16 @@
 
 from collections.abc import Callable, Sequence
 import itertools
-import math
+import logging
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from optax.contrib import MuonDimensionNumbers
 
 from optax_namo import _dimension_numbers as dims
+from optax_namo import _sharding
+
+_LOG = logging.getLogger(__name__)
 
 Orthogonalizer = Callable[[jax.Array], jax.Array]
 
@@ -28,14 +28,17 @@ def map_stacks(
   function: Orthogonalizer,
   leaves: Sequence[jax.Array],
   numbers: Sequence[MuonDimensionNumbers],
-  shard_over: str | tuple[str, ...] | None = None,
-) -> list[jax.Array]:
+  shard_over: _sharding.MeshAxes | None = None,
+) -> Sequence[jax.Array]:
   """Applies a function of matrix stacks to leaves, in chunks of one shape.
 
   Leaves whose matrix view has the same (m, n) up to transposition are
   concatenated to stacks ``(batch, m, n)`` with ``m <= n``. A stack holds at
   most 2**24 entries (64 MiB in float32) and 64 matrices on each device, but at
   least one matrix. A leaf that is larger itself goes through in a loop.
+
+  With ``shard_over`` every device gets the same number of whole matrices of a
+  stack, filled up with zeros where they do not divide.
 
   Args:
     function: From ``(batch, m, n)`` to the same shape; it must commute with
@@ -45,55 +48,80 @@ def map_stacks(
     shard_over: Mesh axes over which each stack is spread, or None.
 
   Returns:
-    The results, in the leaves' shapes and dtypes. Empty leaves are unchanged.
+    The results, in the leaves' shapes and dtypes, on Explicit mesh axes also in
+    their shardings. Empty leaves are unchanged.
 
   Raises:
     ValueError: ``function`` changes the shape, or ``shard_over`` is given and
       there is no mesh with those axes.
   """
-  results = list(leaves)
+  sizes = [dims.matrix_shape(n, x.shape) for x, n in zip(leaves, numbers)]
   groups: dict[tuple[int, int, jnp.dtype], list[int]] = {}
-  for i, (leaf, spec) in enumerate(zip(leaves, numbers)):
-    _, *sides = dims.matrix_shape(spec, leaf.shape)
-    if leaf.size:
-      groups.setdefault((min(sides), max(sides), leaf.dtype), []).append(i)
-  for (m, n, _), members in groups.items():
-    most = max(1, min(CHUNK_MATRICES, CHUNK_ENTRIES // (m * n)))
-    sizes = [dims.matrix_shape(numbers[i], leaves[i].shape)[0] for i in members]
-    for chunk in _chunks(sizes, most):
-      chosen = [members[k] for k in chunk]
-      views = [_to_stack(leaves[i], numbers[i]) for i in chosen]
-      stack = views[0] if len(views) == 1 else jnp.concatenate(views)
-      stack = _apply(function, stack, most, shard_over)
-      ends = list(itertools.accumulate(map(len, views)))
-      for i, view, end in zip(chosen, views, ends):
-        part = stack[end - len(view) : end]
-        results[i] = _from_stack(part, numbers[i], leaves[i])
-  return results
+  for i, (_, *sides) in enumerate(sizes):
+    if leaves[i].size:
+      key = (min(sides), max(sides), leaves[i].dtype)
+      groups.setdefault(key, []).append(i)
+
+  def mapped(leaves):
+    results = list(leaves)
+    for (m, n, _), members in groups.items():
+      devices = 1
+      if shard_over is not None:
+        devices = _sharding.devices_along(leaves[members[0]], shard_over)
+      most = devices * max(1, min(CHUNK_MATRICES, CHUNK_ENTRIES // (m * n)))
+      for chunk in _chunks([(i, sizes[i][0]) for i in members], most, devices):
+        views = [_to_stack(leaves[i], numbers[i]) for i in chunk]
+        stack = views[0] if len(views) == 1 else jnp.concatenate(views)
+        stack = _apply(function, stack, most, devices, shard_over)
+        ends = itertools.accumulate(map(len, views))
+        for i, view, end in zip(chunk, views, ends):
+          part = stack[end - len(view) : end]
+          results[i] = _from_stack(part, numbers[i], leaves[i])
+    return results
+
+  return _sharding.automatic(mapped, leaves)
 
 
-def _chunks(sizes: Sequence[int], most: int) -> list[list[int]]:
-  """Consecutive indices whose sizes sum to at most ``most``, or one alone."""
+def _chunks(
+  sizes: Sequence[tuple[int, int]], most: int, devices: int
+) -> list[list[int]]:
+  """Which leaves go together: with at most ``most`` matrices, or one alone.
+
+  A leaf that gives every one of several devices whole matrices is alone too: it
+  may lie so already, and a concatenation would move it.
+
+  Args:
+    sizes: Each leaf's index and how many matrices it holds.
+    most: The bound.
+    devices: Over how many devices a stack is spread.
+  """
   chunks: list[list[int]] = []
-  total = most
-  for i, size in enumerate(sizes):
+  together: list[int] = []
+  total = 0
+  for i, size in sizes:
+    if size >= most or devices > 1 and size % devices == 0:
+      chunks.append([i])
+      continue
     if total + size > most:
-      chunks.append([])
-      total = 0
-    chunks[-1].append(i)
+      chunks.append(together)
+      together, total = [], 0
+    together.append(i)
     total += size
-  return chunks
+  return chunks + [together] if together else chunks
 
 
 def _apply(
   function: Orthogonalizer,
   stack: jax.Array,
   most: int,
-  shard_over: str | tuple[str, ...] | None,
+  devices: int,
+  shard_over: _sharding.MeshAxes | None,
 ) -> jax.Array:
   """Calls ``function``, in a loop where the stack exceeds ``most`` matrices."""
 
   def checked(chunk):
+    if shard_over is not None:
+      chunk = _sharding.spread(chunk, shard_over)
     result = function(chunk)
     if result.shape != chunk.shape:
       raise ValueError(
@@ -102,43 +130,20 @@ def _apply(
       )
     return result
 
-  batch = len(stack)
-  if shard_over is not None:
-    stack = _spread(stack, shard_over)
-  loops = -(-len(stack) // most)
+  batch, *matrix = stack.shape
+  loops = -(-batch // most)
+  size = devices * -(-batch // (loops * devices))
+  padding = loops * size - batch
+  if padding:
+    _LOG.info(
+      '%d matrices of %s filled up to %d for %d devices: %.2f times the work.',
+      batch, tuple(matrix), loops * size, devices, (batch + padding) / batch,
+    )  # fmt: skip
+    stack = jnp.pad(stack, ((0, padding), (0, 0), (0, 0)))
   if loops == 1:
     return checked(stack)[:batch]
-  size = -(-len(stack) // loops)
-  stack = jnp.pad(stack, ((0, loops * size - len(stack)), (0, 0), (0, 0)))
-  chunks = stack.reshape(loops, size, *stack.shape[1:])
-  return jax.lax.map(checked, chunks).reshape(stack.shape)[:batch]
-
-
-def _spread(stack: jax.Array, shard_over: str | tuple[str, ...]) -> jax.Array:
-  """Pads the batch to the devices along ``shard_over`` and shards it there."""
-  mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty:
-    mesh = getattr(jax.typeof(stack).sharding, 'mesh', mesh)
-  axes = (shard_over,) if isinstance(shard_over, str) else tuple(shard_over)
-  if not set(axes) <= set(mesh.axis_names):
-    raise ValueError(
-      f'shard_over={shard_over!r} names axes of a mesh, but the mesh here has'
-      f' axes {mesh.axis_names}. Call update inside `with'
-      ' jax.set_mesh(mesh):` with a mesh that has them.'
-    )
-  types = dict(zip(mesh.axis_names, mesh.axis_types))
-  if any(types[axis] != AxisType.Auto for axis in axes):
-    raise ValueError(
-      f'shard_over={shard_over!r} names axes of type'
-      f' {[types[axis] for axis in axes]}; the stacks can be spread over Auto'
-      ' axes only: jax.make_mesh(..., axis_types=(AxisType.Auto,) * rank).'
-    )
-  devices = math.prod(mesh.shape[axis] for axis in axes)
-  padding = -len(stack) % devices
-  stack = jnp.pad(stack, ((0, padding), (0, 0), (0, 0)))
-  return jax.lax.with_sharding_constraint(
-    stack, NamedSharding(mesh, P(axes, None, None))
-  )
+  chunks = stack.reshape(loops, size, *matrix)
+  return jax.lax.map(checked, chunks).reshape(-1, *matrix)[:batch]
 
 
 def _to_stack(x: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:

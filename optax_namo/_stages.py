@@ -14,13 +14,14 @@ from optax_namo import _dimension_numbers as dims
 from optax_namo import _factored
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _orthogonalize
+from optax_namo import _sharding
 from optax_namo import _stacking
 
 
 def orthogonalize(
   orthogonalizer: _stacking.Orthogonalizer | None = None,
   *,
-  shard_over: str | tuple[str, ...] | None = None,
+  shard_over: _sharding.MeshAxes | None = None,
 ) -> optax.GradientTransformation:
   r"""Replaces the direction by its polar factor, ``Orth(M) = U V^T``.
 

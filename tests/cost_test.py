@@ -9,7 +9,7 @@ from absl.testing import absltest
 import pytest
 
 from benchmarks import singular_values
-from benchmarks import step_time
+from benchmarks import steps
 
 _README = pathlib.Path(__file__).parents[1] / 'README.md'
 
@@ -17,11 +17,11 @@ _README = pathlib.Path(__file__).parents[1] / 'README.md'
 @functools.cache
 def _figures():
   """Of namo_d over those of optax.contrib.muon, 6 layers of width 384."""
-  params = step_time.parameters(*step_time.SHAPES['6x384'])
-  chosen = step_time.optimizers(params)
+  params = steps.parameters(*steps.SHAPES['6x384'])
+  chosen = steps.optimizers(params)
   ours, theirs = (
-    step_time.deterministic(chosen[name], params)
-    for name in ('namo_d', step_time.BASELINE)
+    steps.deterministic(chosen[name], params)
+    for name in ('namo_d', steps.BASELINE)
   )
   return {name: ours[name] / theirs[name] for name in ours}, ours
 

@@ -1,115 +1,89 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Stacks spread over a mesh of eight host devices, in a process of its own."""
+"""Meshes of eight host devices, in processes of their own."""
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
 from absl.testing import absltest
+from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from benchmarks import steps
 import optax_namo
 
-_SCRIPT = """
-import json
 
-import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-import jax.numpy as jnp
-import numpy as np
-import optax_namo
-
-rng = np.random.default_rng(0)
-params = {
-  'a': rng.normal(size=(64, 128)), 'b': rng.normal(size=(128, 64)),
-  'wte': rng.normal(size=(8, 64)), 'bias': rng.normal(size=64),
-}
-params |= {f'layer_{i}': rng.normal(size=(64, 128)) for i in range(9)}
-params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-mesh = jax.make_mesh((8,), ('fsdp',), axis_types=(AxisType.Auto,))
-
-def run(shard_over, spec, use_mesh):
-  tx = optax_namo.namo_d(0.1, shard_over=shard_over)
-  put = lambda x: jax.device_put(x, NamedSharding(mesh, spec))
-  p = jax.tree.map(put, params)
-  state = tx.init(p)
-  step = jax.jit(tx.update).lower(p, state, p).compile()
-  for i in range(3):
-    g = jax.tree.map(lambda x: jnp.sin((i + 1) * x), p)
-    if use_mesh:
-      with jax.set_mesh(mesh):
-        updates, state = jax.jit(tx.update)(g, state, p)
-    else:
-      updates, state = jax.jit(tx.update)(g, state, p)
-  return updates, step.cost_analysis()['flops']
-
-expected, whole = run(None, P(), False)
-for spec in (P(), P('fsdp')):
-  for use_mesh in (True, False):
-    found, share = run('fsdp', spec, use_mesh)
-    error = max(
-      float(jnp.abs(found[k] - expected[k]).max()) for k in params
-    )
-    print(json.dumps({'error': error, 'share': share / whole}))
-
-explicit = jax.make_mesh((8,), ('fsdp',), axis_types=(AxisType.Explicit,))
-tx = optax_namo.namo_d(0.1, shard_over='fsdp')
-put = lambda x: jax.device_put(x, NamedSharding(explicit, P()))
-p = jax.tree.map(put, params)
-try:
-  with jax.set_mesh(explicit):
-    tx.update(p, tx.init(p), p)
-except ValueError as error:
-  assert 'Auto' in str(error), error
-  print(json.dumps('explicit meshes are refused'))
-
-# What is recorded, on one device and sharded.
-tx = optax_namo.namo_d(0.1, record='orthogonality', orthogonalizer=jnp.sign)
-only = {'a': params['a']}
-for sharding in (NamedSharding(mesh, P('fsdp')),
-                 NamedSharding(explicit, P(None, 'fsdp'))):
-  told = []
-  for p in (only, jax.device_put(only, sharding)):
-    with jax.set_mesh(p['a'].sharding.mesh if told else jax.make_mesh((), ())):
-      _, state = jax.jit(tx.update)(p, tx.init(p), p)
-      found = jax.jit(optax_namo.diagnostics)(state)['a']
-      told.append(jax.tree.map(float, found))
-  print(json.dumps(told))
-"""
+def _on_eight_devices(*arguments):
+  """The JSON lines of tests/on_eight_devices.py."""
+  found = subprocess.run(
+    [sys.executable, '-m', 'tests.on_eight_devices', *arguments],
+    cwd=pathlib.Path(__file__).parents[1],
+    capture_output=True,
+    text=True,
+    env=os.environ
+    | {
+      'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      'JAX_PLATFORMS': 'cpu',
+    },
+  )
+  assert found.returncode == 0, found.stderr
+  return [json.loads(line) for line in found.stdout.splitlines()]
 
 
-class ShardingTest(absltest.TestCase):
-  def test_same_numbers_and_an_eighth_of_the_work(self):
-    flags = '--xla_force_host_platform_device_count=8'
-    found = subprocess.run(
-      [sys.executable, '-c', _SCRIPT],
-      capture_output=True,
-      text=True,
-      env=os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'},
-    )
-    self.assertEqual(found.returncode, 0, found.stderr)
-    lines = map(json.loads, found.stdout.splitlines())
-    *runs, refused, auto, explicit = lines
-    self.assertLen(runs, 4)
-    self.assertEqual(refused, 'explicit meshes are refused')
-    for run in runs:
-      self.assertLess(run['error'], 1e-5)
-      # Eleven matrices are padded to sixteen: two of them for each device,
-      # 2 / 11 = 0.18 of all, and what the rest of the step costs.
-      self.assertBetween(run['share'], 0.15, 0.25)
-    for alone, sharded in (auto, explicit):
-      np.testing.assert_allclose(sharded, alone, rtol=1e-5)
+class ShardingTest(parameterized.TestCase):
+  @parameterized.parameters('auto', 'explicit')
+  def test_every_layout(self, kind):
+    rows = _on_eight_devices('layouts', kind)
+    self.assertLen(rows, 14)
+    for row in rows:
+      with self.subTest(row['name']):
+        self.assertLess(row['error'], 1e-5)
+        # On Auto axes the compiler chooses, and moves stacked leaves.
+        if kind == 'explicit':
+          self.assertEmpty(row['moved state'])
+          self.assertEmpty(row['moved updates'])
+          self.assertEqual(row['compiled'], 1)
+
+  @parameterized.parameters('auto', 'explicit')
+  def test_inside_a_shard_map_over_another_axis(self, kind):
+    whole, spread, manual = _on_eight_devices('shard_map', kind)
+    self.assertLess(whole, 1e-5)
+    self.assertLess(spread, 1e-5)
+    self.assertIn("manual over ['data']", manual)
+
+  @pytest.mark.full_compile
+  @parameterized.parameters('auto', 'explicit')
+  def test_each_device_orthogonalizes_its_share(self, kind):
+    """Eight layers of width 384, parameters sharded on their first axis."""
+    (rows,) = _on_eight_devices('cost', kind)
+    params = steps.parameters(8, 384, 0, 0)
+    whole = steps.compiled(optax_namo.namo_d(0.01), params).cost_analysis()
+    for optimizer in ('namo_d', 'namo'):
+      row = rows[optimizer]
+      self.assertNotIn('all-gather', row['collectives'])
+      self.assertLess(row['flops'], 1.02 * whole['flops'] / 8)
+      if kind == 'auto':
+        muon = sum(rows['optax.contrib.muon']['collectives'].values())
+        ours = sum(row['collectives'].values())
+        self.assertLess(ours, muon / 15)
+
+  @parameterized.parameters('auto', 'explicit')
+  def test_what_is_recorded(self, kind):
+    ((alone, sharded),) = _on_eight_devices('recorded', kind)
+    np.testing.assert_allclose(sharded, alone, rtol=1e-4)
 
   def test_no_mesh(self):
     tx = optax_namo.namo(0.1, shard_over='fsdp')
     params = {'w': jnp.ones((4, 4))}
     jax.eval_shape(tx.init, params)
     state = tx.init(params)
-    with self.assertRaisesRegex(ValueError, "'fsdp'.*jax.set_mesh"):
+    with self.assertRaisesRegex(ValueError, 'jax.set_mesh'):
       tx.update(params, state, params)
 
 

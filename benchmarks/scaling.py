@@ -1,0 +1,154 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a step costs each of several devices: ours beside optax's Muon.
+
+  python -m benchmarks.scaling --json=scaling.json
+
+Compiles the step of 8 layers of width 384 for 1, 2, 4 and 8 devices (of the
+host: nothing is timed) with the parameters sharded on their first axis, and
+reads FLOPs and collectives from the compiled program. Bytes are those of the
+collectives' results on one device. FLOPs are counted with the loops of
+Newton-Schulz unrolled. Work is the share of matrices that are not filling: 8
+layers divide by every number of devices, `--layers=5` does not.
+"""
+
+import functools
+import json
+import math
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from unittest import mock
+
+from absl import app
+from absl import flags
+import jax
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import optax
+
+from benchmarks import steps
+import optax_namo
+
+_LAYERS = flags.DEFINE_integer('layers', 8, 'Layers of width 384.')
+_DEVICES = flags.DEFINE_integer(
+  'devices', None, 'Print the figures for so many devices as one JSON line.'
+)
+_JSON = flags.DEFINE_string('json', None, 'Where to write the figures.')
+_COLLECTIVES = (
+  'all-gather',
+  'all-reduce',
+  'all-to-all',
+  'collective-permute',
+  'reduce-scatter',
+)
+_BYTES = {'f32': 4, 's32': 4, 'u32': 4, 'pred': 1}
+
+
+def collectives(hlo: str) -> dict[str, int]:
+  """Bytes of the results of each kind of collective in compiled HLO."""
+  found: dict[str, int] = {}
+  pattern = rf'= (.*?) ({"|".join(_COLLECTIVES)})(?:-start)?\('
+  for results, kind in re.findall(pattern, hlo):
+    for dtype, shape in re.findall(r'(\w+)\[([\d,]*)\]', results):
+      entries = math.prod(int(n) for n in shape.split(',') if n)
+      found[kind] = found.get(kind, 0) + _BYTES[dtype] * entries
+  return found
+
+
+def figures(layers: int, explicit: bool = False) -> dict[str, dict]:
+  """FLOPs and bytes on each of the devices there are, by optimizer."""
+  kind = AxisType.Explicit if explicit else AxisType.Auto
+  mesh = jax.make_mesh((jax.device_count(),), ('fsdp',), axis_types=(kind,))
+  params = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=NamedSharding(mesh, P('fsdp', None))
+    ),
+    steps.parameters(layers, 384, 0, 0),
+  )
+
+  def compiled(tx):
+    with jax.set_mesh(mesh):
+      shardings = jax.jit(tx.init).lower(params).compile().output_shardings
+      state = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        jax.eval_shape(tx.init, params),
+        shardings,
+      )
+      step = jax.jit(functools.partial(steps.step, tx))
+      return step.lower(params, state, params).compile()
+
+  optimizers = {
+    'namo_d': optax_namo.namo_d(0.01, shard_over='fsdp'),
+    'namo': optax_namo.namo(0.01, shard_over='fsdp'),
+    'optax.contrib.muon': optax.contrib.muon(0.01, consistent_rms=0.2),
+  }
+  if explicit:
+    del optimizers['optax.contrib.muon']  # Raises ShardingTypeError there.
+  rows = {}
+  for name, tx in optimizers.items():
+    with mock.patch.object(jax.lax, 'fori_loop', steps.unrolled):
+      program = compiled(tx)
+    rows[name] = {
+      'flops': program.cost_analysis()['flops'],
+      'collectives': collectives(program.as_text()),
+    }
+  of_each_shape = (layers, layers, 2 * layers)  # qkv; proj; fc and out.
+  filled = sum(
+    -(-n // jax.device_count()) * jax.device_count() for n in of_each_shape
+  )
+  return rows | {'work': sum(of_each_shape) / filled}
+
+
+def _in_process(devices: int, layers: int) -> dict[str, dict]:
+  result = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'benchmarks.scaling',
+      f'--devices={devices}',
+      f'--layers={layers}',
+    ],
+    cwd=pathlib.Path(__file__).parents[1],
+    env=os.environ
+    | {
+      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+      'JAX_PLATFORMS': 'cpu',
+    },
+    stdout=subprocess.PIPE,
+    check=True,
+    text=True,
+  )
+  return json.loads(result.stdout.splitlines()[-1])
+
+
+def main(argv):
+  del argv
+  if _DEVICES.value:
+    print(json.dumps(figures(_LAYERS.value)))
+    return
+  found = {n: _in_process(n, _LAYERS.value) for n in (1, 2, 4, 8)}
+  print('| devices | | GFLOP a device | of one | MB exchanged | of Muon | by |')
+  print('|---|---|---|---|---|---|---|')
+  for devices, rows in found.items():
+    muon = sum(rows['optax.contrib.muon']['collectives'].values())
+    for name in ('namo_d', 'namo', 'optax.contrib.muon'):
+      row = rows[name]
+      total = sum(row['collectives'].values())
+      print(
+        f'| {devices} | {name} | {row["flops"] / 1e9:.2f} |'
+        f' {row["flops"] / found[1][name]["flops"]:.3f} | {total / 1e6:.1f} |'
+        f' {f"1/{muon / total:.0f}" if total else "-"} |'
+        f' {", ".join(sorted(row["collectives"])) or "-"} |'
+      )
+    if rows['work'] < 1:
+      print(f'| | | filled up: {rows["work"]:.0%} of the work counts | | | | |')
+  if _JSON.value:
+    pathlib.Path(_JSON.value).write_text(json.dumps(found, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+  app.run(main)

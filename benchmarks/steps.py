@@ -1,0 +1,135 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The steps that the benchmarks and their tests compile."""
+
+import functools
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+import optax_namo
+from optax_namo import _coefficients
+from optax_namo import _factored
+from optax_namo import _norms
+from optax_namo import _orthogonalize
+
+# Layers, width, vocabulary, context.
+SHAPES = {
+  'char': (4, 128, 96, 128),
+  '6x384': (6, 384, 0, 0),  # The matrices alone.
+  'gpt2': (12, 768, 50304, 1024),
+  'gpt2-medium': (24, 1024, 50304, 1024),
+}
+BASELINE = 'optax.contrib.muon'
+
+
+def parameters(layers, width, vocabulary, context):
+  """Shapes of a GPT's parameters, float32, kernels (in, out)."""
+  block = {
+    'qkv': (width, 3 * width),
+    'proj': (width, width),
+    'fc': (width, 4 * width),
+    'out': (4 * width, width),
+  }
+  rest = {'wte': (vocabulary, width), 'wpe': (context, width), 'norm': (width,)}
+  if vocabulary:
+    block |= {'norm1': (width,), 'norm2': (width,)}
+  shapes = {f'h{i}': block for i in range(layers)}
+  if vocabulary:
+    shapes |= rest
+  return jax.tree.map(
+    lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+    shapes,
+    is_leaf=lambda x: isinstance(x, tuple),
+  )
+
+
+def plain_muon():
+  """Our chain without norms, adaptive scale, clamp and decay."""
+
+  def momentum(updates, state, params=None):
+    del params
+    mu = jax.tree.map(lambda m, g: 0.95 * m + 0.05 * g, state, updates)
+    factored = lambda m, g: _factored.Factored(
+      0.95 * m + 0.05 * g,
+      jnp.ones((1, 1)),
+      MuonDimensionNumbers((0,), (1,)),
+      g.dtype,
+    )
+    return jax.tree.map(factored, mu, updates), mu
+
+  return optax.chain(
+    optax.GradientTransformation(optax.tree.zeros_like, momentum),
+    optax_namo.orthogonalize(),
+    optax_namo.scale_by_shape(),
+    optax_namo.apply_scale(),
+    optax.scale_by_learning_rate(0.01),
+  )
+
+
+def standard_form(x):
+  """newton_schulz without its Gram form, for stacks with m <= n."""
+  rows = _coefficients.triplets('muon', 5)
+  return _orthogonalize.standard_form(_norms.normalize(x), rows)
+
+
+def optimizers(params):
+  """What is compared, by name; the same leaves are matrices for all."""
+  numbers = optax_namo.matrix_dimension_numbers(params)
+  labels = jax.tree.map(
+    lambda _, spec: 'adamw' if spec is None else 'matrix', params, numbers
+  )
+  rates = {'learning_rate': 0.01, 'adam_learning_rate': 0.001}
+  return {
+    'namo_d': optax_namo.namo_d(**rates),
+    'namo': optax_namo.namo(**rates),
+    'namo_d, standard form': optax_namo.namo_d(
+      **rates, orthogonalizer=standard_form
+    ),
+    'without norms, scale, clamp, decay': optax.partition(
+      {'matrix': plain_muon(), 'adamw': optax.adamw(0.001)}, labels
+    ),
+    BASELINE: optax.contrib.muon(
+      **rates, consistent_rms=0.2, muon_weight_dimension_numbers=numbers
+    ),
+    'optax.adamw': optax.adamw(0.001),
+  }
+
+
+def step(tx, params, state, grads):
+  updates, state = tx.update(grads, state, params)
+  return optax.apply_updates(params, updates), state
+
+
+def unrolled(lower, upper, body, carry, **_):
+  """``jax.lax.fori_loop`` as a Python loop, so that FLOPs are all counted."""
+  for i in range(lower, upper):
+    carry = body(i, carry)
+  return carry
+
+
+def compiled(tx, params):
+  """The step, compiled for shapes; parameters and state are donated."""
+  state = jax.eval_shape(tx.init, params)
+  jitted = jax.jit(functools.partial(step, tx), donate_argnums=(0, 1))
+  return jitted.lower(params, state, params).compile()
+
+
+def size(tree):
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def deterministic(tx, params):
+  """FLOPs, HLO lines and bytes of one step."""
+  program = compiled(tx, params)
+  with mock.patch.object(jax.lax, 'fori_loop', unrolled):
+    flops = compiled(tx, params).cost_analysis()['flops']
+  return {
+    'flops': flops,
+    'hlo_lines': len(program.as_text().splitlines()),
+    'temporary_memory': program.memory_analysis().temp_size_in_bytes,
+    'state': size(jax.eval_shape(tx.init, params)),
+  }

@@ -1,0 +1,117 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Where arrays lie on a mesh of devices, of Auto and of Explicit axes.
+
+On Explicit axes shardings are part of an array's type, and an operation on two
+that differ is an error; on Auto axes the compiler decides.
+"""
+
+from collections.abc import Callable, Sequence
+import math
+from typing import Any
+
+import jax
+from jax.experimental import shard_alike
+import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+MeshAxes = str | tuple[str, ...]
+
+
+def _mesh(x: jax.Array) -> jax.sharding.AbstractMesh:
+  """The mesh of ``jax.set_mesh`` or of ``x``; an empty one without either."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return getattr(jax.typeof(x).sharding, 'mesh', mesh) if mesh.empty else mesh
+
+
+def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
+  """Zeros of ``x``'s shape and sharding, also under ``jax.jit``."""
+  return alike(jnp.zeros_like(x, dtype=dtype), x)
+
+
+def alike(x: jax.Array, like: jax.Array) -> jax.Array:
+  """``x``, sharded as ``like`` is, whatever the compiler makes of that."""
+  return shard_alike.shard_alike(like, x)[1]
+
+
+def on_devices_of(state: Any, params: Any) -> Any:
+  """Scalars of a new state where they will be after a step: on all devices.
+
+  A scalar on one device would have the second step compiled once more.
+  """
+  leaves = jax.tree.leaves(params)
+  if not leaves:
+    return state
+  zero = jnp.sum(jnp.zeros_like(leaves[0]))
+  return jax.tree.map(
+    lambda x: x + zero.astype(x.dtype) if jnp.ndim(x) == 0 else x, state
+  )
+
+
+def as_sharded(x: jax.Array, like: jax.Array) -> jax.Array:
+  """``x`` with ``like``'s sharding, where shardings are part of types."""
+  sharding = jax.typeof(like).sharding
+  if AxisType.Explicit not in getattr(sharding.mesh, 'axis_types', ()):
+    return x
+  return x if jax.typeof(x).sharding == sharding else jax.reshard(x, sharding)
+
+
+def automatic(
+  function: Callable[[Sequence[jax.Array]], Sequence[jax.Array]],
+  arrays: Sequence[jax.Array],
+) -> Sequence[jax.Array]:
+  """Calls a function under Auto axes; on Explicit ones results are as arrays.
+
+  Args:
+    function: From arrays to arrays of the same shapes.
+    arrays: Its argument.
+
+  Returns:
+    Its results; on a mesh with Explicit axes with the arrays' shardings.
+  """
+  shardings = [jax.typeof(x).sharding for x in arrays]
+  explicit = {
+    name
+    for s in shardings
+    for name, kind in zip(s.mesh.axis_names, getattr(s.mesh, 'axis_types', ()))
+    if kind == AxisType.Explicit
+  }
+  if not explicit:
+    return function(arrays)
+  return jax.sharding.auto_axes(
+    function, axes=tuple(sorted(explicit)), out_sharding=shardings
+  )(arrays)
+
+
+def devices_along(x: jax.Array, axes: MeshAxes) -> int:
+  """How many devices the axes of ``x``'s mesh have.
+
+  Raises:
+    ValueError: There is no mesh with those axes, or one of them is Manual.
+  """
+  mesh = _mesh(x)
+  names = (axes,) if isinstance(axes, str) else tuple(axes)
+  if not set(names) <= set(mesh.axis_names):
+    raise ValueError(
+      f'shard_over={axes!r} names axes of a mesh, but the mesh here has'
+      f' axes {mesh.axis_names}. Call update inside `with'
+      ' jax.set_mesh(mesh):` with a mesh that has them.'
+    )
+  types = dict(zip(mesh.axis_names, mesh.axis_types))
+  manual = [name for name in names if types[name] == AxisType.Manual]
+  if manual:
+    raise ValueError(
+      f'shard_over={axes!r}, but a shard_map around this is manual over'
+      f' {manual}: there every device has its own matrices already. Leave'
+      ' shard_over out, or make the shard_map manual over other axes only.'
+    )
+  return math.prod(mesh.shape[name] for name in names)
+
+
+def spread(stack: jax.Array, axes: MeshAxes) -> jax.Array:
+  """Shards the first axis of a stack over mesh axes."""
+  names = (axes,) if isinstance(axes, str) else tuple(axes)
+  sharding = NamedSharding(_mesh(stack), P(names, None, None))
+  return jax.lax.with_sharding_constraint(stack, sharding)

@@ -1,0 +1,208 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What tests/sharding_test.py looks at, in a process of eight host devices.
+
+  XLA_FLAGS=--xla_force_host_platform_device_count=8 \\
+      python -m tests.on_eight_devices layouts
+
+prints JSON lines.
+"""
+
+import functools
+import json
+import sys
+
+import jax
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+from benchmarks import scaling
+import optax_namo
+
+_TYPES = {'auto': AxisType.Auto, 'explicit': AxisType.Explicit}
+_SHAPES = {
+  # Four matrices of one shape up to transposition, which do not divide; stacked
+  # layers, a kernel of a convolution, and leaves for AdamW.
+  **{f'layer_{i}': (16, 32) for i in range(3)},
+  'tall': (32, 16),
+  'square': (16, 16),
+  'stacked': (8, 16, 32),
+  'conv': (3, 3, 8, 16),
+  'wte': (8, 16),
+  'bias': (16,),
+}
+_NUMBERS = {
+  name: MuonDimensionNumbers(0, 1) if len(shape) == 2 else None
+  for name, shape in _SHAPES.items()
+} | {
+  'stacked': MuonDimensionNumbers(1, 2),
+  'conv': MuonDimensionNumbers((0, 1, 2), 3),
+  'wte': None,
+}
+
+
+def _on(axes, position):
+  """Shards an axis of every leaf that has it and can be divided."""
+
+  def spec(shape):
+    names = [None] * len(shape)
+    if len(shape) > 1 and shape[position] % 8 == 0:
+      names[position] = axes
+    return P(*names)
+
+  return spec
+
+
+def _both(shape):
+  """Two axes of every matrix over two mesh axes."""
+  rest = [None] * (len(shape) - 2)
+  return P(*rest, 'data', 'fsdp') if len(shape) > 1 else P(None)
+
+
+# Name: mesh, shard_over, the parameters' layout, the gradients'.
+_LAYOUTS = {
+  'replicated': ((8,), 'fsdp', lambda s: P(*[None] * len(s)), None),
+  'first axis': ((8,), 'fsdp', _on('fsdp', 0), None),
+  'last axis': ((8,), 'fsdp', _on('fsdp', -1), None),
+  'gradients otherwise': ((8,), 'fsdp', _on('fsdp', 0), _on('fsdp', -1)),
+  'two axes': ((4, 2), 'fsdp', _both, None),
+  'two axes, over both': ((4, 2), ('data', 'fsdp'), _both, None),
+  'not spread': ((4, 2), None, _both, None),
+}
+
+
+def _mesh(kind, shape):
+  names = ('data', 'fsdp')[-len(shape) :]
+  return jax.make_mesh(shape, names, axis_types=(_TYPES[kind],) * len(shape))
+
+
+def _draw(seed):
+  rng = np.random.default_rng(seed)
+  draw = lambda shape: rng.normal(size=shape).astype(np.float32)
+  return {name: draw(shape) for name, shape in _SHAPES.items()}
+
+
+def _ten_steps(tx, place, place_gradients):
+  """The parameters, the state before and after, and how often it compiled."""
+
+  @jax.jit
+  def step(params, state, gradients):
+    updates, state = tx.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state, updates
+
+  params = place(_draw(0))
+  state = first = tx.init(params)
+  for i in range(10):
+    params, state, updates = step(params, state, place_gradients(_draw(i + 1)))
+  return params, first, state, updates, step._cache_size()
+
+
+def layouts(kind):
+  """Ten steps in every layout beside ten on one device."""
+  jax.config.update('jax_disable_most_optimizations', True)  # Half the time.
+  for optimizer in (optax_namo.namo, optax_namo.namo_d):
+    make = functools.partial(optimizer, 0.1, weight_dimension_numbers=_NUMBERS)
+    expected, *_ = _ten_steps(make(), jax.device_put, jax.device_put)
+    for name, (shape, over, layout, of_gradients) in _LAYOUTS.items():
+      mesh = _mesh(kind, shape)
+
+      def place(tree, layout=layout, mesh=mesh):
+        return {
+          k: jax.device_put(x, NamedSharding(mesh, layout(x.shape)))
+          for k, x in tree.items()
+        }
+
+      with jax.set_mesh(mesh):
+        params, first, last, updates, compiled = _ten_steps(
+          make(shard_over=over),
+          place,
+          functools.partial(place, layout=of_gradients or layout),
+        )
+      same = lambda x, y: x.sharding.is_equivalent_to(y.sharding, x.ndim)
+      error = lambda a, b: np.linalg.norm(a - b) / np.linalg.norm(b)
+      began = place(_draw(0))
+      print(
+        json.dumps(
+          {
+            'name': f'{optimizer.__name__}, {name}',
+            'error': max(
+              float(error(np.asarray(x), np.asarray(y)))
+              for x, y in zip(params.values(), expected.values())
+            ),
+            'moved state': [
+              jax.tree_util.keystr(path)
+              for (path, x), y in zip(
+                jax.tree_util.tree_leaves_with_path(first),
+                jax.tree.leaves(last),
+              )
+              if not same(x, y)
+            ],
+            'moved updates': [
+              k for k, x in updates.items() if not same(x, began[k])
+            ],
+            'compiled': compiled,
+          }
+        ),
+        flush=True,
+      )
+
+
+def shard_map(kind):
+  """The errors inside a shard_map that is manual over another axis."""
+  mesh = _mesh(kind, (2, 4))
+  params = {k: _draw(0)[k] for k in ('layer_0', 'layer_1', 'layer_2')}
+  tx = optax_namo.namo_d(0.1)
+  expected, _ = tx.update(params, tx.init(params), params)
+  for over in (None, 'fsdp', 'data'):
+    tx = optax_namo.namo_d(0.1, shard_over=over)
+    with jax.set_mesh(mesh):
+      placed = jax.device_put(params, NamedSharding(mesh, P('fsdp', None)))
+      step = jax.shard_map(
+        lambda p, s, tx=tx: tx.update(p, s, p)[0],
+        in_specs=P(),
+        out_specs=P(),
+        axis_names={'data'},
+      )
+      try:
+        found = jax.jit(step)(placed, tx.init(placed))
+        line = max(float(abs(found[k] - expected[k]).max()) for k in params)
+      except ValueError as error:
+        line = str(error)
+    print(json.dumps(line))
+
+
+def cost(kind):
+  """FLOPs and collectives of eight layers on eight devices, and on one."""
+  print(json.dumps(scaling.figures(8, explicit=kind == 'explicit')))
+
+
+def recorded(kind):
+  """What record() keeps, on one device and sharded."""
+  mesh = _mesh(kind, (8,))
+  sharding = NamedSharding(mesh, P(None, 'fsdp'))
+  params = {k: _draw(0)[k] for k in ('layer_0', 'tall')}
+  numbers = {k: _NUMBERS[k] for k in params}
+  tx = optax_namo.namo_d(
+    0.1, record='orthogonality', weight_dimension_numbers=numbers
+  )
+
+  @jax.jit
+  def look(params, state):
+    _, state = tx.update(params, state, params)
+    return optax_namo.diagnostics(state)
+
+  told = [look(params, tx.init(params))]
+  with jax.set_mesh(mesh):
+    placed = jax.device_put(params, sharding)
+    told.append(look(placed, tx.init(placed)))
+  print(json.dumps([[float(x) for x in jax.tree.leaves(t)] for t in told]))
+
+
+if __name__ == '__main__':
+  name, kind = sys.argv[1:]
+  {'layouts': layouts, 'shard_map': shard_map, 'cost': cost,
+   'recorded': recorded}[name](kind)  # fmt: skip
