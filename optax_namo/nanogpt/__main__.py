@@ -8,9 +8,11 @@ import sys
 from absl import app
 from absl import flags
 from absl import logging
+import jax
 
 from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import mesh as meshes
 from optax_namo.nanogpt import optimizers
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
@@ -41,6 +43,12 @@ _RESUME = flags.DEFINE_bool(
 _TENSORBOARD = flags.DEFINE_bool(
   'tensorboard', False, 'Write the metrics to OUT/tensorboard as well.'
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'This is one of several processes, started by SLURM or on a TPU pod, which'
+  ' share --mesh and the folder --out.',
+)
 _SHOW_ROUTING = flags.DEFINE_bool(
   'show_routing', False, "Print where the model's parameters go, and stop."
 )
@@ -51,6 +59,8 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
+  if _DISTRIBUTED.value:
+    jax.distributed.initialize()
   try:
     config = configs.make(
       **train_flags.values(),
@@ -67,8 +77,10 @@ def main(argv: list[str]) -> None:
       model = train.model_config(config, corpus.vocab_size)
       print(train.routing(config, model))
       return
+    meshes.make(config.mesh)  # Too few devices fail here.
     for note in run_folder.claim(out, config, _RESUME.value):
-      print(note)
+      if jax.process_index() == 0:
+        print(note)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
   try:
