@@ -148,7 +148,7 @@ def rows(mesh: Mesh | None, shape: tuple[int, ...]) -> slice | np.ndarray:
   index = np.arange(math.prod(shape[:-1])).reshape(shape[:-1])
   held = _of_batch(mesh, shape).addressable_devices_indices_map(shape)
   return np.unique(
-    np.concatenate([index[where[:-1]].ravel() for where in held.values()])
+    np.concatenate([index[w[:-1]].ravel() for w in held.values() if w])
   )
 
 

@@ -160,6 +160,14 @@ def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
     ) from error
 
 
+def restore(manager: ocp.CheckpointManager, fresh: Any) -> Any:
+  """The newest whole checkpoint, on the devices of ``fresh``; None if none."""
+  newest = manager.latest_step()
+  if newest is None:
+    return None
+  return manager.restore(newest, args=ocp.args.StandardRestore(fresh))
+
+
 def what_is_left(out: pathlib.Path) -> str:
   """Tells of the newest whole checkpoint, for who reads an error."""
   names = [path.name for path in out.glob('checkpoints/*')]

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 import tqdm
 
 import optax_namo
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import evaluation
 from optax_namo.nanogpt import generate
 from optax_namo.nanogpt import logs
 from optax_namo.nanogpt import mesh as meshes
@@ -29,7 +29,6 @@ from optax_namo.nanogpt import plot
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt.config import Config
 
-_EVAL_BATCHES = 20
 _FLUSH_EVERY = 10  # Steps whose losses are fetched and written together.
 _SAMPLE_TOKENS = 400
 
@@ -123,33 +122,6 @@ def make_step(
   return step
 
 
-def make_eval(
-  graphdef: Any, config: Config, tokens: np.ndarray, mesh: Mesh | None = None
-) -> Callable[[nnx.State], float]:
-  """The mean loss, in nats a token, over fixed crops spread over ``tokens``."""
-  loss = jax.jit(
-    lambda params, *batch: gpt.loss(nnx.merge(graphdef, params), *batch)
-  )
-
-  shape = (config.batch_size, config.sizes.block_size)
-
-  def evaluate(params):
-    crops = data.eval_batches(
-      tokens,
-      num_batches=_EVAL_BATCHES,
-      batch_size=config.batch_size,
-      block_size=config.sizes.block_size,
-      rows=meshes.rows(mesh, shape),
-    )
-    losses = [
-      loss(params, *(meshes.place(mesh, part, shape) for part in crop))
-      for crop in crops
-    ]
-    return float(np.mean(losses))
-
-  return evaluate
-
-
 def batches(
   config: Config, corpus: data.Corpus, step: int, mesh: Mesh | None = None
 ) -> tuple[np.ndarray | jax.Array, ...]:
@@ -165,16 +137,6 @@ def batches(
     rows=meshes.rows(mesh, shape),
   )
   return tuple(meshes.place(mesh, part, shape) for part in found)
-
-
-def restore(
-  manager: ocp.CheckpointManager, fresh: TrainState
-) -> TrainState | None:
-  """The newest whole checkpoint, laid out as ``fresh``, or None."""
-  newest = manager.latest_step()
-  if newest is None:
-    return None
-  return manager.restore(newest, args=ocp.args.StandardRestore(fresh))
 
 
 def fit(
@@ -209,11 +171,11 @@ def fit(
   model = model_config(config, corpus.vocab_size)
   graphdef, state = init(config, model, tx, mesh)
   step_fn = make_step(graphdef, tx, mesh)
-  evaluate = make_eval(graphdef, config, corpus.val, mesh)
+  evaluate = evaluation.make(graphdef, config, corpus.val, mesh)
   rate = jax.jit(optimizers.schedule(config, config.learning_rate))
   manager = run_folder.checkpoints(out)
   if resume:
-    restored = restore(manager, state)
+    restored = run_folder.restore(manager, state)
     note = f'No whole checkpoint in {out}: starting from step 0.'
     if restored is not None:
       state = restored
