@@ -59,9 +59,9 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
-  if _DISTRIBUTED.value:
-    jax.distributed.initialize()
   try:
+    if _DISTRIBUTED.value:
+      _join()
     config = configs.make(
       **train_flags.values(),
       **train_flags.values(configs.SWEPT),
@@ -87,6 +87,16 @@ def main(argv: list[str]) -> None:
     train.run(config, corpus, out, _RESUME.value, _TENSORBOARD.value)
   except OSError as error:  # A full disk, say.
     sys.exit(f'error: {error}\n{run_folder.what_is_left(out)}')
+
+
+def _join() -> None:
+  try:
+    jax.distributed.initialize()
+  except (ValueError, RuntimeError) as error:
+    raise ValueError(
+      f'--distributed: {error} Start every process by srun, or on a TPU pod; a'
+      ' single process goes without this flag.'
+    ) from error
 
 
 if __name__ == '__main__':

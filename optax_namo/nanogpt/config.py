@@ -199,7 +199,7 @@ def changes(before: dict[str, Any], config: Config) -> dict[str, str]:
   before = {'mesh': Config.mesh} | before  # Old files do not have it.
   now = dataclasses.asdict(config)
   return {
-    name: f'--{name} was {before.get(name)} and is now {now.get(name)}'
+    name: f'--{name} was {before.get(name)!r} and is now {now.get(name)!r}'
     for name in sorted(now.keys() | before.keys())
     if now.get(name) != before.get(name)
   }

@@ -103,11 +103,12 @@ def shardings(mesh: Mesh, tree: Any) -> Any:
 
   def place(leaf):
     shape = leaf.shape
-    spec = [None] * len(shape)
     divisible = [i for i, n in enumerate(shape) if n % devices == 0]
-    if divisible and sum(n > 1 for n in shape) > 1 and devices > 1:
-      spec[max(divisible, key=lambda i: shape[i])] = 'fsdp'
-    return NamedSharding(mesh, P(*spec))
+    if devices == 1 or not divisible or sum(n > 1 for n in shape) < 2:
+      return NamedSharding(mesh, P())
+    axis = max(divisible, key=lambda i: shape[i])
+    # No None behind: jit's results have none, and would be compiled for anew.
+    return NamedSharding(mesh, P(*[None] * axis, 'fsdp'))
 
   return jax.tree.map(place, tree)
 
