@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -291,9 +292,12 @@ def test_strange_meshes(text, entry):
     meshes.parse(text)
 
 
-def test_mesh_and_devices_and_batch_must_fit(path):
+def test_mesh_and_devices_and_batch_must_fit(path, monkeypatch):
   with pytest.raises(ValueError, match='9999 devices, but there are'):
     meshes.make('fsdp:9999')
+  monkeypatch.setattr(jax, 'process_count', lambda: 9999)
+  with pytest.raises(ValueError, match='the 9999 processes have .* use them'):
+    meshes.make('')
   with pytest.raises(ValueError, match='batch_size=8.*the 6 devices'):
     _config(path, mesh='data:2,fsdp:3')
 
