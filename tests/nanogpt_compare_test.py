@@ -186,7 +186,7 @@ def test_killed_while_it_saves(text, tmp_path, capsys):
 def test_another_configuration_is_refused(finished, text, tmp_path):
   before = (finished / 'results.jsonl').read_bytes()
   for name, value in (('steps', 30), ('clip', 0.5), ('tokenizer', 'gpt2')):
-    with pytest.raises(SystemExit, match=rf'--{name} was .* is now {value}'):
+    with pytest.raises(SystemExit, match=rf'--{name} was .* is now {value!r}'):
       _main(tmp_path, f'--{name}={value}', **_flags(text, finished))
   assert (finished / 'results.jsonl').read_bytes() == before
   # A run of which there is no row yet counts as well.
