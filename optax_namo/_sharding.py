@@ -44,7 +44,8 @@ def on_devices_of(state: Any, params: Any) -> Any:
   leaves = jax.tree.leaves(params)
   if not leaves:
     return state
-  zero = jnp.sum(jnp.zeros_like(leaves[0]))
+  smallest = min(leaves, key=jnp.size)
+  zero = jnp.sum(jnp.zeros_like(smallest))
   return jax.tree.map(
     lambda x: x + zero.astype(x.dtype) if jnp.ndim(x) == 0 else x, state
   )
