@@ -55,7 +55,7 @@ def _final(config, corpus, out) -> train.TrainState:
   model = train.model_config(config, corpus.vocab_size)
   _, fresh = train.init(config, model, tx)
   with run_folder.checkpoints(out) as manager:
-    state = train.restore(manager, fresh)
+    state = run_folder.restore(manager, fresh)
   assert int(state.step) == config.steps
   return state
 

@@ -28,7 +28,7 @@ def test_python_block_runs(block):
 
 
 def test_the_blocks_are_found():
-  assert len(_BLOCKS) == 4
+  assert len(_BLOCKS) == 5
 
 
 def test_linked_files_exist():

@@ -8,9 +8,11 @@ import sys
 from absl import app
 from absl import flags
 from absl import logging
+import jax
 
 from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import mesh as meshes
 from optax_namo.nanogpt import optimizers
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
@@ -41,6 +43,12 @@ _RESUME = flags.DEFINE_bool(
 _TENSORBOARD = flags.DEFINE_bool(
   'tensorboard', False, 'Write the metrics to OUT/tensorboard as well.'
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'This is one of several processes, started by SLURM or on a TPU pod, which'
+  ' share --mesh and the folder --out.',
+)
 _SHOW_ROUTING = flags.DEFINE_bool(
   'show_routing', False, "Print where the model's parameters go, and stop."
 )
@@ -52,6 +60,8 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
   try:
+    if _DISTRIBUTED.value:
+      _join()
     config = configs.make(
       **train_flags.values(),
       **train_flags.values(configs.SWEPT),
@@ -67,14 +77,26 @@ def main(argv: list[str]) -> None:
       model = train.model_config(config, corpus.vocab_size)
       print(train.routing(config, model))
       return
+    meshes.make(config.mesh)  # Too few devices fail here.
     for note in run_folder.claim(out, config, _RESUME.value):
-      print(note)
+      if jax.process_index() == 0:
+        print(note)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
   try:
     train.run(config, corpus, out, _RESUME.value, _TENSORBOARD.value)
   except OSError as error:  # A full disk, say.
     sys.exit(f'error: {error}\n{run_folder.what_is_left(out)}')
+
+
+def _join() -> None:
+  try:
+    jax.distributed.initialize()
+  except (ValueError, RuntimeError) as error:
+    raise ValueError(
+      f'--distributed: {error} Start every process by srun, or on a TPU pod; a'
+      ' single process goes without this flag.'
+    ) from error
 
 
 if __name__ == '__main__':

@@ -26,6 +26,7 @@ import yaml
 
 from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import mesh as meshes
 from optax_namo.nanogpt import optimizers
 from optax_namo.nanogpt import report
 from optax_namo.nanogpt import run_folder
@@ -126,6 +127,7 @@ def main(argv: list[str]) -> None:
     )
     for config in runs:
       optimizers.make(config)  # Bad hyperparameters fail here.
+    meshes.make(runs[0].mesh)  # Too few devices fail here.
     corpus = data.load(
       runs[0].data,
       tokenizer=runs[0].tokenizer,

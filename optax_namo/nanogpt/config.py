@@ -3,7 +3,10 @@
 """What a run is made of: presets, default learning rates, one frozen config."""
 
 import dataclasses
+import math
 from typing import Any
+
+from optax_namo.nanogpt import mesh as meshes
 
 # Peak learning rates of the `char` preset; benchmarks/char_losses.yaml measures
 # them. NAMO's scale is well below one for noisy gradients, hence its larger
@@ -87,6 +90,8 @@ class Config:
     seed: Seed of the initialization, the batches and the sample.
     eval_every: Steps between two estimates of the validation loss.
     checkpoint_every: Steps between two checkpoints.
+    mesh: Axes of the mesh of devices, see ``mesh.parse``; '' is one device. It
+      changes the result by rounding alone.
   """
 
   preset: str
@@ -108,6 +113,7 @@ class Config:
   seed: int
   eval_every: int
   checkpoint_every: int
+  mesh: str = ''
 
   @property
   def sizes(self) -> Preset:
@@ -171,4 +177,29 @@ def make(**flags: Any) -> Config:
       f'warmup_steps={config.warmup_steps} and decay_steps='
       f'{config.decay_steps} do not fit into steps={config.steps}.'
     )
+  devices = math.prod(meshes.parse(config.mesh).values())
+  if config.batch_size % devices:
+    raise ValueError(
+      f'batch_size={config.batch_size} is not a multiple of the {devices}'
+      f' devices of mesh={config.mesh!r}, which share it: make it one.'
+    )
   return config
+
+
+def changes(before: dict[str, Any], config: Config) -> dict[str, str]:
+  """What differs between a config read from a file and another.
+
+  Args:
+    before: The fields read.
+    config: The config now.
+
+  Returns:
+    A line for the user by the name of each field that differs.
+  """
+  before = {'mesh': Config.mesh} | before  # Old files do not have it.
+  now = dataclasses.asdict(config)
+  return {
+    name: f'--{name} was {before.get(name)!r} and is now {now.get(name)!r}'
+    for name in sorted(now.keys() | before.keys())
+    if now.get(name) != before.get(name)
+  }

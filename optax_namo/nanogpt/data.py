@@ -19,6 +19,7 @@ from optax_namo.nanogpt import text as text_lib
 from optax_namo.nanogpt import tokenizers
 
 _TRAIN_FRACTION = 0.9  # nanoGPT's split of its character corpora.
+_ALL = slice(None)  # Of the rows of a batch.
 _MAX_CHARS = 1 << 16  # Token ids are uint16.
 
 
@@ -111,6 +112,7 @@ def batch(
   batch_size: int,
   block_size: int,
   vocab_size: int | None = None,
+  rows: slice | np.ndarray = _ALL,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Cuts random crops, every possible one with the same probability.
 
@@ -121,9 +123,10 @@ def batch(
     batch_size: Number of crops.
     block_size: Length of a crop, in tokens.
     vocab_size: If given, every token is checked to be below it.
+    rows: Which crops of the batch to cut; all by default.
 
   Returns:
-    Inputs and targets, the tokens that follow, int32, (batch, time) each.
+    Inputs and targets, the tokens that follow, int32, (rows, time) each.
 
   Raises:
     ValueError: If ``tokens`` is too short or holds too large an id.
@@ -131,7 +134,7 @@ def batch(
   _check_length('tokens', tokens, block_size)
   rng = np.random.default_rng((seed, step))
   starts = rng.integers(len(tokens) - block_size, size=batch_size)
-  inputs, targets = _crop(tokens, starts, block_size)
+  inputs, targets = _crop(tokens, starts[rows], block_size)
   if vocab_size is not None:
     _check_ids(f'The batch of step {step}', inputs, vocab_size)
     _check_ids(f'The batch of step {step}', targets, vocab_size)
@@ -139,7 +142,12 @@ def batch(
 
 
 def eval_batches(
-  tokens: np.ndarray, *, num_batches: int, batch_size: int, block_size: int
+  tokens: np.ndarray,
+  *,
+  num_batches: int,
+  batch_size: int,
+  block_size: int,
+  rows: slice | np.ndarray = _ALL,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Yields crops spread evenly over the tokens, the same ones on every call.
 
@@ -148,9 +156,10 @@ def eval_batches(
     num_batches: Number of batches.
     batch_size: Number of crops in each.
     block_size: Length of a crop, in tokens.
+    rows: Which crops of each batch to cut; all by default.
 
   Yields:
-    Inputs and targets, the tokens that follow, int32, (batch, time) each.
+    Inputs and targets, the tokens that follow, int32, (rows, time) each.
 
   Raises:
     ValueError: If ``tokens`` is too short.
@@ -159,7 +168,7 @@ def eval_batches(
   last = len(tokens) - block_size - 1
   starts = np.linspace(0, last, num_batches * batch_size).astype(np.int64)
   for part in starts.reshape(num_batches, batch_size):
-    yield _crop(tokens, part, block_size)
+    yield _crop(tokens, part[rows], block_size)
 
 
 def _crop(

@@ -15,6 +15,7 @@ from optax.contrib import muon
 from optax_namo import matrix_dimension_numbers
 from optax_namo import namo
 from optax_namo import namo_d
+from optax_namo.nanogpt import mesh as meshes
 from optax_namo.nanogpt.config import Config
 
 # The AdamW group of the NAMO reference code, and namo's default.
@@ -48,6 +49,7 @@ def make(config: Config) -> optax.GradientTransformationExtraArgs:
     'adam_b1': b1,
     'adam_b2': b2,
     'record': True,  # For the log.
+    'shard_over': 'fsdp' if 'fsdp' in meshes.parse(config.mesh) else None,
   }
   # The rest under Muon and AdamW, which have no such group or, in optax's Muon,
   # one with Nesterov momentum.

@@ -13,8 +13,11 @@ import os
 import pathlib
 from typing import Any
 
+import jax
+from jax.experimental import multihost_utils
 import orbax.checkpoint as ocp
 
+from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt.config import Config
 
 _KEPT_CHECKPOINTS = 3
@@ -25,6 +28,7 @@ _MAY_CHANGE = {
   'decay_steps',
   'eval_every',
   'checkpoint_every',
+  'mesh',
 }
 
 
@@ -37,6 +41,8 @@ def write_whole(path: pathlib.Path, text: str) -> None:
 
 def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
   """Makes the folder this run's own, and writes config.json.
+
+  Of several processes each calls it, and the first one writes.
 
   Args:
     out: The folder.
@@ -59,10 +65,12 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
         ' another --out starts a fresh one.'
       )
     notes = _compare(out / 'config.json', config) if resume else []
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(
-      out / 'config.json', json.dumps(dataclasses.asdict(config), indent=2)
-    )
+    multihost_utils.sync_global_devices('claim')  # All look, then one writes.
+    if jax.process_index() == 0:
+      out.mkdir(parents=True, exist_ok=True)
+      write_whole(
+        out / 'config.json', json.dumps(dataclasses.asdict(config), indent=2)
+      )
   except OSError as error:
     raise ValueError(
       f'--out={out} cannot be written: {error}. Name a folder that can.'
@@ -86,22 +94,13 @@ def _compare(path: pathlib.Path, config: Config) -> list[str]:
     raise ValueError(f'{path} is not JSON: {error}.') from error
   if not isinstance(before, dict):
     raise ValueError(f'{path} is no JSON object, so no config of a run.')
-  now = dataclasses.asdict(config)
-  changed = sorted(
-    name
-    for name in now.keys() | before.keys()
-    if now.get(name) != before.get(name)
-  )
-  lines = [
-    f'--{name} was {before.get(name)} and is now {now.get(name)}'
-    for name in changed
-  ]
+  changed = configs.changes(before, config)
   if not _MAY_CHANGE.issuperset(changed):
     raise ValueError(
-      f'--resume: {path} belongs to another run: {"; ".join(lines)}. Give the'
-      ' flags of the run there, or another --out.'
+      f'--resume: {path} belongs to another run: {"; ".join(changed.values())}.'
+      ' Give the flags of the run there, or another --out.'
     )
-  return lines
+  return list(changed.values())
 
 
 class Metrics:
@@ -159,6 +158,14 @@ def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
     raise OSError(
       f'no checkpoint of step {step} was written: {error}'
     ) from error
+
+
+def restore(manager: ocp.CheckpointManager, fresh: Any) -> Any:
+  """The newest whole checkpoint, on the devices of ``fresh``; None if none."""
+  newest = manager.latest_step()
+  if newest is None:
+    return None
+  return manager.restore(newest, args=ocp.args.StandardRestore(fresh))
 
 
 def what_is_left(out: pathlib.Path) -> str:

@@ -108,16 +108,15 @@ def claim(out: pathlib.Path, config: configs.Config) -> list[dict[str, Any]]:
     ValueError: There are runs of another configuration, or a broken row.
     OSError: The folder cannot be written.
   """
-  now = dataclasses.asdict(config)
   rows = read_results(out / 'results.jsonl')
   others = [row['config'] for row in rows]
   for path in sorted(out.glob('runs/*/config.json')):
     others.append(json.loads(path.read_text(encoding='utf-8')))
   for other in others:
     changed = [
-      f'--{name} was {other.get(name)} and is now {now.get(name)}'
-      for name in sorted(now.keys() | other.keys())
-      if name not in configs.SWEPT and now.get(name) != other.get(name)
+      line
+      for name, line in configs.changes(other, config).items()
+      if name not in configs.SWEPT
     ]
     if changed:
       raise ValueError(

@@ -10,23 +10,25 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
+from jax.experimental import multihost_utils
 import jax.numpy as jnp
+from jax.sharding import Mesh
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 import tqdm
 
 import optax_namo
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import evaluation
 from optax_namo.nanogpt import generate
 from optax_namo.nanogpt import logs
+from optax_namo.nanogpt import mesh as meshes
 from optax_namo.nanogpt import model as gpt
 from optax_namo.nanogpt import optimizers
 from optax_namo.nanogpt import plot
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt.config import Config
 
-_EVAL_BATCHES = 20
 _FLUSH_EVERY = 10  # Steps whose losses are fetched and written together.
 _SAMPLE_TOKENS = 400
 
@@ -53,11 +55,24 @@ def model_config(config: Config, vocab_size: int) -> gpt.GPTConfig:
 
 
 def init(
-  config: Config, model: gpt.GPTConfig, tx: optax.GradientTransformation
+  config: Config,
+  model: gpt.GPTConfig,
+  tx: optax.GradientTransformation,
+  mesh: Mesh | None = None,
 ) -> tuple[Any, TrainState]:
   """The model's definition and the state before the first step."""
-  graphdef, params = nnx.split(gpt.GPT(model, rngs=nnx.Rngs(config.seed)))
-  return graphdef, TrainState(jnp.zeros([], jnp.int32), params, tx.init(params))
+
+  def make():
+    graphdef, params = nnx.split(gpt.GPT(model, rngs=nnx.Rngs(config.seed)))
+    step = jnp.zeros([], jnp.int32)
+    return graphdef, TrainState(step, params, tx.init(params))
+
+  if mesh is None:
+    return make()
+  # No device ever holds the whole: each makes its own part.
+  graphdef, state = nnx.eval_shape(make)
+  where = meshes.shardings(mesh, state)
+  return graphdef, jax.jit(lambda: make()[1], out_shardings=where)()
 
 
 def routing(config: Config, model: gpt.GPTConfig) -> optax_namo.RoutingTable:
@@ -69,13 +84,14 @@ def routing(config: Config, model: gpt.GPTConfig) -> optax_namo.RoutingTable:
 
 
 def make_step(
-  graphdef: Any, tx: optax.GradientTransformation
+  graphdef: Any, tx: optax.GradientTransformation, mesh: Mesh | None = None
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
   """The jitted train step; it donates the state it is given.
 
   Args:
     graphdef: The model's definition.
     tx: The optimizer.
+    mesh: The mesh over which state and batches are spread, or None.
 
   Returns:
     A function from the state and the step's inputs and targets, int32
@@ -90,7 +106,8 @@ def make_step(
   @functools.partial(jax.jit, donate_argnums=0, keep_unused=True)
   def step(state, inputs, targets):
     def add(total, micro_batch):
-      found = jax.value_and_grad(loss_fn)(state.params, *micro_batch)
+      loss, gradients = jax.value_and_grad(loss_fn)(state.params, *micro_batch)
+      found = loss, meshes.constrain(mesh, gradients)
       return jax.tree.map(jnp.add, total, found), None
 
     zeros = (jnp.zeros([]), jax.tree.map(jnp.zeros_like, state.params))
@@ -99,55 +116,27 @@ def make_step(
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {'loss': loss, 'grad_norm': optax.tree.norm(gradients)}
-    return TrainState(state.step + 1, params, opt_state), metrics
+    state = TrainState(state.step + 1, params, opt_state)
+    return meshes.constrain(mesh, state), metrics
 
   return step
 
 
-def make_eval(
-  graphdef: Any, config: Config, tokens: np.ndarray
-) -> Callable[[nnx.State], float]:
-  """The mean loss, in nats a token, over fixed crops spread over ``tokens``."""
-  loss = jax.jit(
-    lambda params, *batch: gpt.loss(nnx.merge(graphdef, params), *batch)
-  )
-
-  def evaluate(params):
-    crops = data.eval_batches(
-      tokens,
-      num_batches=_EVAL_BATCHES,
-      batch_size=config.batch_size,
-      block_size=config.sizes.block_size,
-    )
-    return float(np.mean([loss(params, *crop) for crop in crops]))
-
-  return evaluate
-
-
 def batches(
-  config: Config, corpus: data.Corpus, step: int
-) -> tuple[np.ndarray, np.ndarray]:
+  config: Config, corpus: data.Corpus, step: int, mesh: Mesh | None = None
+) -> tuple[np.ndarray | jax.Array, ...]:
   """Inputs and targets of a step, (accumulate, batch, time) each."""
   shape = (config.accumulate, config.batch_size, config.sizes.block_size)
-  inputs, targets = data.batch(
+  found = data.batch(
     corpus.train,
     seed=config.seed,
     step=step,
     batch_size=config.accumulate * config.batch_size,
     block_size=config.sizes.block_size,
     vocab_size=corpus.vocab_size,
+    rows=meshes.rows(mesh, shape),
   )
-  return inputs.reshape(shape), targets.reshape(shape)
-
-
-def restore(
-  manager: ocp.CheckpointManager, fresh: TrainState
-) -> TrainState | None:
-  """The newest whole checkpoint, or None if there is none."""
-  newest = manager.latest_step()
-  if newest is None:
-    return None
-  return manager.restore(newest, args=ocp.args.StandardRestore(fresh))
+  return tuple(meshes.place(mesh, part, shape) for part in found)
 
 
 def fit(
@@ -159,6 +148,8 @@ def fit(
 ) -> tuple[dict[str, float], gpt.GPT]:
   """Trains, and leaves metrics and checkpoints in ``out``.
 
+  Of several processes each calls it, and the first one writes and prints.
+
   Args:
     config: The run; it and the corpus determine the result to the last bit.
     corpus: The data.
@@ -168,27 +159,34 @@ def fit(
 
   Returns:
     The last ``step``, its ``loss`` and ``val_loss`` in nats a token; and the
-    model.
+    model, on one device.
 
   Raises:
+    ValueError: The mesh does not fit the devices there are.
     OSError: ``out`` cannot be written any more; what it holds is whole.
   """
+  mesh = meshes.make(config.mesh)
+  first = jax.process_index() == 0
   tx = optimizers.make(config)
-  graphdef, state = init(config, model_config(config, corpus.vocab_size), tx)
-  step_fn = make_step(graphdef, tx)
-  evaluate = make_eval(graphdef, config, corpus.val)
+  model = model_config(config, corpus.vocab_size)
+  graphdef, state = init(config, model, tx, mesh)
+  step_fn = make_step(graphdef, tx, mesh)
+  evaluate = evaluation.make(graphdef, config, corpus.val, mesh)
   rate = jax.jit(optimizers.schedule(config, config.learning_rate))
   manager = run_folder.checkpoints(out)
   if resume:
-    restored = restore(manager, state)
-    if restored is None:
-      print(f'No whole checkpoint in {out}: starting from step 0.')
-    else:
+    restored = run_folder.restore(manager, state)
+    note = f'No whole checkpoint in {out}: starting from step 0.'
+    if restored is not None:
       state = restored
-      print(f'Going on from step {int(state.step)} of {out}.')
+      note = f'Going on from step {int(state.step)} of {out}.'
+    if first:
+      print(note)
   start = int(state.step)
-  writers: list[Any] = [run_folder.Metrics(out / 'metrics.jsonl', start)]
-  if board:
+  writers: list[Any] = []
+  if first:
+    writers.append(run_folder.Metrics(out / 'metrics.jsonl', start))
+  if first and board:
     writers.append(logs.Board(out / 'tensorboard', start))
   tokens = config.accumulate * config.batch_size * config.sizes.block_size
   pending: list[tuple[int, dict[str, jax.Array]]] = []
@@ -199,9 +197,10 @@ def fit(
     unit='step',
     dynamic_ncols=True,
     leave=None,  # Stays, unless it is inside the bar of a sweep.
+    disable=not first,
   )
   for step in range(start, config.steps):
-    state, found = step_fn(state, *batches(config, corpus, step))
+    state, found = step_fn(state, *batches(config, corpus, step, mesh))
     done = step + 1
     pending.append((done, found))
     last = done == config.steps
@@ -234,11 +233,12 @@ def fit(
   for writer in writers:
     writer.close()
   manager.close()
+  multihost_utils.sync_global_devices('metrics')  # Written before any reads.
   newest = run_folder.read_metrics(out / 'metrics.jsonl')[-1]
   final = {'step': int(state.step), 'loss': newest['loss']}
   # A finished run that is resumed with another --eval_every has no such row.
   final['val_loss'] = newest.get('val_loss') or evaluate(state.params)
-  return final, nnx.merge(graphdef, state.params)
+  return final, nnx.merge(graphdef, meshes.gather(mesh, state.params))
 
 
 def run(
@@ -250,6 +250,8 @@ def run(
 ) -> dict[str, float]:
   """Does what ``fit`` does, and leaves a plot and a sample beside."""
   final, model = fit(config, corpus, out, resume, board)
+  if jax.process_index():
+    return final
   rows = run_folder.read_metrics(out / 'metrics.jsonl')
   plot.losses(rows, out / 'loss.png', title=f'{config.preset}, {corpus.name}')
   sample = _sample(config, corpus, model)

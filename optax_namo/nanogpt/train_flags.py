@@ -46,6 +46,12 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
   'checkpoint_every', None, f'Steps between checkpoints; {DEFAULT}.'
 )
+flags.DEFINE_string(
+  'mesh',
+  '',
+  "Devices to share the work, as in 'fsdp:8' or 'data:2,fsdp:4': both split the"
+  ' batch, fsdp the parameters and the optimizer as well; default: one device.',
+)
 
 NAMES = tuple(
   field.name

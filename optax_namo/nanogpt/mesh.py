@@ -1,0 +1,175 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Many devices: the mesh of a run, and what lies where on it.
+
+A mesh has an axis 'data', 'fsdp' or both. Both split the batch. 'fsdp' splits
+the parameters too, and the optimizer's state with them: each array of two axes
+or more along its largest axis that the mesh's axis divides. Vectors, scalars
+and the norms of columns are whole on every device, and so are arrays none of
+whose axes can be divided.
+
+The compiler derives all communication from this (Auto axes). In every function
+a mesh of None is one device, and leaves things as they are.
+"""
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import AxisType
+from jax.sharding import Mesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+
+_AXES = ('data', 'fsdp')
+
+
+def parse(text: str) -> dict[str, int]:
+  """The sizes of a mesh's axes, by name.
+
+  Args:
+    text: Axes in the order of the devices, or '' for none.
+
+  Returns:
+    The sizes, each 1 or more.
+
+  Raises:
+    ValueError: It names no such axes.
+
+  Examples:
+    >>> parse('data:2,fsdp:4')
+    {'data': 2, 'fsdp': 4}
+  """
+  axes: dict[str, int] = {}
+  for entry in text.split(',') if text else ():
+    name, _, size = entry.partition(':')
+    known = name in _AXES and name not in axes
+    if not (known and size.isdecimal() and int(size)):
+      raise ValueError(
+        f'mesh={text!r}: {entry!r} is no axis. Give data:N, fsdp:N or both,'
+        " with N of 1 or more, as in 'data:2,fsdp:4'."
+      )
+    axes[name] = int(size)
+  return axes
+
+
+def make(text: str) -> Mesh | None:
+  """The mesh of the first devices, or of all devices of several processes.
+
+  Args:
+    text: See ``parse``; '' is one device.
+
+  Returns:
+    The mesh, or None for one device.
+
+  Raises:
+    ValueError: The mesh does not fit the devices there are.
+  """
+  axes = parse(text)
+  wanted, found = math.prod(axes.values()), jax.device_count()
+  processes = jax.process_count()
+  if processes > 1 and wanted != found:
+    raise ValueError(
+      f'mesh={text!r} is of {wanted} devices, but the {processes} processes'
+      f' have {found}, and must use them all: --mesh=fsdp:{found}, say.'
+    )
+  if wanted > found:
+    raise ValueError(
+      f'mesh={text!r} is of {wanted} devices, but there are {found}:'
+      f' --mesh=fsdp:{found} uses them all.'
+    )
+  if not axes:
+    return None
+  return jax.make_mesh(
+    tuple(axes.values()),
+    tuple(axes),
+    axis_types=(AxisType.Auto,) * len(axes),
+    devices=jax.devices()[:wanted],
+  )
+
+
+def shardings(mesh: Mesh, tree: Any) -> Any:
+  """Where the leaves of a state lie; parameters and momentum lie alike.
+
+  Args:
+    mesh: The mesh.
+    tree: Arrays, or ``jax.ShapeDtypeStruct``s.
+
+  Returns:
+    A tree of ``NamedSharding``s.
+  """
+  devices = mesh.shape.get('fsdp', 1)
+
+  def place(leaf):
+    shape = leaf.shape
+    divisible = [i for i, n in enumerate(shape) if n % devices == 0]
+    if devices == 1 or not divisible or sum(n > 1 for n in shape) < 2:
+      return NamedSharding(mesh, P())
+    axis = max(divisible, key=lambda i: shape[i])
+    # No None behind: jit's results have none, and would be compiled for anew.
+    return NamedSharding(mesh, P(*[None] * axis, 'fsdp'))
+
+  return jax.tree.map(place, tree)
+
+
+def constrain(mesh: Mesh | None, tree: Any) -> Any:
+  """Inside jit: the same tree, laid out as ``shardings`` says."""
+  if mesh is None:
+    return tree
+  return jax.lax.with_sharding_constraint(tree, shardings(mesh, tree))
+
+
+def gather(mesh: Mesh | None, tree: Any) -> Any:
+  """The whole tree on the first device of every process."""
+  if mesh is None:
+    return tree
+  everywhere = NamedSharding(mesh, P())
+  whole = jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
+  return jax.tree.map(lambda x: x.addressable_data(0), whole)
+
+
+def _of_batch(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
+  *outer, _, _ = shape
+  return NamedSharding(mesh, P(*[None] * len(outer), mesh.axis_names, None))
+
+
+def rows(mesh: Mesh | None, shape: tuple[int, ...]) -> slice | np.ndarray:
+  """Which rows of a batch are on this process's devices.
+
+  Args:
+    mesh: The mesh.
+    shape: The shape of the batch, (..., batch, time).
+
+  Returns:
+    Ascending indices into the rows of all axes but the last, flattened.
+  """
+  if mesh is None:
+    return slice(None)
+  index = np.arange(math.prod(shape[:-1])).reshape(shape[:-1])
+  held = _of_batch(mesh, shape).addressable_devices_indices_map(shape)
+  return np.unique(
+    np.concatenate([index[w[:-1]].ravel() for w in held.values() if w])
+  )
+
+
+def place(
+  mesh: Mesh | None, local: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray | jax.Array:
+  """The batch of which every process gives its ``rows``.
+
+  Args:
+    mesh: The mesh.
+    local: The rows that ``rows`` names, (local rows, time).
+    shape: The shape of the batch, (..., batch, time).
+
+  Returns:
+    The batch, spread over all axes of the mesh.
+  """
+  if mesh is None:
+    return local.reshape(shape)
+  return jax.make_array_from_process_local_data(
+    _of_batch(mesh, shape),
+    local.reshape(*shape[:-2], -1, shape[-1]),
+    shape,
+  )

@@ -1,0 +1,327 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The example on many devices: eight in one process, and two processes."""
+
+import json
+import math
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from optax_namo.nanogpt import config as configs
+from optax_namo.nanogpt import data
+from optax_namo.nanogpt import mesh as meshes
+from optax_namo.nanogpt import run_folder
+from optax_namo.nanogpt import train
+from tests import nanogpt_helpers as helpers
+
+# Sums of another order, over 20 steps; measured are 8e-7.
+_RTOL = 1e-5
+
+
+@pytest.fixture(autouse=True)
+def _tiny_preset(monkeypatch):
+  monkeypatch.setitem(configs.PRESETS, 'tiny', helpers.TINY)
+
+
+@pytest.fixture
+def path(tmp_path):
+  found = tmp_path / 'rhyme.txt'
+  found.write_text(helpers.TEXT)
+  return found
+
+
+def _config(path, **changes) -> configs.Config:
+  flags = {
+    'preset': 'tiny', 'data': str(path), 'tokenizer': 'char',
+    'optimizer': 'namo_d', 'weight_decay': 0.01, 'clamp': 0.75,
+    'columns': 'input', 'clip': 1.0, 'dtype': 'float32', 'seed': 0,
+    'steps': 20,
+  }  # fmt: skip
+  return configs.make(**(flags | changes))
+
+
+def _environment(devices: int, **more: object) -> dict[str, str]:
+  return os.environ | {
+    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+    **{name: str(value) for name, value in more.items()},
+  }
+
+
+# Twenty steps on every mesh, with a checkpoint in the middle; then the second
+# half again, on eight devices from the checkpoints of fewer, and the other way
+# round.
+_EIGHT_DEVICES = """
+import dataclasses, json, pathlib, sys
+
+import jax
+from optax_namo.nanogpt import config as configs
+from optax_namo.nanogpt import data
+from optax_namo.nanogpt import mesh as meshes
+from optax_namo.nanogpt import optimizers
+from optax_namo.nanogpt import run_folder
+from optax_namo.nanogpt import train
+from tests import nanogpt_helpers as helpers
+
+configs.PRESETS['tiny'] = helpers.TINY
+fields = json.loads(sys.argv[1])
+folder = pathlib.Path(sys.argv[2])
+corpus = data.load(fields['data'], block_size=helpers.TINY.block_size)
+MESHES = ('', 'fsdp:2', 'fsdp:4', 'data:2,fsdp:4')
+
+def prepare(axes):
+  config = dataclasses.replace(configs.Config(**fields), mesh=axes)
+  mesh = meshes.make(axes)
+  tx = optimizers.make(config)
+  model = train.model_config(config, corpus.vocab_size)
+  graphdef, state = train.init(config, model, tx, mesh)
+  step = train.make_step(graphdef, tx, mesh)
+
+  def go_on(state, start, stop):
+    losses = []
+    for i in range(start, stop):
+      state, found = step(state, *train.batches(config, corpus, i, mesh))
+      losses.append(float(found['loss']))
+    return state, losses
+
+  return state, step, go_on
+
+runs, losses = {}, {}
+for axes in MESHES:
+  state, step, go_on = prepare(axes)
+  fresh = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+  )
+  runs[axes] = fresh, go_on
+  state, first = go_on(state, 0, 10)
+  with run_folder.checkpoints(folder / axes) as manager:
+    run_folder.save(manager, 10, state)
+  state, second = go_on(state, 10, 20)
+  losses[axes] = first + second
+  assert step._cache_size() == 1
+
+leaves = [
+  {
+    'path': jax.tree_util.keystr(path),
+    'shape': leaf.shape,
+    'spec': str(leaf.sharding.spec),
+    'shard': leaf.addressable_shards[0].data.shape,
+  }
+  for path, leaf in jax.tree.leaves_with_path(state)
+]
+resumed = {}
+pairs = [(few, MESHES[3]) for few in MESHES[:3]]
+for saved, used in pairs + [pair[::-1] for pair in pairs]:
+  fresh, go_on = runs[used]
+  with run_folder.checkpoints(folder / saved) as manager:
+    state = run_folder.restore(manager, fresh)
+  assert int(state.step) == 10
+  for x, like in zip(jax.tree.leaves(state), jax.tree.leaves(fresh)):
+    assert x.sharding == like.sharding
+  _, resumed[f'{saved} on {used}'] = go_on(state, 10, 20)
+print(json.dumps({'losses': losses, 'resumed': resumed, 'leaves': leaves}))
+"""
+
+
+def test_eight_devices(path, tmp_path):
+  config = _config(path, batch_size=16)
+  found = subprocess.run(
+    [
+      sys.executable,
+      '-c',
+      _EIGHT_DEVICES,
+      json.dumps(vars(config)),
+      str(tmp_path),
+    ],
+    capture_output=True,
+    text=True,
+    env=_environment(8),
+  )
+  assert found.returncode == 0, found.stderr
+  told = json.loads(found.stdout.splitlines()[-1])
+
+  losses = told['losses']
+  for found in losses.values():
+    np.testing.assert_allclose(found, losses[''], rtol=_RTOL)
+  assert losses[''][-1] < losses[''][0] - 0.2  # It learns something.
+  assert len(told['resumed']) == 6
+  for found in told['resumed'].values():
+    np.testing.assert_allclose(found, losses[''][10:], rtol=_RTOL)
+
+  _check_layout(told['leaves'])
+
+
+def _check_layout(leaves):
+  """Of a mesh with 'fsdp:4'."""
+  parameters = {
+    leaf['path'].removeprefix('.params'): leaf
+    for leaf in leaves
+    if leaf['path'].startswith('.params')
+  }
+  followers = []
+  for leaf in leaves:
+    share = math.prod(leaf['shard']) / math.prod(leaf['shape'])
+    if 'fsdp' in leaf['spec']:
+      assert share == 1 / 4, leaf
+    else:  # Scalars, vectors and the norms of columns.
+      assert sum(n > 1 for n in leaf['shape']) <= 1, leaf
+      assert share == 1, leaf
+    for path, parameter in parameters.items():
+      if leaf['path'].endswith(path) and leaf['shape'] == parameter['shape']:
+        assert leaf['spec'] == parameter['spec'], leaf
+        followers.append(path)
+  # Every parameter has itself and one or two moments.
+  assert all(followers.count(path) >= 2 for path in parameters)
+
+
+# Counts the rows that a process cuts of a training batch, and lets none but the
+# first process write.
+_SPY = """
+import os, sys
+from optax_namo.nanogpt import data, plot, run_folder
+make_batch = data.batch
+
+def batch(*args, **kwargs):
+  inputs, targets = make_batch(*args, **kwargs)
+  print('rows', len(inputs), file=sys.stderr)
+  return inputs, targets
+
+data.batch = batch
+if os.environ['SLURM_PROCID'] != '0':
+  run_folder.write_whole = run_folder.Metrics = plot.losses = None
+"""
+
+
+def _two_processes(out, config) -> list[tuple[str, str]]:
+  """What each prints; they find each other by the variables that srun sets."""
+  with socket.socket() as probe:
+    probe.bind(('localhost', 0))
+    port = probe.getsockname()[1]
+  processes = [
+    subprocess.Popen(
+      [*helpers.command(out, config, sabotage=_SPY), '--distributed'],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=_environment(
+        1,
+        JAX_COORDINATOR_PORT=port,
+        SLURM_JOB_ID=1,
+        SLURM_STEP_NODELIST='localhost',
+        SLURM_NTASKS=2,
+        SLURM_PROCID=process,
+        SLURM_LOCALID=process,
+      ),
+    )
+    for process in range(2)
+  ]
+  found = [process.communicate() for process in processes]
+  for process, (_, stderr) in zip(processes, found):
+    assert process.returncode == 0, stderr
+  return found
+
+
+def test_two_processes_and_back_to_one(path, tmp_path, capsys):
+  corpus = data.load(str(path), block_size=helpers.TINY.block_size)
+  alone, together = tmp_path / 'alone', tmp_path / 'together'
+  # Without decay, 20 steps are the first 20 of 25.
+  shared = {'warmup_steps': 2, 'decay_steps': 0, 'accumulate': 2}
+  config = _config(path, mesh='fsdp:2', **shared)
+  first, second = _two_processes(together, config)
+  for _, stderr in (first, second):
+    # Half of 2 x 8; the progress bar writes on the same lines.
+    assert re.findall(r'rows (\d+)', stderr) == ['8'] * 20
+  assert 'Everything is in' in first[0]
+  assert 'Everything is in' not in second[0]
+  assert json.loads((together / 'config.json').read_text())['mesh'] == 'fsdp:2'
+  assert len((together / 'sample.txt').read_text()) > 100
+  assert (together / 'loss.png').exists()
+
+  rows = run_folder.read_metrics(together / 'metrics.jsonl')
+  assert [row['step'] for row in rows] == list(range(1, 21))
+
+  # One process alone goes on from there, and does it all.
+  config = _config(path, **(shared | {'steps': 25}))
+  notes = run_folder.claim(together, config, resume=True)
+  assert "--mesh was 'fsdp:2' and is now ''" in notes
+  train.fit(config, corpus, together, resume=True)
+  assert 'Going on from step 20' in capsys.readouterr().out
+  run_folder.claim(alone, config, resume=False)
+  train.fit(config, corpus, alone, resume=False)
+  rows, expected = (
+    run_folder.read_metrics(out / 'metrics.jsonl') for out in (together, alone)
+  )
+  assert len(rows) == 25
+  for row, other in zip(rows, expected, strict=True):
+    for name in ('step', 'loss', 'grad_norm', 'val_loss'):
+      np.testing.assert_allclose(row.get(name, 0), other.get(name, 0), _RTOL)
+
+
+def test_rows_are_those_of_the_whole_batch():
+  tokens = np.arange(500, dtype=np.uint16)
+  options = {'seed': 3, 'step': 5, 'batch_size': 6, 'block_size': 4}
+  rows = np.array([1, 4, 5])
+  whole = data.batch(tokens, **options)
+  part = data.batch(tokens, rows=rows, **options)
+  for x, y in zip(whole, part):
+    np.testing.assert_array_equal(x[rows], y)
+
+
+@pytest.mark.parametrize(
+  ('text', 'entry'),
+  [
+    ('8', '8'),
+    ('fsdp', 'fsdp'),
+    ('fsdp:0', 'fsdp:0'),
+    ('fsdp:-1', 'fsdp:-1'),
+    ('model:2', 'model:2'),
+    ('data:2,', ''),
+    ('fsdp:2,fsdp:4', 'fsdp:4'),
+  ],
+)
+def test_strange_meshes(text, entry):
+  with pytest.raises(ValueError, match=f"'{entry}' is no axis.*'data:2,fsdp:4"):
+    meshes.parse(text)
+
+
+def test_mesh_and_devices_and_batch_must_fit(path, monkeypatch):
+  with pytest.raises(ValueError, match='9999 devices, but there are'):
+    meshes.make('fsdp:9999')
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(jax, 'device_count', lambda: 8)
+  for text in ('', 'fsdp:4'):
+    with pytest.raises(ValueError, match='2 processes have 8, and must use'):
+      meshes.make(text)
+  with pytest.raises(ValueError, match='batch_size=8.*the 6 devices'):
+    _config(path, mesh='data:2,fsdp:3')
+
+
+def test_a_config_of_before_had_no_mesh(path):
+  config = _config(path)
+  before = {k: v for k, v in vars(config).items() if k != 'mesh'}
+  assert configs.changes(before, config) == {}
+  told = configs.changes(before, _config(path, mesh='fsdp:2'))
+  assert told == {'mesh': "--mesh was '' and is now 'fsdp:2'"}
+
+
+def test_distributed_without_a_cluster(tmp_path):
+  clean = {k: v for k, v in os.environ.items() if not k.startswith('SLURM')}
+  found = subprocess.run(
+    [sys.executable, '-m', 'optax_namo.nanogpt', '--distributed'],
+    capture_output=True,
+    text=True,
+    cwd=tmp_path,
+    env=clean | {'PYTHONPATH': os.pathsep.join(sys.path)},
+  )
+  assert found.returncode == 1
+  assert '--distributed: ' in found.stderr
+  assert 'Traceback' not in found.stderr
+  assert not list(tmp_path.iterdir())
