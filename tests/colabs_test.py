@@ -38,7 +38,8 @@ _ENV = {
 _OFFLINE = """
 import sys
 def refuse(event, args):
-  if event == 'socket.getaddrinfo' and args[0] not in ('localhost', '127.0.0.1'):
+  here = 'localhost', '127.0.0.1'
+  if event == 'socket.getaddrinfo' and args[0] not in here:
     raise OSError(f'the notebook looked up {args[0]}')
 sys.addaudithook(refuse)
 """

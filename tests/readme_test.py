@@ -3,6 +3,7 @@
 """What the README shows works as it stands."""
 
 import importlib.util
+import inspect
 import pathlib
 import re
 import shlex
@@ -30,7 +31,11 @@ _COMMANDS = re.findall(
   r'python -m ([\w.]+)((?: [^&\n]+)?)',
   ''.join(_blocks('sh')).replace('\\\n', ' '),
 )
-_PUBLIC = [name for name in vars(optax_namo) if not name.startswith('_')]
+_PUBLIC = [
+  name
+  for name, value in vars(optax_namo).items()
+  if not name.startswith('_') and not inspect.ismodule(value)
+]
 
 
 @pytest.mark.parametrize('block', range(len(_BLOCKS)))
