@@ -133,6 +133,17 @@ def adaptive_momentum(
     TypeError: A hyperparameter is no number, or a parameter is not real
       floating.
 
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from optax_namo import adaptive_momentum
+    >>> stage = adaptive_momentum(nesterov=False, columns='input')
+    >>> gradient = jnp.ones((4, 6))
+    >>> update, state = stage.update(gradient, stage.init(gradient))
+    >>> update.direction.shape, update.scale.shape
+    ((4, 6), (4, 1))
+    >>> [round(a, 3) for a in update.scale[:, 0].tolist()]
+    [1.0, 1.0, 1.0, 1.0]
+
   References:
     Algorithms 1 and 2 of arXiv 2602.17080.
   """

@@ -43,6 +43,15 @@ def orthogonalize(
       axes of ``shard_over``.
     TypeError: The updates are not ``Factored``.
 
+  Examples:
+    >>> import jax.numpy as jnp, optax
+    >>> from optax_namo import adaptive_momentum, orthogonalize, polar_svd
+    >>> tx = optax.chain(adaptive_momentum(), orthogonalize(polar_svd))
+    >>> gradient = jnp.diag(jnp.array([3.0, 2.0]))
+    >>> update, _ = tx.update(gradient, tx.init(gradient))
+    >>> bool(jnp.allclose(update.direction, jnp.eye(2), atol=1e-6))
+    True
+
   References:
     Algorithms 1 and 2 of arXiv 2602.17080, ``Orth``.
   """
@@ -97,6 +106,15 @@ def scale_by_shape(
     ValueError: ``shape_scale`` is unknown or ``rms`` out of range.
     TypeError: The updates are not ``Factored``.
 
+  Examples:
+    >>> import jax.numpy as jnp, optax
+    >>> from optax_namo import adaptive_momentum, scale_by_shape
+    >>> tx = optax.chain(adaptive_momentum(b1=0.0), scale_by_shape('width'))
+    >>> wide = jnp.ones((4, 16))
+    >>> update, _ = tx.update(wide, tx.init(wide))
+    >>> float(update.direction[0, 0])  # sqrt(16 / 4)
+    2.0
+
   References:
     Liu et al., `Muon is Scalable for LLM Training
     <https://arxiv.org/abs/2502.16982>`_, section 2.2, for ``'rms'``.
@@ -146,6 +164,15 @@ def add_adaptive_decay(
   Raises:
     ValueError: ``weight_decay`` is negative, or there are no parameters.
     TypeError: The updates are not ``Factored``.
+
+  Examples:
+    >>> import jax.numpy as jnp, optax
+    >>> from optax_namo import adaptive_momentum, add_adaptive_decay
+    >>> tx = optax.chain(adaptive_momentum(), add_adaptive_decay(0.5))
+    >>> params, still = jnp.ones((2, 3)), jnp.zeros((2, 3))
+    >>> update, _ = tx.update(still, tx.init(params), params)
+    >>> float(update.direction[0, 0])
+    0.5
 
   References:
     Algorithms 1 and 2 of arXiv 2602.17080, last line.
@@ -210,6 +237,16 @@ def clamp_scale(
     ValueError: ``clamp`` is out of range.
     TypeError: The updates are not ``Factored``.
 
+  Examples:
+    >>> import jax.numpy as jnp, optax
+    >>> from optax_namo import adaptive_momentum, clamp_scale
+    >>> first = adaptive_momentum(nesterov=False, columns='output')
+    >>> tx = optax.chain(first, clamp_scale(0.5))
+    >>> gradient = jnp.array([[0.0, 1.0, 1.0, 1.0]])  # Scales 0, 1, 1, 1.
+    >>> update, _ = tx.update(gradient, tx.init(gradient))
+    >>> [round(d, 3) for d in update.scale[0].tolist()]
+    [0.375, 1.0, 1.0, 1.0]
+
   References:
     Algorithm 2 of arXiv 2602.17080.
   """
@@ -242,6 +279,15 @@ def apply_scale() -> optax.GradientTransformation:
 
   Raises:
     TypeError: The updates are not ``Factored``.
+
+  Examples:
+    >>> import jax.numpy as jnp, optax
+    >>> from optax_namo import adaptive_momentum, apply_scale
+    >>> tx = optax.chain(adaptive_momentum(), apply_scale())
+    >>> gradient = jnp.ones((4, 6), jnp.bfloat16)
+    >>> update, _ = tx.update(gradient, tx.init(gradient))
+    >>> update.shape, update.dtype.name
+    ((4, 6), 'bfloat16')
   """
 
   def product(u):

@@ -1,0 +1,157 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The notebooks run, use the library, and are committed clean."""
+
+import ast
+import base64
+import configparser
+import importlib
+import inspect
+import pathlib
+import pkgutil
+
+import nbformat
+import pytest
+
+from colabs import execute
+import optax_namo
+from optax_namo import nanogpt
+from tests import nanogpt_helpers as helpers
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_COLABS = _ROOT / 'colabs'
+_NAMES = ('quickstart', 'nanogpt_tpu', 'inside_namo_d')
+_SMOKE = {
+  'quickstart': {'STEPS': 3, 'WIDTH': 8},
+  'nanogpt_tpu': {
+    'LAYERS': 1, 'EMBED': 16, 'BLOCK': 16, 'BATCH': 8, 'STEPS': 4,
+    'LOOK_EVERY': 2, 'TIMED_STEPS': 1,
+  },
+  'inside_namo_d': {'STEPS': 3, 'NOISE_STEPS': 20, 'SIZE': 16},
+}  # fmt: skip
+_ENV = {
+  'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  'JAX_PLATFORMS': 'cpu',
+  'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+  'PYTHONPATH': str(_ROOT),
+}
+# The kernel looks nothing up beyond this machine.
+_OFFLINE = """
+import sys
+def refuse(event, args):
+  here = 'localhost', '127.0.0.1'
+  if event == 'socket.getaddrinfo' and args[0] not in here:
+    raise OSError(f'the notebook looked up {args[0]}')
+sys.addaudithook(refuse)
+"""
+
+
+def _read(name):
+  return nbformat.read(_COLABS / f'{name}.ipynb', as_version=4)
+
+
+def _pictures(notebook):
+  return [
+    output.data['image/png']
+    for cell in notebook.cells
+    for output in cell.get('outputs', ())
+    if 'image/png' in output.get('data', {})
+  ]
+
+
+@pytest.mark.parametrize('name', _NAMES)
+def test_runs(name, tmp_path):
+  (tmp_path / 'text.txt').write_text(helpers.TEXT)
+  (tmp_path / 'sitecustomize.py').write_text(_OFFLINE)
+  parameters = dict(_SMOKE[name])
+  if name != 'quickstart':
+    parameters['DATA'] = str(tmp_path / 'text.txt')
+  env = _ENV | {
+    'IPYTHONDIR': str(tmp_path),
+    'PYTHONPATH': f'{tmp_path}:{_ROOT}',
+  }
+  found = execute.execute(_COLABS / f'{name}.ipynb', parameters, env)
+  assert len(_pictures(found)) == len(_pictures(_read(name))) > 0
+  if name == 'nanogpt_tpu':
+    printed = [
+      output.text
+      for cell in found.cells
+      for output in cell.get('outputs', ())
+      if output.output_type == 'stream'
+    ]
+    assert any('on 8 × ' in text for text in printed)
+
+
+def test_unknown_parameter():
+  with pytest.raises(ValueError, match='does not set STEP'):
+    execute.execute(_COLABS / 'quickstart.ipynb', {'STEP': 3})
+
+
+@pytest.mark.parametrize('name', _NAMES)
+def test_first_cells_have_the_projects_url(name):
+  setup = configparser.ConfigParser()
+  setup.read(_ROOT / 'setup.cfg')
+  url = setup['metadata']['url']
+  badge, install = _read(name).cells[:2]
+  repository = url.removeprefix('https://github.com/')
+  assert (
+    f'https://colab.research.google.com/github/{repository}/blob/main/colabs'
+    f'/{name}.ipynb)'
+  ) in badge.source
+  assert f'"optax-namo[nanogpt] @ git+{url}"' in install.source
+  assert 'except ImportError' in install.source
+
+
+@pytest.mark.parametrize('name', _NAMES)
+def test_committed_clean(name):
+  path = _COLABS / f'{name}.ipynb'
+  assert path.stat().st_size < 500_000
+  notebook = _read(name)
+  assert set(notebook.metadata) <= {
+    'kernelspec',
+    'language_info',
+    'accelerator',
+  }
+  code = [cell for cell in notebook.cells if cell.cell_type == 'code']
+  assert [cell.execution_count for cell in code] == list(
+    range(1, len(code) + 1)
+  )
+  for cell in code:
+    assert set(cell.metadata) <= {'tags'}
+    for output in cell.outputs:
+      assert output.output_type != 'error'
+      assert output.get('name') != 'stderr', output.text
+
+
+@pytest.mark.parametrize('name', _NAMES)
+def test_redefines_nothing(name):
+  modules = [optax_namo] + [
+    importlib.import_module(f'{nanogpt.__name__}.{module.name}')
+    for module in pkgutil.iter_modules(nanogpt.__path__)
+    if module.name not in ('__main__', 'compare', 'train_flags')  # Flags.
+  ]
+  library = {
+    name
+    for module in modules
+    for name, value in vars(module).items()
+    if inspect.isclass(value) or inspect.isfunction(value)
+  }
+  source = '\n'.join(
+    cell.source.replace('%pip', 'pass  #')
+    for cell in _read(name).cells
+    if cell.cell_type == 'code'
+  )
+  tree = ast.parse(source)
+  defined = {
+    node.name
+    for node in ast.walk(tree)
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+  }
+  assert defined
+  assert not defined & library
+
+
+def test_readme_picture_is_the_notebooks():
+  picture = base64.b64encode((_COLABS / 'scales.png').read_bytes()).decode()
+  found = [p.replace('\n', '') for p in _pictures(_read('inside_namo_d'))]
+  assert picture in found
