@@ -33,7 +33,7 @@ def orthogonalize(
       commutes with transposition; None means ``newton_schulz``.
     shard_over: Name or names of the mesh axes to spread the stacks over, so
       that each device orthogonalizes whole matrices of its own. The mesh is
-      that of the arrays or of ``jax.set_mesh``; its axes must be of type Auto.
+      that of the arrays or of ``jax.set_mesh``, its axes Auto or Explicit.
 
   Returns:
     A stateless transformation from ``Factored(M, a)`` to ``Factored(O, a)``.

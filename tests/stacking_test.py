@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stacks of bounded size."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -64,8 +65,12 @@ class ChunksTest(parameterized.TestCase):
   @parameterized.parameters((12, 5, 4), (7, 3, 3), (6, 3, 3), (5, 1, 1))
   def test_a_larger_leaf_goes_through_in_a_loop(self, batch, most, size):
     """Even chunks, traced once; the small leaf beside it is on its own."""
-    seen = self._shapes_seen(_leaves((batch, 4, 6), (4, 6)), most)
+    with self.assertLogs('optax_namo', 'INFO') as logs:
+      logging.getLogger('optax_namo').info('at least one line')
+      seen = self._shapes_seen(_leaves((batch, 4, 6), (4, 6)), most)
     self.assertEqual(seen, [(size, 4, 6), (1, 4, 6)])
+    # Filling up is told.
+    self.assertEqual(len(logs.output) > 1, batch % size > 0)
 
   def test_temporary_memory_is_that_of_one_chunk(self):
     """As XLA schedules for accelerators; on CPUs it runs chunks at once."""
