@@ -85,8 +85,7 @@ def namo(
     adam_b2: Decay rate of AdamW's second moment, in [0, 1).
     adam_eps: Added to the root of AdamW's second moment; at least 0.
     adam_weight_decay: Decay of the AdamW group, at least 0.
-    shard_over: Mesh axes over which the stacks of matrices are spread; see
-      ``orthogonalize``.
+    shard_over: Mesh axes to spread the stacks over; see ``orthogonalize``.
     record: Whether the state keeps what ``diagnostics`` reads; with
       ``'orthogonality'`` the orthogonality error too (see ``record``).
 
@@ -230,8 +229,7 @@ def namo_d(
     adam_b2: Decay rate of AdamW's second moment, in [0, 1).
     adam_eps: Added to the root of AdamW's second moment; at least 0.
     adam_weight_decay: Decay of the AdamW group, at least 0.
-    shard_over: Mesh axes over which the stacks of matrices are spread; see
-      ``orthogonalize``.
+    shard_over: Mesh axes to spread the stacks over; see ``orthogonalize``.
     record: Whether the state keeps what ``diagnostics`` reads; with
       ``'orthogonality'`` the orthogonality error too (see ``record``).
 

@@ -35,7 +35,7 @@ class NamoState(NamedTuple):
   root_v: optax.Updates  # the scale's shape, dtype float32 or wider.
 
 
-def matrices(numbers: dims.WeightDimensionNumbers, tree: Any) -> Any:
+def _matrices(numbers: dims.WeightDimensionNumbers, tree: Any) -> Any:
   """The dimension numbers of a tree all of whose leaves are matrices."""
   if numbers is None:  # One (in, out) matrix each.
     numbers = functools.partial(
@@ -65,7 +65,7 @@ def _parts(tree: Any, numbers: Any) -> tuple[Any, Any]:
   )
 
 
-def shared_axes(
+def _shared_axes(
   columns: str | None, numbers: MuonDimensionNumbers, ndim: int
 ) -> tuple[int, ...]:
   """The axes along which one scale is shared, the axes of the norms."""
@@ -156,11 +156,11 @@ def adaptive_momentum(
 
   def init(params):
     params = _precision.widen(params)
-    numbers = matrices(weight_dimension_numbers, params)
+    numbers = _matrices(weight_dimension_numbers, params)
     params, numbers = _parts(params, numbers)
 
     def one_for_each_scale(p, spec):  # Sharded as the norms of p are.
-      shared = shared_axes(columns, spec, p.ndim)
+      shared = _shared_axes(columns, spec, p.ndim)
       return jnp.sum(_sharding.zeros_like(p), axis=shared, keepdims=True)
 
     return NamoState(
@@ -171,7 +171,7 @@ def adaptive_momentum(
 
   def update(updates, state, params=None):
     del params
-    numbers = matrices(weight_dimension_numbers, updates)
+    numbers = _matrices(weight_dimension_numbers, updates)
     count = optax.safe_increment(state.count)
     gradients, parts = _parts(updates, numbers)
     gradients = jax.tree.map(
@@ -189,7 +189,7 @@ def adaptive_momentum(
 
     def root_of_average(g, root, spec):  # v <- b2 v + (1 - b2) ||g||^2
       decay = jnp.asarray(b2, g.dtype)
-      axes = shared_axes(columns, spec, g.ndim)
+      axes = _shared_axes(columns, spec, g.ndim)
       unit = _norms.unit(jnp.maximum(_norms.largest(g, axes), root))
       squares = _norms.sum_of_squares(g / unit, axes)
       return unit * jnp.sqrt(
@@ -203,7 +203,7 @@ def adaptive_momentum(
       # No gradient so far and eps=0: the scale is zero.
       below = jnp.where(below < jnp.finfo(m.dtype).tiny, jnp.inf, below)
       # Its bound makes the scale its own unit: divide first, then square.
-      axes = shared_axes(columns, spec, m.ndim)
+      axes = _shared_axes(columns, spec, m.ndim)
       return jnp.sqrt(
         _norms.sum_of_squares(m / (below * (first / jnp.sqrt(second))), axes)
       )

@@ -56,7 +56,11 @@ def as_sharded(x: jax.Array, like: jax.Array) -> jax.Array:
   sharding = jax.typeof(like).sharding
   if AxisType.Explicit not in getattr(sharding.mesh, 'axis_types', ()):
     return x
-  return x if jax.typeof(x).sharding == sharding else jax.reshard(x, sharding)
+  return (
+    x
+    if jax.typeof(x).sharding == sharding
+    else jax.sharding.reshard(x, sharding)
+  )
 
 
 def automatic(
