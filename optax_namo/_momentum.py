@@ -104,8 +104,9 @@ def adaptive_momentum(
 
   With eps=0, gradients multiplied by a constant give the same scale, as long as
   the gradients, their norms and both times 1 - b1 and sqrt(1 - b2) are normal
-  numbers: 1e-36 to 1e38 in float32 at the defaults. XLA takes what is below for
-  zero. An eps shows below magnitudes of about ``1e6 eps``.
+  numbers: 1e-36 to 1e37 in float32 at the defaults. XLA takes what is below for
+  zero. An eps shows below magnitudes of about ``1e6 eps``; where it makes the
+  scale less than 1e-19, the scale may be zero.
 
   A gradient that is not finite makes momentum, scale and update of its own
   matrix NaN from then on and touches no other matrix, not even in the same

@@ -98,7 +98,6 @@ def _iterate(x: jax.Array, rows: tuple[Triplet, ...], dtype: Any) -> jax.Array:
   tall = x.shape[-2] > x.shape[-1]
   y = _norms.normalize(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
   y = (y.mT if tall else y).astype(dtype)
-  bits = jnp.finfo(dtype).bits
   if not _gram_pays(y):
     y = standard_form(y, rows)
   elif dtype == jnp.float32:
@@ -109,7 +108,8 @@ def _iterate(x: jax.Array, rows: tuple[Triplet, ...], dtype: Any) -> jax.Array:
       default=functools.partial(restarted_gram_form, rows=rows, gain=GAIN[16]),
     )
   else:
-    y = restarted_gram_form(y, rows, GAIN[min(bits, 32)])
+    bits = 32 if jnp.finfo(dtype).bits >= 32 else 16
+    y = restarted_gram_form(y, rows, GAIN[bits])
   return (y.mT if tall else y).astype(x.dtype)
 
 

@@ -58,6 +58,11 @@ def _shape_factor(shape, shape_scale, rms):
   }[shape_scale]
 
 
+def _bias(decay, t):
+  """``1 - decay**t``; subtraction would leave twelve digits at 0.9999."""
+  return -np.expm1(t * np.log(decay)) if decay > 0.5 else 1 - decay**t
+
+
 def matrix(theta, gradients, hyper, options, unit):
   """Yields the update of an (in, out) matrix at every step, and its bound.
 
@@ -74,6 +79,9 @@ def matrix(theta, gradients, hyper, options, unit):
   m, m_abs = np.zeros_like(theta), np.zeros_like(theta)
   v = np.square(norm(m))
   factor = _shape_factor(theta.shape, options.shape_scale, hyper['rms'])
+  # Squares of what is less vanish: the scale's entries, where eps dwarfs them.
+  dtype = np.float32 if unit > 1e-10 else np.float64
+  smallest = np.sqrt(float(np.finfo(dtype).tiny) * theta.size)
   for t, g in enumerate(gradients, start=1):
     m = b1 * m + (1 - b1) * g
     m_abs = b1 * m_abs + (1 - b1) * np.abs(g)
@@ -83,9 +91,10 @@ def matrix(theta, gradients, hyper, options, unit):
       look = b1 * m + (1 - b1) * g
       look_abs = b1 * m_abs + (1 - b1) * np.abs(g)
     below = np.sqrt(v) + hyper['eps']
-    correction = np.sqrt(1 - b2**t) / (1 - b1**t)
+    correction = np.sqrt(_bias(b2, t)) / _bias(b1, t)
     correction = correction * (below > 0) / np.where(below > 0, below, 1)
     d, d_error = correction * norm(look), unit * correction * norm(look_abs)
+    d_error = d_error + smallest
     if options.clamped:
       c, mean = hyper['clamp'], d.mean()
       clipped = np.clip(d, c * mean, mean / c)

@@ -269,6 +269,17 @@ _NEARLY_RANK_ONE = {
     'adam_b2': 0.0, 'adam_eps': 1e-3, 'adam_weight_decay': 0.0,
   },
 }  # fmt: skip
+# Likewise: gradients of 1e-18 under an eps of 1e-3, where squares vanish.
+_DWARFED_BY_EPS = {
+  'case': 0, 'seed': 5114651, 'exponent': -18,
+  'steps': [('zero', -2), ('no_column', -2), ('one_entry', 1),
+            ('no_column', -3), ('no_column', 5)],
+  'hyper': {
+    'learning_rate': 0.9466, 'b1': 0.0, 'b2': 0.1971, 'eps': 1e-3,
+    'weight_decay': 0.8019, 'clamp': 0.2682, 'rms': 0.12, 'adam_b1': 0.3333,
+    'adam_b2': 0.0664, 'adam_eps': 1e-8, 'adam_weight_decay': 0.0,
+  },
+}  # fmt: skip
 # Drawn values are seeds and rates, as simple as they come: shrinking a failure
 # would take minutes and tell nothing.
 _PHASES = [p for p in hypothesis.Phase if p is not hypothesis.Phase.shrink]
@@ -277,6 +288,7 @@ _PHASES = [p for p in hypothesis.Phase if p is not hypothesis.Phase.shrink]
 @hypothesis.settings(max_examples=100, phases=_PHASES)
 @hypothesis.given(**_RUNS)
 @hypothesis.example(**_NEARLY_RANK_ONE)
+@hypothesis.example(**_DWARFED_BY_EPS)
 def test_agrees_with_float64(**run):
   _check(**run)
 
