@@ -20,6 +20,10 @@ from jax.sharding import PartitionSpec as P
 MeshAxes = str | tuple[str, ...]
 
 
+def _names(axes: MeshAxes) -> tuple[str, ...]:
+  return (axes,) if isinstance(axes, str) else tuple(axes)
+
+
 def _mesh(x: jax.Array) -> jax.sharding.AbstractMesh:
   """The mesh of ``jax.set_mesh`` or of ``x``; an empty one without either."""
   mesh = jax.sharding.get_abstract_mesh()
@@ -56,11 +60,9 @@ def as_sharded(x: jax.Array, like: jax.Array) -> jax.Array:
   sharding = jax.typeof(like).sharding
   if AxisType.Explicit not in getattr(sharding.mesh, 'axis_types', ()):
     return x
-  return (
-    x
-    if jax.typeof(x).sharding == sharding
-    else jax.sharding.reshard(x, sharding)
-  )
+  if jax.typeof(x).sharding == sharding:
+    return x
+  return jax.sharding.reshard(x, sharding)
 
 
 def automatic(
@@ -96,8 +98,7 @@ def devices_along(x: jax.Array, axes: MeshAxes) -> int:
   Raises:
     ValueError: There is no mesh with those axes, or one of them is Manual.
   """
-  mesh = _mesh(x)
-  names = (axes,) if isinstance(axes, str) else tuple(axes)
+  mesh, names = _mesh(x), _names(axes)
   if not set(names) <= set(mesh.axis_names):
     raise ValueError(
       f'shard_over={axes!r} names axes of a mesh, but the mesh here has'
@@ -117,6 +118,5 @@ def devices_along(x: jax.Array, axes: MeshAxes) -> int:
 
 def spread(stack: jax.Array, axes: MeshAxes) -> jax.Array:
   """Shards the first axis of a stack over mesh axes."""
-  names = (axes,) if isinstance(axes, str) else tuple(axes)
-  sharding = NamedSharding(_mesh(stack), P(names, None, None))
+  sharding = NamedSharding(_mesh(stack), P(_names(axes), None, None))
   return jax.lax.with_sharding_constraint(stack, sharding)
