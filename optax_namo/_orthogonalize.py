@@ -19,7 +19,7 @@ from optax_namo._coefficients import Triplet
 # and Q then takes them for what they are not. In float32 five steps of 'muon'
 # (485) stay within 1e-3 of the standard form at condition number 1e6; with
 # operands of 16 bits runs up to 30 err less than the standard form does.
-# Both are measured in tests/orthogonalize_test.py.
+# Both are measured in tests/core/orthogonalize_test.py.
 GAIN = {32: 512, 16: 30}
 
 

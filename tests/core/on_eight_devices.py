@@ -1,9 +1,9 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What tests/sharding_test.py looks at, in a process of eight host devices.
+"""What sharding_test.py looks at, in a process of eight host devices.
 
   XLA_FLAGS=--xla_force_host_platform_device_count=8 \\
-      python -m tests.on_eight_devices layouts
+      python -m tests.core.on_eight_devices layouts
 
 prints JSON lines.
 """

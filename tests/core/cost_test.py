@@ -11,7 +11,7 @@ import pytest
 from benchmarks import singular_values
 from benchmarks import steps
 
-_README = pathlib.Path(__file__).parents[1] / 'README.md'
+_README = pathlib.Path(__file__).parents[2] / 'README.md'
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
-from tests import nanogpt_helpers as helpers
+from tests.nanogpt import helpers
 
 _UNPICKLED: list[str] = []
 

@@ -14,7 +14,7 @@ import yaml
 
 import optax_namo
 
-_ROOT = pathlib.Path(__file__).parents[1]
+_ROOT = pathlib.Path(__file__).parents[2]
 
 
 class PackageTest(absltest.TestCase):

@@ -16,7 +16,7 @@ import pytest
 
 import optax_namo
 
-_ROOT = pathlib.Path(__file__).parents[1]
+_ROOT = pathlib.Path(__file__).parents[2]
 _README = (_ROOT / 'README.md').read_text()
 
 

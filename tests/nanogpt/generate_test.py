@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from optax_namo.nanogpt import generate
-from tests import nanogpt_helpers as helpers
+from tests.nanogpt import helpers
 
 
 def _crop_and_sample(model, tokens, num_tokens, *, key, temperature, top_k):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests import oracle
+from tests.oracles import paper
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -35,7 +35,7 @@ def _orthogonalize(m, exact):
   s = np.linalg.svd(m, compute_uv=False)
   s = s / (np.linalg.norm(s) or 1)
   if exact:
-    return oracle.polar(m) if s.any() else 0 * m, 1 / max(s.min(), 1e-30)
+    return paper.polar(m) if s.any() else 0 * m, 1 / max(s.min(), 1e-30)
   # On a grid: f(s) / s and the slope of f, the five polynomials composed.
   grid = np.concatenate([s, np.linspace(s.min(), s.max(), 65)])
   a, b, c = _COEFFICIENTS
@@ -46,7 +46,7 @@ def _orthogonalize(m, exact):
     f = a * f + b * f**3 + c * f**5
   stretch = np.abs(f) / np.where(grid > 0, grid, 1)
   gram = 32 if max(m.shape) > 1.5 * min(m.shape) > 1.5 else 1
-  return oracle.newton_schulz(m), gram * max(1, slope.max(), stretch.max())
+  return paper.newton_schulz(m), gram * max(1, slope.max(), stretch.max())
 
 
 def _shape_factor(shape, shape_scale, rms):

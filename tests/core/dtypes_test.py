@@ -11,9 +11,9 @@ import numpy as np
 import optax
 
 import optax_namo
-from tests import oracle
 from tests.helpers import normal as _normal
 from tests.helpers import run as _run
+from tests.oracles import paper
 
 
 class PrecisionTest(parameterized.TestCase):
@@ -95,7 +95,7 @@ class LargeWeightsTest(parameterized.TestCase):
     found = np.float64(_run(tx, [gradient], weights))
     wide = np.float64(weights)
     # The first step has a scale of one: both decays are 0.01 weights.
-    (after,) = oracle.namo(wide, [gradient], 0.05)
+    (after,) = paper.namo(wide, [gradient], 0.05)
     expected = after - wide
     # Float32 arithmetic, and one rounding to the gradients' dtype.
     bound = 5e-7 + float(jnp.finfo(dtype).eps)

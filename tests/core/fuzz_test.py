@@ -20,8 +20,8 @@ from optax.contrib import MuonDimensionNumbers as Axes
 import pytest
 
 import optax_namo
-from tests import fuzz_oracle
-from tests.fuzz_oracle import Options
+from tests.oracles import bounded
+from tests.oracles.bounded import Options
 
 pytestmark = pytest.mark.filterwarnings('error')
 
@@ -235,10 +235,10 @@ def errors(case, seed, exponent, steps, hyper):
       for x in (params[name][None], gradients[name], updates[name])
     )
     if leaf.numbers is None:
-      runs = [(u, fuzz_oracle.adamw(p[0], g, hyper, unit))]
+      runs = [(u, bounded.adamw(p[0], g, hyper, unit))]
     else:
       runs = [
-        (u, fuzz_oracle.matrix(p[0], g, hyper, options, unit))
+        (u, bounded.matrix(p[0], g, hyper, options, unit))
         for p, g, u in zip(*(_matrices(x, leaf.numbers) for x in (p, g, u)))
       ]
     for found, expected in runs:

@@ -21,7 +21,9 @@ import orbax.checkpoint as ocp
 
 import optax_namo
 
-_GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'checkpoint_0.1.msgpack'
+_GOLDEN = (
+  pathlib.Path(__file__).parents[1] / 'golden' / 'checkpoint_0.1.msgpack'
+)
 _NUMBERS = functools.partial(
   optax_namo.matrix_dimension_numbers,
   rules=[

@@ -18,7 +18,7 @@ from optax_namo.nanogpt import data
 from optax_namo.nanogpt import optimizers
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
-from tests import nanogpt_helpers as helpers
+from tests.nanogpt import helpers
 
 _OPTIMIZERS = ('namo_d', 'namo', 'muon', 'adamw')
 

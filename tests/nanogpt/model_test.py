@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from optax_namo.nanogpt import model as gpt
-from tests import nanogpt_helpers as helpers
+from tests.nanogpt import helpers
 
 _loss = nnx.jit(gpt.loss)
 

@@ -18,7 +18,7 @@ from optax.contrib import MuonDimensionNumbers
 import pytest
 
 import optax_namo
-from tests import oracle
+from tests.oracles import paper
 
 _SHAPES = {'dense': {'kernel': (4, 6), 'bias': (6,)}, 'qkv': (4, 6),
            'layers': (3, 4, 6), 'one_layer': (1, 4, 6)}  # fmt: skip
@@ -201,7 +201,7 @@ def _expected(gradients, matrix, is_namo_d, decay, b1=0.95, b2=0.99):
   applied = scale
   if is_namo_d:
     applied = np.clip(scale, 0.8 * scale.mean(), scale.mean() / 0.8)
-  direction = 0.2 * np.sqrt(max(m.shape)) * oracle.polar(m)
+  direction = 0.2 * np.sqrt(max(m.shape)) * paper.polar(m)
   if decay == 'adaptive':
     direction = direction + 0.3 * matrix
   return {

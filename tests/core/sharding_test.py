@@ -20,10 +20,10 @@ import optax_namo
 
 
 def _on_eight_devices(*arguments):
-  """The JSON lines of tests/on_eight_devices.py."""
+  """The JSON lines of tests/core/on_eight_devices.py."""
   found = subprocess.run(
-    [sys.executable, '-m', 'tests.on_eight_devices', *arguments],
-    cwd=pathlib.Path(__file__).parents[1],
+    [sys.executable, '-m', 'tests.core.on_eight_devices', *arguments],
+    cwd=pathlib.Path(__file__).parents[2],
     capture_output=True,
     text=True,
     env=os.environ

@@ -16,9 +16,9 @@ import pytest
 from colabs import execute
 import optax_namo
 from optax_namo import nanogpt
-from tests import nanogpt_helpers as helpers
+from tests.nanogpt import helpers
 
-_ROOT = pathlib.Path(__file__).parents[1]
+_ROOT = pathlib.Path(__file__).parents[2]
 _COLABS = _ROOT / 'colabs'
 _NAMES = ('quickstart', 'nanogpt_tpu', 'inside_namo_d')
 _SMOKE = {

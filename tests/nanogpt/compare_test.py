@@ -20,10 +20,10 @@ from optax_namo.nanogpt import report
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import sweep
 from optax_namo.nanogpt import train
-from tests import nanogpt_helpers as helpers
+from tests.nanogpt import helpers
 
 _RATES = {'namo': [0.05], 'adamw': [0.01]}
-_ROOT = pathlib.Path(__file__).parents[1]
+_ROOT = pathlib.Path(__file__).parents[2]
 _PNG = b'\x89PNG'
 
 

@@ -17,7 +17,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 import optax_namo
-from tests import oracle
+from tests.oracles import paper
 
 _OPTIMIZERS = {
   'namo': optax_namo.namo,
@@ -104,7 +104,7 @@ class DegenerateMatrixTest(_StrictTestCase):
     run = _runner(name, 'newton_schulz', 'adaptive')
     updates = run(_GRADIENTS, _PARAMS, eps, 0.0)
     for leaf, gradient in _GRADIENTS.items():
-      expected = -oracle.newton_schulz(np.float64(gradient))
+      expected = -paper.newton_schulz(np.float64(gradient))
       # Five steps multiply float32's rounding by up to 3.4445^5 = 485.
       bound = 1e-3 * np.linalg.norm(expected)
       for update in np.asarray(updates[leaf]):
@@ -181,8 +181,8 @@ class RareStepsTest(_StrictTestCase):
     found = _plain_runs(jnp.float32(gradients), b1, b2)
     options = {'b1': b1, 'b2': b2}
     expected = (
-      oracle.namo(np.ones(_SHAPE), gradients, 0.05, **options),
-      oracle.namo_d(np.ones(_SHAPE), gradients, 0.05, clamp=0.6, **options),
+      paper.namo(np.ones(_SHAPE), gradients, 0.05, **options),
+      paper.namo_d(np.ones(_SHAPE), gradients, 0.05, clamp=0.6, **options),
     )
     for one, other in zip(found, expected):
       np.testing.assert_allclose(one, np.stack(list(other)), atol=2e-5)

@@ -19,7 +19,7 @@ from optax_namo.nanogpt import data
 from optax_namo.nanogpt import mesh as meshes
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
-from tests import nanogpt_helpers as helpers
+from tests.nanogpt import helpers
 
 # Sums of another order, over 20 steps; measured are 8e-7.
 _RTOL = 1e-5
@@ -69,7 +69,7 @@ from optax_namo.nanogpt import mesh as meshes
 from optax_namo.nanogpt import optimizers
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
-from tests import nanogpt_helpers as helpers
+from tests.nanogpt import helpers
 
 configs.PRESETS['tiny'] = helpers.TINY
 fields = json.loads(sys.argv[1])

@@ -21,12 +21,12 @@ from optax.contrib import MuonDimensionNumbers
 import pytest
 
 import optax_namo
-from tests import oracle
+from tests.oracles import paper
 
 pytestmark = pytest.mark.full_compile
 
 _GOLDEN = np.load(
-  pathlib.Path(__file__).with_name('reference_trajectories.npz')
+  pathlib.Path(__file__).parents[1] / 'oracles' / 'reference_trajectories.npz'
 )
 _SHAPES = ('wide', 'tall', 'square')
 _SVD = {'orthogonalizer': optax_namo.polar_svd}
@@ -127,10 +127,10 @@ class OracleTest(parameterized.TestCase):
     theta = rng.normal(size=shape)
     gradients = rng.normal(size=(100, *shape))
     if algorithm == 'namo':
-      expected = oracle.namo(theta, gradients, 0.05)
+      expected = paper.namo(theta, gradients, 0.05)
       tx = optax_namo.namo(0.05, **_PAPER)
     else:
-      expected = oracle.namo_d(theta, gradients, 0.05, clamp=0.6)
+      expected = paper.namo_d(theta, gradients, 0.05, clamp=0.6)
       # The oracle's columns are axis 1, the outputs of an (in, out) matrix.
       tx = optax_namo.namo_d(0.05, clamp=0.6, columns='output', **_PAPER)
     expected = np.stack(list(expected))
@@ -147,10 +147,10 @@ class OracleTest(parameterized.TestCase):
     gradients = rng.normal(size=(100, 3, 4, 6))
     numbers = MuonDimensionNumbers(reduction_axis=1, output_axis=2)
     if algorithm == 'namo':
-      run = lambda i: oracle.namo(theta[i], gradients[:, i], 0.05)
+      run = lambda i: paper.namo(theta[i], gradients[:, i], 0.05)
       tx = optax_namo.namo(0.05, weight_dimension_numbers=numbers, **_PAPER)
     else:
-      run = lambda i: oracle.namo_d(theta[i], gradients[:, i], 0.05, 0.6)
+      run = lambda i: paper.namo_d(theta[i], gradients[:, i], 0.05, 0.6)
       tx = optax_namo.namo_d(
         0.05,
         clamp=0.6,
