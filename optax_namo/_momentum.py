@@ -43,7 +43,7 @@ def _matrices(numbers: dims.WeightDimensionNumbers, tree: Any) -> Any:
   def check(path, leaf, spec):
     if spec is None:
       raise ValueError(
-        f'the leaf {dims.path_string(path)!r} of shape {jnp.shape(leaf)}'
+        f'the {_precision.named("leaf", path)} of shape {jnp.shape(leaf)}'
         ' has no dimension numbers and is no (in, out) matrix. Give'
         ' weight_dimension_numbers for it, or send it to another optimizer'
         ' with optax.partition, as namo and namo_d do.'

@@ -67,5 +67,5 @@ def normalize(x: jax.Array) -> jax.Array:
     size, exponent_bits=info.nexp, mantissa_bits=0
   )
   x = x / unit(size)
-  size = jnp.sqrt(sum_of_squares(x, axes))
+  size = root(sum_of_squares(x, axes))
   return x / jnp.where(size == 0, 1, size)

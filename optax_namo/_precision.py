@@ -23,13 +23,13 @@ def check_real(what: str, tree: Any) -> None:
     dtype = jnp.result_type(x)
     if not jnp.issubdtype(dtype, jnp.floating):
       raise TypeError(
-        f'the {_named(what, path)} has dtype {dtype}; only real floating'
+        f'the {named(what, path)} has dtype {dtype}; only real floating'
         ' parameters can be optimized. Leave it out with optax.partition or'
         ' optax.masked.'
       )
 
 
-def _named(what: str, path: tuple[Any, ...]) -> str:
+def named(what: str, path: tuple[Any, ...]) -> str:
   """A leaf for an error; the tree may be a single array, without a path."""
   return f'{what} {dims.path_string(path)!r}' if path else what
 
@@ -69,7 +69,7 @@ def _widen_gradients(gradients: Any, params: Any) -> Any:
   def cast(path, g, p):
     if jnp.shape(g) != jnp.shape(p):
       raise ValueError(
-        f'the {_named("gradient", path)} has shape {jnp.shape(g)}, its'
+        f'the {named("gradient", path)} has shape {jnp.shape(g)}, its'
         f' parameter {jnp.shape(p)}. They must be the same.'
       )
     return _sharding.as_sharded(jnp.asarray(g).astype(p.dtype), p)

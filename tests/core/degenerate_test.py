@@ -176,6 +176,50 @@ def _plain_runs(gradients, b1, b2):
   return runs
 
 
+class MetaGradientTest(_StrictTestCase):
+  """Gradients through the update, where a column's norm is exactly zero."""
+
+  @parameterized.product(
+    rule=('namo', 'input', 'output'), eps=(0.0, 1e-8), zero=(False, True)
+  )
+  def test_finite(self, rule, eps, zero):
+    columns = None if rule == 'namo' else rule
+    tx = optax_namo.namo_d(0.1, columns=columns, eps=eps)
+    params = _GRADIENTS['no_column']
+    gradient = 0 * params if zero else params
+
+    def after(scale):
+      state, p = tx.init(params), params
+      for _ in range(2):
+        updates, state = tx.update(scale * gradient, state, p)
+        p = optax.apply_updates(p, updates)
+      return jnp.sum(jnp.sin(p))
+
+    slope = jax.jit(jax.grad(after))(jnp.ones_like(params))
+    self.assertTrue(bool(jnp.isfinite(slope).all()))
+    if not zero:
+      self.assertGreater(float(jnp.abs(slope).max()), 0)
+
+  def test_equals_a_finite_difference(self):
+    tx = optax_namo.namo_d(0.1, columns='output', clamp=0.5)
+    gradients = [
+      jnp.asarray(np.random.default_rng(i).normal(size=(4, 5)), jnp.float32)
+      for i in range(3)
+    ]
+    params, direction = gradients[:2]
+
+    def after(shift):
+      state, p = tx.init(params), params
+      for g in gradients:
+        updates, state = tx.update(g + shift * direction, state, p)
+        p = optax.apply_updates(p, updates)
+      return jnp.sum(jnp.sin(p))
+
+    slope = jax.grad(after)(0.0)
+    expected = (after(1e-2) - after(-1e-2)) / 2e-2
+    np.testing.assert_allclose(slope, expected, rtol=2e-2)
+
+
 class RareStepsTest(_StrictTestCase):
   def _check(self, gradients, b1=0.95, b2=0.99):
     found = _plain_runs(jnp.float32(gradients), b1, b2)

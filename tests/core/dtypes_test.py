@@ -76,6 +76,21 @@ class PrecisionTest(parameterized.TestCase):
       ]
       self.assertEqual(set(floats), {jnp.dtype('float64')})
 
+  @parameterized.parameters(optax_namo.namo, optax_namo.namo_d)
+  def test_the_state_keeps_its_dtypes(self, optimizer):
+    """Also where hyperparameters are wider than the parameters."""
+    with jax.enable_x64(True):
+      params = {'w': _normal(0, 3, 4), 'b': _normal(1, 4)}
+      for dtype in (None, jnp.bfloat16):
+        tx = optax.inject_hyperparams(
+          optimizer,
+          static_args=('mu_dtype',),
+          hyperparam_dtype=jnp.float64,
+        )(0.1, adam_b1=0.9, adam_b2=0.99, b1=0.9, mu_dtype=dtype)
+        state = tx.init(params)
+        _, new = tx.update(params, state, params)
+        chex.assert_trees_all_equal_shapes_and_dtypes(state, new)
+
 
 class LargeWeightsTest(parameterized.TestCase):
   @parameterized.product(

@@ -94,6 +94,30 @@ class LeafTest(parameterized.TestCase):
       with self.assertRaisesRegex(TypeError, "'a/w' has dtype"):
         tx.init(params)
 
+  @parameterized.parameters(jnp.int32, jnp.complex64)
+  def test_dtype_of_a_gradient(self, dtype):
+    for tx, params in (
+      (optax_namo.namo(0.1), _PARAMS),
+      (optax_namo.scale_by_namo_d(), _PARAMS['dense']),
+    ):
+      state = tx.init(params)
+      gradient = jax.tree.map(lambda x: x.astype(dtype), params)
+      for arguments in ((), (params,)):
+        with self.assertRaisesRegex(TypeError, "gradient '.*' has dtype"):
+          tx.update(gradient, state, *arguments)
+
+  def test_a_leaf_without_a_path(self):
+    with self.assertRaisesRegex(TypeError, 'the parameter has dtype int32'):
+      optax_namo.namo(0.1).init(jnp.ones((2, 3), jnp.int32))
+    with self.assertRaisesRegex(ValueError, 'the leaf of shape'):
+      optax_namo.scale_by_namo().init(jnp.ones(3))
+
+  @parameterized.parameters('int8', 'complex64', bool)
+  def test_mu_dtype(self, dtype):
+    for make in (optax_namo.namo, optax_namo.namo_d):
+      with self.assertRaisesRegex(TypeError, 'mu_dtype must be .*floating'):
+        make(0.1, mu_dtype=dtype)
+
   @parameterized.parameters(
     (MuonDimensionNumbers(0, 0), 'twice'),
     (MuonDimensionNumbers(0, -2), 'twice'),
@@ -152,6 +176,49 @@ class LeafTest(parameterized.TestCase):
     ):
       with self.assertRaisesRegex(TypeError, 'between adaptive_momentum and'):
         stage.update(jnp.ones((2, 3)), stage.init(None), jnp.ones((2, 3)))
+
+
+class OtherShapesTest(parameterized.TestCase):
+  """What would broadcast and train something else is an error."""
+
+  @parameterized.product(
+    kept=('input', 'output', None), columns=('input', 'output', None)
+  )
+  def test_a_state_of_other_columns(self, kept, columns):
+    params = {'a': {'w': jnp.ones((2, 3))}, 'b': jnp.ones(3)}
+    state = optax_namo.namo_d(0.1, columns=kept).init(params)
+    tx = optax_namo.namo_d(0.1, columns=columns)
+    if kept == columns:
+      tx.update(params, tx.init(params), params)
+      return
+    if None in (kept, columns):  # NAMO's chain has no clamp.
+      state = optax.tree.get(state, 'NamoState')
+      tx = optax_namo.adaptive_momentum(columns=columns)
+      params = {'a': params['a'], 'b': optax.MaskedNode()}
+    for update in (tx.update, jax.jit(tx.update)):
+      with self.assertRaisesRegex(
+        ValueError, rf"root_v of shape .* at 'a/w'.*columns={columns!r}"
+      ):
+        update(params, state, params)
+
+  def test_a_state_of_other_leaves(self):
+    params = {'v': jnp.ones((2, 3)), 'w': jnp.ones((2, 3))}
+    tx = optax_namo.scale_by_namo()
+    with self.assertRaisesRegex(ValueError, '2 matrices and the gradients 1'):
+      tx.update({'w': params['w']}, tx.init(params))
+    with self.assertRaisesRegex(ValueError, r"mu of shape \(2, 3\) at 'w'"):
+      tx.update(params | {'w': jnp.ones((3, 2))}, tx.init(params))
+
+  @parameterized.product(
+    optimizer=_OPTIMIZERS, name=('kernel', 'bias'), jitted=(True, False)
+  )
+  def test_a_gradient_that_would_broadcast(self, optimizer, name, jitted):
+    params = {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}
+    tx = optimizer(0.1)
+    gradient = params | {name: params[name][:1]}
+    update = jax.jit(tx.update) if jitted else tx.update
+    with self.assertRaisesRegex(ValueError, f"gradient '{name}' has shape"):
+      update(gradient, tx.init(params), params)
 
 
 class NewtonSchulzTest(parameterized.TestCase):

@@ -263,6 +263,47 @@ class DecayTest(parameterized.TestCase):
     self.assertGreater(float(jnp.abs(found['v'] - free['v']).max()), 1e-3)
 
 
+class ScheduledDecayTest(parameterized.TestCase):
+  """A schedule for a decay, as optax.adamw and optax.contrib.muon take it."""
+
+  @parameterized.product(
+    decay=('adaptive', 'decoupled'), mask=(None, {'w': True, 'b': True})
+  )
+  def test_equals_the_numbers_it_gives(self, decay, mask):
+    params = {'w': _normal(0, 3, 4), 'b': _normal(1, 4)}
+    schedule = lambda count: 0.1 * (1 + count)
+    make = lambda w: optax_namo.namo_d(
+      0.1,
+      weight_decay=w,
+      adam_weight_decay=w,
+      decay=decay,
+      weight_decay_mask=mask,
+    )
+    tx = make(schedule)
+    state, update = tx.init(params), jax.jit(tx.update)
+    plain = make(0.5).init(params)
+    for i in range(3):
+      updates, state = update(params, state, params)
+      expected, plain = make(0.1 * (1 + i)).update(params, plain, params)
+      chex.assert_trees_all_close(updates, expected, rtol=1e-5, atol=1e-6)
+
+  def test_in_a_chain_of_ones_own(self):
+    stages = lambda w: optax.chain(
+      optax_namo.adaptive_momentum(),
+      optax_namo.add_adaptive_decay(w),
+      optax_namo.apply_scale(),
+    )
+    params = _normal(0, 3, 4)
+    state = stages(0.1).init(params)
+    scheduled = stages(lambda count: 0.1 / (1 + count))
+    chex.assert_trees_all_equal_structs(scheduled.init(params), state)
+    for i in range(2):
+      expected, new = stages(0.1 / (1 + i)).update(params, state, params)
+      updates, state = scheduled.update(params, state, params)
+      chex.assert_trees_all_close(updates, expected, rtol=1e-6)
+      chex.assert_trees_all_equal(state, new)
+
+
 class ShapeScaleTest(parameterized.TestCase):
   @parameterized.parameters(
     ('none', 1.0), ('rms', 0.5 * 9**0.5), ('width', (9 / 4) ** 0.5)

@@ -145,6 +145,13 @@ class RoundTripTest(parameterized.TestCase):
       self.assertTrue(all(leaf.is_deleted() for leaf in before))
     chex.assert_trees_all_equal(state, _run(tx))
 
+  @parameterized.parameters(*_OPTIMIZERS)
+  def test_shapes_suffice_for_init(self, name):
+    """As for optax.adamw: restored code may know the shapes alone."""
+    tx = _OPTIMIZERS[name]
+    shapes = jax.eval_shape(_params)
+    chex.assert_trees_all_equal(tx.init(shapes), tx.init(_params()))
+
 
 class GoldenCheckpointTest(parameterized.TestCase):
   """A file written by version 0.1; golden/README.txt tells how."""
