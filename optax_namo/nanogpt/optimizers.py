@@ -15,8 +15,8 @@ from optax.contrib import muon
 from optax_namo import matrix_dimension_numbers
 from optax_namo import namo
 from optax_namo import namo_d
-from optax_namo.nanogpt import mesh as meshes
 from optax_namo.nanogpt.config import Config
+from optax_namo.nanogpt.mesh import mesh_axes
 
 # The AdamW group of the NAMO reference code, and namo's default.
 _ADAM_DECAY_RATES = (0.9, 0.95)
@@ -38,7 +38,7 @@ def schedule(config: Config, peak: float) -> optax.Schedule:
   )
 
 
-def make(config: Config) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
   """Gradient clipping and the optimizer that the config names."""
   rate = schedule(config, config.learning_rate)
   adam_rate = schedule(config, config.adam_learning_rate)
@@ -49,14 +49,15 @@ def make(config: Config) -> optax.GradientTransformationExtraArgs:
     'adam_b1': b1,
     'adam_b2': b2,
     'record': True,  # For the log.
-    'shard_over': 'fsdp' if 'fsdp' in meshes.parse(config.mesh) else None,
+    'shard_over': 'fsdp' if 'fsdp' in mesh_axes(config.mesh) else None,
   }
   # The rest under Muon and AdamW, which have no such group or, in optax's Muon,
   # one with Nesterov momentum.
   adamw = optax.adamw(adam_rate, b1=b1, b2=b2, weight_decay=0.0)
   match config.optimizer:
     case 'namo_d':
-      tx = namo_d(rate, clamp=config.clamp, columns=config.columns, **shared)
+      clamp = config.clamp or None
+      tx = namo_d(rate, clamp=clamp, columns=config.columns, **shared)
     case 'namo':
       tx = namo(rate, **shared)
     case 'muon':

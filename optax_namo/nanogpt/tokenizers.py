@@ -12,6 +12,7 @@ from optax_namo.nanogpt import text as text_lib
 if TYPE_CHECKING:
   import tiktoken
 
+NAMES = ('char', 'gpt2')
 _GPT2_VOCAB_SIZE = 50257  # 256 bytes, 50000 merges and <|endoftext|>.
 _GPT2_PADDED_SIZE = 50304  # nanoGPT pads 50257 to a multiple of 64.
 # How GPT-2's encoder cuts text into words before it merges bytes.

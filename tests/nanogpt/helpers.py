@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import model as gpt
+from optax_namo.nanogpt.config import Config
+from optax_namo.nanogpt.config import make_config
+from optax_namo.nanogpt.config import Preset
 
 # A model and a text small enough to train in a test.
-TINY = configs.Preset(
+TINY = Preset(
   num_layers=1,
   num_heads=2,
   embed_dim=16,
@@ -28,6 +30,13 @@ TINY = configs.Preset(
   checkpoint_every=10,
 )
 TEXT = 'the quick brown fox jumps over the lazy dog. ' * 40
+
+
+def config(**changes) -> Config:
+  """A run of the tiny preset; the flags' defaults but for ``changes``."""
+  return make_config(**({'preset': 'tiny', 'data': 'rhyme.txt'} | changes))
+
+
 CONFIG = gpt.GPTConfig(
   vocab_size=23, block_size=8, num_layers=1, num_heads=2, embed_dim=16
 )
@@ -113,7 +122,7 @@ def process(
 
 
 def command(
-  out: pathlib.Path, config: configs.Config, *, sabotage: str = ''
+  out: pathlib.Path, config: Config, *, sabotage: str = ''
 ) -> list[str]:
   """The process that trains ``config`` with the tiny preset into ``out``."""
   flags = dataclasses.asdict(config) | {'out': out}

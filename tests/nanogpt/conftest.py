@@ -1,0 +1,29 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The tiny preset, for every test of the example, and a text to train on."""
+
+import pytest
+
+from optax_namo.nanogpt import config
+from optax_namo.nanogpt import data
+from tests.nanogpt import helpers
+
+
+@pytest.fixture(autouse=True, scope='session')
+def tiny_preset():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(config.PRESETS, 'tiny', helpers.TINY)
+    yield
+
+
+@pytest.fixture(scope='session')
+def text(tmp_path_factory):
+  """The path of a text; not to be changed."""
+  path = tmp_path_factory.mktemp('text') / 'rhyme.txt'
+  path.write_text(helpers.TEXT)
+  return path
+
+
+@pytest.fixture(scope='session')
+def corpus(text):
+  return data.load(str(text), block_size=helpers.TINY.block_size)
