@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tiny preset, for every test of the example, and a text to train on."""
 
+import jax
 import pytest
 
 from optax_namo.nanogpt import config
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import run_folder
+from optax_namo.nanogpt import train
 from tests.nanogpt import helpers
 
 
@@ -27,3 +30,15 @@ def text(tmp_path_factory):
 @pytest.fixture(scope='session')
 def corpus(text):
   return data.load(str(text), block_size=helpers.TINY.block_size)
+
+
+@pytest.fixture(scope='session')
+def whole(text, corpus, tmp_path_factory):
+  """A run that nothing interrupted, and its folder; not to be changed."""
+  # As for what a test compiles: the losses are to be the same.
+  jax.config.update('jax_disable_most_optimizations', True)
+  config = helpers.config(data=str(text), steps=25, eval_every=7)
+  out = tmp_path_factory.mktemp('whole') / 'out'
+  run_folder.claim(out, config, resume=False)
+  train.fit(config, corpus, out, resume=False)
+  return config, out
