@@ -154,6 +154,27 @@ class Config:
     swept=True,
   )
   weight_decay: float = _knob(0.01, 'Decay of the matrices.')
+  decay: str = _knob(
+    'adaptive',
+    "Whether NAMO's scale multiplies the decay.",
+    choices=('adaptive', 'decoupled'),
+  )
+  nesterov: bool = _knob(True, "Look-ahead, NAMO's and Muon's.")
+  shape_scale: str = _knob(
+    'rms',
+    "NAMO's factor of a matrix's shape.",
+    choices=('rms', 'width', 'none'),
+  )
+  b1: float = _knob(0.95, "Decay rate of momentum, NAMO's and Muon's.")
+  b2: float = _knob(0.99, "Decay rate of NAMO's second moment.")
+  ns_coefficients: str = _knob(
+    'muon',
+    "Of NAMO's Newton-Schulz iteration.",
+    choices=('muon', 'polar_express', 'cans', 'dion'),
+  )
+  ns_steps: int = _knob(
+    5, "Of the Newton-Schulz iteration, NAMO's and Muon's.", least=1
+  )
   clamp: float = _knob(0.75, "NAMO-D's c, in (0, 1]; 0 means no clamp.")
   columns: Literal['input', 'output'] = _knob(
     'input', 'What a NAMO-D scale belongs to.'
@@ -178,6 +199,11 @@ class Config:
     'Last steps, of decay to 0; default: a third.',
     least=0,
     may_change=True,
+  )
+  embed_dim: int = _knob(
+    _of_preset('embed_dim'),
+    'Width of the model; default: of the preset.',
+    least=1,
   )
   batch_size: int = _knob(
     _of_preset('batch_size'),

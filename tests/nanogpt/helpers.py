@@ -109,10 +109,6 @@ data.batch = batch
 """
 
 
-# The processes compile as the tests' own does, so that numbers are the same.
-ENVIRONMENT = os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
-
-
 def process(
   module: str,
   flags: dict[str, object],
@@ -140,9 +136,9 @@ def command(
 
 
 def finish(process: list[str]) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    process, capture_output=True, text=True, env=ENVIRONMENT
-  )
+  """Waits for a process; it compiles as the tests do, to the same numbers."""
+  env = os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+  return subprocess.run(process, capture_output=True, text=True, env=env)
 
 
 def losses(out: pathlib.Path) -> list[dict]:
