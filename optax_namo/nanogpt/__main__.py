@@ -10,30 +10,16 @@ from absl import flags
 from absl import logging
 import jax
 
-from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import data
-from optax_namo.nanogpt import mesh as meshes
-from optax_namo.nanogpt import optimizers
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
-from optax_namo.nanogpt import train_flags
+from optax_namo.nanogpt.config import define_flags
+from optax_namo.nanogpt.config import flag_values
+from optax_namo.nanogpt.config import make_config
+from optax_namo.nanogpt.mesh import make_mesh
+from optax_namo.nanogpt.optimizers import make_optimizer
 
-flags.adopt_module_key_flags(train_flags)
-flags.DEFINE_enum(
-  'optimizer',
-  'namo_d',
-  configs.LEARNING_RATES,
-  'Optimizer of the matrices; AdamW trains the rest.',
-)
-flags.DEFINE_float(
-  'learning_rate', None, "Peak rate of the matrices; default: the optimizer's."
-)
-flags.DEFINE_float(
-  'adam_learning_rate',
-  None,
-  f'Peak rate of embeddings and vectors; {train_flags.DEFAULT}.',
-)
-flags.DEFINE_integer('seed', 0, 'Of initialization, batches and sample.')
+define_flags()
 _OUT = flags.DEFINE_string(
   'out', None, 'Folder of the run; default: out/PRESET-OPTIMIZER.'
 )
@@ -62,22 +48,19 @@ def main(argv: list[str]) -> None:
   try:
     if _DISTRIBUTED.value:
       _join()
-    config = configs.make(
-      **train_flags.values(),
-      **train_flags.values(configs.SWEPT),
-    )
+    config = make_config(**flag_values())
     out = pathlib.Path(_OUT.value or f'out/{config.preset}-{config.optimizer}')
     corpus = data.load(
       config.data,
       tokenizer=config.tokenizer,
       block_size=config.sizes.block_size,
     )
-    optimizers.make(config)  # Bad hyperparameters fail here.
+    make_optimizer(config)  # Bad hyperparameters fail here.
     if _SHOW_ROUTING.value:
       model = train.model_config(config, corpus.vocab_size)
       print(train.routing(config, model))
       return
-    meshes.make(config.mesh)  # Too few devices fail here.
+    make_mesh(config.mesh)  # Too few devices fail here.
     for note in run_folder.claim(out, config, _RESUME.value):
       if jax.process_index() == 0:
         print(note)

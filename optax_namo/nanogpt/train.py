@@ -1,6 +1,6 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Training: a pure, jitted step, and the loop around it."""
+"""Training: a pure, jitted step, the validation loss, the loop around both."""
 
 from collections.abc import Callable
 import functools
@@ -19,17 +19,24 @@ import tqdm
 
 import optax_namo
 from optax_namo.nanogpt import data
-from optax_namo.nanogpt import evaluation
+from optax_namo.nanogpt import files
 from optax_namo.nanogpt import generate
-from optax_namo.nanogpt import logs
-from optax_namo.nanogpt import mesh as meshes
+from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import model as gpt
-from optax_namo.nanogpt import optimizers
 from optax_namo.nanogpt import plot
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt.config import Config
+from optax_namo.nanogpt.mesh import constrain
+from optax_namo.nanogpt.mesh import gather
+from optax_namo.nanogpt.mesh import local_rows
+from optax_namo.nanogpt.mesh import make_mesh
+from optax_namo.nanogpt.mesh import place_batch
+from optax_namo.nanogpt.mesh import shardings
+from optax_namo.nanogpt.optimizers import make_optimizer
+from optax_namo.nanogpt.optimizers import schedule
 
 _FLUSH_EVERY = 10  # Steps whose losses are fetched and written together.
+_EVAL_BATCHES = 20
 _SAMPLE_TOKENS = 400
 
 
@@ -49,7 +56,7 @@ def model_config(config: Config, vocab_size: int) -> gpt.GPTConfig:
     block_size=sizes.block_size,
     num_layers=sizes.num_layers,
     num_heads=sizes.num_heads,
-    embed_dim=sizes.embed_dim,
+    embed_dim=config.embed_dim,
     dtype=config.dtype,
   )
 
@@ -58,21 +65,19 @@ def init(
   config: Config,
   model: gpt.GPTConfig,
   tx: optax.GradientTransformation,
-  mesh: Mesh | None = None,
+  mesh: Mesh,
 ) -> tuple[Any, TrainState]:
   """The model's definition and the state before the first step."""
 
-  def make():
+  def first():
     graphdef, params = nnx.split(gpt.GPT(model, rngs=nnx.Rngs(config.seed)))
     step = jnp.zeros([], jnp.int32)
     return graphdef, TrainState(step, params, tx.init(params))
 
-  if mesh is None:
-    return make()
   # No device ever holds the whole: each makes its own part.
-  graphdef, state = nnx.eval_shape(make)
-  where = meshes.shardings(mesh, state)
-  return graphdef, jax.jit(lambda: make()[1], out_shardings=where)()
+  graphdef, state = nnx.eval_shape(first)
+  where = shardings(mesh, state)
+  return graphdef, jax.jit(lambda: first()[1], out_shardings=where)()
 
 
 def routing(config: Config, model: gpt.GPTConfig) -> optax_namo.RoutingTable:
@@ -84,14 +89,14 @@ def routing(config: Config, model: gpt.GPTConfig) -> optax_namo.RoutingTable:
 
 
 def make_step(
-  graphdef: Any, tx: optax.GradientTransformation, mesh: Mesh | None = None
+  graphdef: Any, tx: optax.GradientTransformation, mesh: Mesh
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
   """The jitted train step; it donates the state it is given.
 
   Args:
     graphdef: The model's definition.
     tx: The optimizer.
-    mesh: The mesh over which state and batches are spread, or None.
+    mesh: The mesh over which state and batches are spread.
 
   Returns:
     A function from the state and the step's inputs and targets, int32
@@ -107,36 +112,62 @@ def make_step(
   def step(state, inputs, targets):
     def add(total, micro_batch):
       loss, gradients = jax.value_and_grad(loss_fn)(state.params, *micro_batch)
-      found = loss, meshes.constrain(mesh, gradients)
-      return jax.tree.map(jnp.add, total, found), None
+      one = loss, constrain(mesh, gradients)
+      return jax.tree.map(jnp.add, total, one), None
 
     zeros = (jnp.zeros([]), jax.tree.map(jnp.zeros_like, state.params))
     total, _ = jax.lax.scan(add, zeros, (inputs, targets))
     loss, gradients = jax.tree.map(lambda x: x / len(inputs), total)
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = {'loss': loss, 'grad_norm': optax.tree.norm(gradients)}
+    scalars = {'loss': loss, 'grad_norm': optax.tree.norm(gradients)}
     state = TrainState(state.step + 1, params, opt_state)
-    return meshes.constrain(mesh, state), metrics
+    return constrain(mesh, state), scalars
 
   return step
 
 
 def batches(
-  config: Config, corpus: data.Corpus, step: int, mesh: Mesh | None = None
-) -> tuple[np.ndarray | jax.Array, ...]:
+  config: Config, corpus: data.Corpus, step: int, mesh: Mesh
+) -> tuple[jax.Array, ...]:
   """Inputs and targets of a step, (accumulate, batch, time) each."""
   shape = (config.accumulate, config.batch_size, config.sizes.block_size)
-  found = data.batch(
+  crops = data.batch(
     corpus.train,
     seed=config.seed,
     step=step,
     batch_size=config.accumulate * config.batch_size,
     block_size=config.sizes.block_size,
     vocab_size=corpus.vocab_size,
-    rows=meshes.rows(mesh, shape),
+    rows=local_rows(mesh, shape),
   )
-  return tuple(meshes.place(mesh, part, shape) for part in found)
+  return tuple(place_batch(mesh, part, shape) for part in crops)
+
+
+def make_evaluate(
+  graphdef: Any, config: Config, tokens: np.ndarray, mesh: Mesh
+) -> Callable[[nnx.State], float]:
+  """The mean loss, in nats a token, over fixed crops spread over ``tokens``."""
+  loss = jax.jit(
+    lambda params, *batch: gpt.loss(nnx.merge(graphdef, params), *batch)
+  )
+  shape = (config.batch_size, config.sizes.block_size)
+
+  def evaluate(params):
+    crops = data.eval_batches(
+      tokens,
+      num_batches=_EVAL_BATCHES,
+      batch_size=config.batch_size,
+      block_size=config.sizes.block_size,
+      rows=local_rows(mesh, shape),
+    )
+    losses = [
+      loss(params, *(place_batch(mesh, part, shape) for part in crop))
+      for crop in crops
+    ]
+    return float(np.mean(losses))
+
+  return evaluate
 
 
 def fit(
@@ -144,7 +175,7 @@ def fit(
   corpus: data.Corpus,
   out: pathlib.Path,
   resume: bool,
-  board: bool = False,
+  tensorboard: bool = False,
 ) -> tuple[dict[str, float], gpt.GPT]:
   """Trains, and leaves metrics and checkpoints in ``out``.
 
@@ -155,7 +186,7 @@ def fit(
     corpus: The data.
     out: The run's folder, claimed before (``run_folder.claim``).
     resume: Whether to go on from the newest whole checkpoint.
-    board: Whether to write the metrics for TensorBoard as well.
+    tensorboard: Whether to write the metrics for TensorBoard as well.
 
   Returns:
     The last ``step``, its ``loss`` and ``val_loss`` in nats a token; and the
@@ -165,14 +196,14 @@ def fit(
     ValueError: The mesh does not fit the devices there are.
     OSError: ``out`` cannot be written any more; what it holds is whole.
   """
-  mesh = meshes.make(config.mesh)
+  mesh = make_mesh(config.mesh)
   first = jax.process_index() == 0
-  tx = optimizers.make(config)
+  tx = make_optimizer(config)
   model = model_config(config, corpus.vocab_size)
   graphdef, state = init(config, model, tx, mesh)
   step_fn = make_step(graphdef, tx, mesh)
-  evaluate = evaluation.make(graphdef, config, corpus.val, mesh)
-  rate = jax.jit(optimizers.schedule(config, config.learning_rate))
+  evaluate = make_evaluate(graphdef, config, corpus.val, mesh)
+  rate = jax.jit(schedule(config, config.learning_rate))
   manager = run_folder.checkpoints(out)
   if resume:
     restored = run_folder.restore(manager, state)
@@ -183,11 +214,7 @@ def fit(
     if first:
       print(note)
   start = int(state.step)
-  writers: list[Any] = []
-  if first:
-    writers.append(run_folder.Metrics(out / 'metrics.jsonl', start))
-  if first and board:
-    writers.append(logs.Board(out / 'tensorboard', start))
+  log = metrics.Log(out, start, tensorboard) if first else None
   tokens = config.accumulate * config.batch_size * config.sizes.block_size
   pending: list[tuple[int, dict[str, jax.Array]]] = []
   began = time.perf_counter()
@@ -200,15 +227,15 @@ def fit(
     disable=not first,
   )
   for step in range(start, config.steps):
-    state, found = step_fn(state, *batches(config, corpus, step, mesh))
+    state, scalars = step_fn(state, *batches(config, corpus, step, mesh))
     done = step + 1
-    pending.append((done, found))
+    pending.append((done, scalars))
     last = done == config.steps
     look = done % config.eval_every == 0 or last
     save = done % config.checkpoint_every == 0 or last
     if not (look or save or done % _FLUSH_EVERY == 0):
       continue
-    rows = [logs.row(done, found, rate) for done, found in pending]
+    rows = [metrics.row(done, scalars, rate) for done, scalars in pending]
     seconds = time.perf_counter() - began
     speed = tokens * len(pending) / seconds
     for row in rows:
@@ -216,9 +243,9 @@ def fit(
     if look:
       rows[-1]['val_loss'] = evaluate(state.params)
       if config.optimizer in ('namo_d', 'namo'):
-        rows[-1]['diagnostics'] = logs.diagnostics(state.opt_state)
-    for writer in writers:
-      writer.write(rows)
+        rows[-1]['diagnostics'] = metrics.diagnostics(state.opt_state)
+    if log:
+      log.write(rows)
     bar.update(len(rows))
     pending.clear()
     if save:
@@ -230,15 +257,15 @@ def fit(
     )
     began = time.perf_counter()
   bar.close()
-  for writer in writers:
-    writer.close()
+  if log:
+    log.close()
   manager.close()
   multihost_utils.sync_global_devices('metrics')  # Written before any reads.
-  newest = run_folder.read_metrics(out / 'metrics.jsonl')[-1]
+  newest = metrics.read(out)[-1]
   final = {'step': int(state.step), 'loss': newest['loss']}
   # A finished run that is resumed with another --eval_every has no such row.
   final['val_loss'] = newest.get('val_loss') or evaluate(state.params)
-  return final, nnx.merge(graphdef, meshes.gather(mesh, state.params))
+  return final, nnx.merge(graphdef, gather(mesh, state.params))
 
 
 def run(
@@ -246,16 +273,16 @@ def run(
   corpus: data.Corpus,
   out: pathlib.Path,
   resume: bool,
-  board: bool = False,
+  tensorboard: bool = False,
 ) -> dict[str, float]:
   """Does what ``fit`` does, and leaves a plot and a sample beside."""
-  final, model = fit(config, corpus, out, resume, board)
+  final, model = fit(config, corpus, out, resume, tensorboard)
   if jax.process_index():
     return final
-  rows = run_folder.read_metrics(out / 'metrics.jsonl')
+  rows = metrics.read(out)
   plot.losses(rows, out / 'loss.png', title=f'{config.preset}, {corpus.name}')
   sample = _sample(config, corpus, model)
-  run_folder.write_whole(out / 'sample.txt', sample)
+  files.write_whole(out / 'sample.txt', sample)
   print(f'\n{sample}\n')
   print(
     f'Step {final["step"]}: training loss {final["loss"]:.4f}, validation loss'

@@ -5,21 +5,24 @@
 import json
 import math
 import pathlib
-import subprocess
 
 from absl import flags
 from absl.testing import flagsaver
 import jax
 import pytest
 
-from optax_namo.nanogpt import compare
-from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import plot
-from optax_namo.nanogpt import report
 from optax_namo.nanogpt import run_folder
-from optax_namo.nanogpt import sweep
 from optax_namo.nanogpt import train
+from optax_namo.nanogpt.compare import __main__ as command
+from optax_namo.nanogpt.compare import judge
+from optax_namo.nanogpt.compare import report
+from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.config import ADAM_LEARNING_RATE
+from optax_namo.nanogpt.config import flag_values
+from optax_namo.nanogpt.config import OPTIMIZERS
+from optax_namo.nanogpt.config import SWEPT
 from tests.nanogpt import helpers
 
 _RATES = {'namo': [0.05], 'adamw': [0.01]}
@@ -28,19 +31,11 @@ _PNG = b'\x89PNG'
 
 
 @pytest.fixture(autouse=True, scope='module')
-def _tiny_preset():
+def _tiny_flag():
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(configs.PRESETS, 'tiny', helpers.TINY)
     parser = flags.FLAGS['preset'].parser
     patch.setattr(parser, 'enum_values', [*parser.enum_values, 'tiny'])
     yield
-
-
-@pytest.fixture(scope='module')
-def text(tmp_path_factory):
-  path = tmp_path_factory.mktemp('text') / 'rhyme.txt'
-  path.write_text(helpers.TEXT)
-  return path
 
 
 def _flags(text, out, **changes):
@@ -57,8 +52,8 @@ def _main(tmp_path, *arguments, **values):
   path = tmp_path / 'sweep.yaml'
   path.write_text(json.dumps(values))  # JSON is YAML.
   with flagsaver.flagsaver():
-    compare.main(
-      compare.parse(['compare', f'--config={path}', *map(str, arguments)])
+    command.main(
+      command.parse(['compare', f'--config={path}', *map(str, arguments)])
     )
 
 
@@ -72,16 +67,13 @@ def finished(text, tmp_path_factory):
   return tmp_path / 'out'
 
 
-def _results(out):
-  return sweep.read_results(out / 'results.jsonl')
-
-
-def _losses(rows):
+def _losses(out):
+  rows = sweep.read_results(out)
   return {sweep.key(row['config']): row['val_losses'] for row in rows}
 
 
 def test_what_a_comparison_leaves(finished):
-  rows = _results(finished)
+  rows = sweep.read_results(finished)
   assert [row['config']['optimizer'] for row in rows] == ['namo', 'adamw']
   for row in rows:
     assert [step for step, _ in row['val_losses']] == [5, 10, 15, 20, 25]
@@ -156,7 +148,7 @@ def test_interrupted_in_a_run_and_in_a_row(
   capsys.readouterr()
   _main(tmp_path, **_flags(text, out))
   assert 'Going on from step 10 ' in capsys.readouterr().out
-  assert _losses(_results(out)) == _losses(_results(finished))
+  assert _losses(out) == _losses(finished)
 
 
 def test_killed_while_it_saves(text, tmp_path, capsys):
@@ -164,22 +156,20 @@ def test_killed_while_it_saves(text, tmp_path, capsys):
   only_adamw = {
     'optimizers': 'adamw', 'learning_rates': 'adamw=0.01', 'seeds': '0'
   }  # fmt: skip
-  found = subprocess.run(
+  ended = helpers.finish(
     helpers.process(
       'optax_namo.nanogpt.compare',
       _flags(text, out, **only_adamw),
-      sabotage=helpers.KILL_WHILE_SAVING,
+      sabotage=helpers.KILL_AFTER_ARRAYS,
       run=out / 'runs' / 'adamw-0.01-0.003-0',
-    ),
-    capture_output=True,
-    text=True,
+    )
   )
-  assert found.returncode == -9, found.stderr
-  assert _results(out) == []
+  assert ended.returncode == -9, ended.stderr
+  assert sweep.read_results(out) == []
   assert list((out / 'runs').glob('adamw-*/checkpoints/10'))
   _main(tmp_path, **_flags(text, out, **only_adamw))
   assert 'Going on from step 10 ' in capsys.readouterr().out
-  assert len(_results(out)) == 1
+  assert len(sweep.read_results(out)) == 1
   assert (out / 'table.md').exists()
 
 
@@ -192,7 +182,13 @@ def test_another_configuration_is_refused(finished, text, tmp_path):
   # A run of which there is no row yet counts as well.
   out = tmp_path / 'out'
   (config,) = sweep.grid(
-    ['adamw'], {'adamw': [0.01]}, [], [0], **_shared(text, steps=25)
+    ['adamw'],
+    {'adamw': [0.01]},
+    [],
+    [0],
+    preset='tiny',
+    data=str(text),
+    steps=25,
   )
   run_folder.claim(out / 'runs' / 'some', config, resume=False)
   with pytest.raises(SystemExit, match='--steps was 25 and is now 26'):
@@ -210,18 +206,10 @@ def test_a_broken_row_is_named_and_nothing_lost(finished, text, tmp_path):
   assert (out / 'results.jsonl').read_text() == broken
 
 
-def _shared(text='rhyme.txt', **changes):
-  return {
-    'preset': 'tiny', 'data': str(text), 'tokenizer': 'char',
-    'weight_decay': 0.01, 'clamp': 0.75, 'columns': 'input', 'clip': 1.0,
-    'dtype': 'float32',
-  } | changes  # fmt: skip
-
-
 def test_grid():
   runs = sweep.grid(
     ['namo_d', 'adamw'], {'namo_d': [0.1, 0.2]}, [1e-3, 2e-3], [3, 4],
-    **_shared(),
+    preset='tiny',
   )  # fmt: skip
   assert len(runs) == len(set(runs)) == 2 * (2 + 3) * 2
   assert [run.seed for run in runs] == [3] * 10 + [4] * 10
@@ -229,9 +217,9 @@ def test_grid():
     0.003, 0.0042, 0.0059
   }  # fmt: skip
   assert {run.adam_learning_rate for run in runs} == {1e-3, 2e-3}
-  defaults = sweep.grid(['adamw'], {}, [], [0, 0], **_shared())
+  defaults = sweep.grid(['adamw'], {}, [], [0, 0], preset='tiny')
   assert len(defaults) == 3  # Each once.
-  assert defaults[0].adam_learning_rate == configs.ADAM_LEARNING_RATE
+  assert defaults[0].adam_learning_rate == ADAM_LEARNING_RATE
 
 
 @pytest.mark.parametrize(
@@ -254,14 +242,29 @@ def test_bad_flags(arguments, message, text, tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
+def test_what_a_config_holds_is_what_its_flags_parse(text):
+  config = helpers.config(
+    data=str(text), clamp=0.0, columns='output', warmup_steps=0, mesh='data:2',
+    dtype='bfloat16', clip=0.5, eval_every=7,
+  )  # fmt: skip
+  shared = {
+    name: value for name, value in vars(config).items() if name not in SWEPT
+  }
+  arguments = [f'--{name}={value}' for name, value in shared.items()]
+  with flagsaver.flagsaver():
+    command.parse(['compare', *arguments])
+    assert flag_values(shared) == shared
+
+
 def test_bad_file(tmp_path):
   with pytest.raises(SystemExit, match=r"has {'stepz'}. Known are .*steps"):
     _main(tmp_path, stepz=3)
 
 
 def _row(optimizer, rate, seed, losses, ms=None, adam_rate=3e-3):
-  config = configs.make(
-    **_shared(preset='char', steps=30),
+  config = helpers.config(
+    preset='char',
+    steps=30,
     optimizer=optimizer,
     learning_rate=rate,
     adam_learning_rate=adam_rate,
@@ -307,10 +310,10 @@ def test_table():
 
 def test_more_seeds_at_a_rate_do_not_make_it_the_best():
   lucky = _row('namo', 0.2, 1, [1.0, 1.0, 1.0])
-  (best,) = report.best_of([*_ROWS[3:6], lucky])
+  (best,) = judge.best_of([*_ROWS[3:6], lucky])
   assert best.learning_rate == 0.2  # Both rates have both seeds now.
   lucky = _row('namo', 0.2, 2, [1.0, 1.0, 1.0])
-  (best,) = report.best_of([*_ROWS[3:6], lucky])
+  (best,) = judge.best_of([*_ROWS[3:6], lucky])
   assert best.learning_rate == 0.1
 
 
@@ -321,7 +324,7 @@ def test_figure(rows, tmp_path):
 
 
 def test_time_leaves_compilation_out():
-  (config,) = sweep.grid(['adamw'], {'adamw': [0.1]}, [], [0], **_shared())
+  (config,) = sweep.grid(['adamw'], {'adamw': [0.1]}, [], [0], preset='tiny')
   tokens = config.batch_size * config.sizes.block_size
   speeds = [10.0] * 10 + [1000.0] * 10 + [2000.0] * 10 + [4000.0] * 10
   metrics = [{'tokens_per_second': speed} for speed in speeds]
@@ -332,12 +335,12 @@ def test_time_leaves_compilation_out():
 def test_the_published_comparison():
   """The benchmark's rows, its file, its table and the README agree."""
   folder = _ROOT / 'benchmarks' / 'results' / 'char_losses'
-  rows = _results(folder)
+  rows = sweep.read_results(folder)
   assert (folder / 'table.md').read_text() == report.table(rows)
-  bests = {best.optimizer: best for best in report.best_of(rows)}
-  assert {
-    name: best.learning_rate for name, best in bests.items()
-  } == configs.LEARNING_RATES
+  bests = {best.optimizer: best for best in judge.best_of(rows)}
+  assert {name: best.learning_rate for name, best in bests.items()} == {
+    name: one.learning_rate for name, one in OPTIMIZERS.items()
+  }
   readme = (_ROOT / 'README.md').read_text()
   for line in (folder / 'table.md').read_text().splitlines():
     if line.startswith('| ') and not line.startswith('| |'):

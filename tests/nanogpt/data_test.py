@@ -37,6 +37,12 @@ def _folder(tmp_path, train, val=(1,) * 9, **files) -> str:
 
 
 @pytest.fixture
+def cache(monkeypatch, tmp_path) -> pathlib.Path:
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
+  return tmp_path / 'xdg' / 'optax-namo'
+
+
+@pytest.fixture
 def gpt2_calls(monkeypatch) -> list[str]:
   """Texts that a stand-in for GPT-2's tokenizer was given to encode."""
   calls = []
@@ -96,10 +102,8 @@ def test_too_many_characters():
 # GPT-2 tokens.
 
 
-def test_gpt2_of_a_file(text_file, tmp_path):
-  corpus = data.load(
-    str(text_file), tokenizer='gpt2', block_size=8, cache_dir=str(tmp_path)
-  )
+def test_gpt2_of_a_file(text_file, cache):
+  corpus = data.load(str(text_file), tokenizer='gpt2', block_size=8)
   assert corpus.vocab_size == 50304
   assert isinstance(corpus.train, np.memmap)
   assert corpus.train.dtype == np.uint16
@@ -108,8 +112,7 @@ def test_gpt2_of_a_file(text_file, tmp_path):
   assert corpus.decode(corpus.val.tolist()) == _TEXT[cut:]
 
 
-def test_gpt2_tokens_are_cached(monkeypatch, text_file, tmp_path, gpt2_calls):
-  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
+def test_gpt2_tokens_are_cached(text_file, cache, gpt2_calls):
   first = data.load(str(text_file), tokenizer='gpt2', block_size=4)
   assert len(gpt2_calls) == 2
   again = data.load(str(text_file), tokenizer='gpt2', block_size=4)
@@ -122,17 +125,19 @@ def test_gpt2_tokens_are_cached(monkeypatch, text_file, tmp_path, gpt2_calls):
   assert len(gpt2_calls) == 4
   assert changed.val[-1] == len('rub.')
   # Two folders, and nothing left over from writing them.
-  folders = list((tmp_path / 'xdg' / 'optax-namo').iterdir())
+  folders = list(cache.iterdir())
   assert len(folders) == 2
   assert all(path.name.startswith('hamlet-gpt2-') for path in folders)
+  for folder in folders:
+    assert {p.name for p in folder.iterdir()} == {'train.bin', 'val.bin'}
 
 
 @pytest.mark.usefixtures('gpt2_calls')
-def test_short_text_is_not_cached(text_file, tmp_path):
-  options = {'tokenizer': 'gpt2', 'cache_dir': str(tmp_path / 'cache')}
+def test_short_text_is_not_cached(text_file, cache):
+  options = {'tokenizer': 'gpt2'}
   with pytest.raises(ValueError, match='val has 10 tokens'):
     data.load(str(text_file), block_size=10, **options)
-  assert not (tmp_path / 'cache').exists()
+  assert not cache.exists()
   # Nor is a cached one taken for a longer block_size than it has tokens for.
   data.load(str(text_file), block_size=9, **options)
   with pytest.raises(ValueError, match='val has 10 tokens'):
@@ -140,14 +145,45 @@ def test_short_text_is_not_cached(text_file, tmp_path):
 
 
 @pytest.mark.usefixtures('gpt2_calls')
-def test_cache_that_cannot_be_written(text_file):
+def test_cache_that_cannot_be_written(text_file, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(text_file))  # A file, no folder.
   with pytest.raises(ValueError, match='cannot be written.*XDG_CACHE_HOME'):
-    data.load(
-      str(text_file),
-      tokenizer='gpt2',
-      block_size=4,
-      cache_dir=str(text_file),  # A file, not a folder.
-    )
+    data.load(str(text_file), tokenizer='gpt2', block_size=4)
+
+
+def test_cache_written_by_another_process_first(
+  monkeypatch, text_file, cache, gpt2_calls
+):
+  def load():
+    return data.load(str(text_file), tokenizer='gpt2', block_size=4)
+
+  stand_in = tokenizers.gpt2_tokenizer()
+  others = []
+
+  def slow_encode(text):
+    if not others:  # The other process begins and ends meanwhile.
+      others.append(None)
+      others[0] = load()
+    return stand_in.encode(text)
+
+  slow = stand_in._replace(encode=slow_encode)
+  monkeypatch.setattr(tokenizers, 'gpt2_tokenizer', lambda: slow)
+  corpus = load()
+  assert len(gpt2_calls) == 4
+  (folder,) = cache.iterdir()
+  assert {p.name for p in folder.iterdir()} == {'train.bin', 'val.bin'}
+  for name in ('train', 'val'):
+    one, other = getattr(corpus, name), getattr(others[0], name)
+    assert len(one) and one.tolist() == other.tolist()
+
+
+def test_a_cache_that_lacks_a_split_is_filled(text_file, cache, gpt2_calls):
+  whole = data.load(str(text_file), tokenizer='gpt2', block_size=4)
+  (folder,) = cache.iterdir()
+  (folder / 'val.bin').unlink()
+  again = data.load(str(text_file), tokenizer='gpt2', block_size=4)
+  assert len(gpt2_calls) == 4
+  assert again.val.tolist() == whole.val.tolist()
 
 
 # Folders.

@@ -2,16 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are hostile, paths that lead nowhere, and a disk that is full."""
 
-import json
 import os
 import pathlib
 import pickle
-import subprocess
 import sys
 
 import pytest
 
-from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
@@ -26,27 +23,6 @@ def _listen(event: str, args: tuple) -> None:
 
 
 sys.addaudithook(_listen)
-
-
-@pytest.fixture(autouse=True)
-def _tiny_preset(monkeypatch):
-  monkeypatch.setitem(configs.PRESETS, 'tiny', helpers.TINY)
-
-
-def _config(path: pathlib.Path, **changes) -> configs.Config:
-  flags = {
-    'preset': 'tiny', 'data': str(path), 'tokenizer': 'char',
-    'optimizer': 'namo_d', 'weight_decay': 0.01, 'clamp': 0.75,
-    'columns': 'input', 'clip': 1.0, 'dtype': 'float32', 'seed': 0,
-  }  # fmt: skip
-  return configs.make(**(flags | changes))
-
-
-@pytest.fixture
-def text(tmp_path) -> pathlib.Path:
-  path = tmp_path / 'rhyme.txt'
-  path.write_text(helpers.TEXT)
-  return path
 
 
 class _Bomb:
@@ -65,7 +41,7 @@ def test_nothing_is_unpickled(tmp_path):
     (folder / name).write_bytes(bytes([7, 0, 3, 0] * 100))
   (folder / 'meta.pkl').write_bytes(pickle.dumps(_Bomb()))
   corpus = data.load(str(folder), block_size=helpers.TINY.block_size)
-  out, config = tmp_path / 'out', _config(folder, steps=2)
+  out, config = tmp_path / 'out', helpers.config(data=str(folder), steps=2)
   run_folder.claim(out, config, resume=False)
   train.run(config, corpus, out, resume=False)
   (out / 'checkpoints' / '2' / 'meta.pkl').write_bytes(pickle.dumps(_Bomb()))
@@ -90,7 +66,7 @@ def test_a_pipe_is_no_data(tmp_path):
 def test_out_is_a_file(text):
   for resume in (False, True):
     with pytest.raises(ValueError, match=f'--out={text} is a file. Name a'):
-      run_folder.claim(text, _config(text), resume)
+      run_folder.claim(text, helpers.config(data=str(text)), resume)
   assert text.read_text() == helpers.TEXT
 
 
@@ -100,7 +76,9 @@ def test_out_cannot_be_written(text, tmp_path, monkeypatch):
 
   monkeypatch.setattr(pathlib.Path, 'mkdir', refuse)
   with pytest.raises(ValueError, match='cannot be written: .*denied. Name a'):
-    run_folder.claim(tmp_path / 'out', _config(text), resume=False)
+    run_folder.claim(
+      tmp_path / 'out', helpers.config(data=str(text)), resume=False
+    )
 
 
 @pytest.mark.parametrize('content', ['[]', '3', '{"steps": '])
@@ -108,34 +86,27 @@ def test_resume_with_a_config_that_is_none(text, tmp_path, content):
   (tmp_path / 'out').mkdir()
   (tmp_path / 'out' / 'config.json').write_text(content)
   with pytest.raises(ValueError, match='config.json is no'):
-    run_folder.claim(tmp_path / 'out', _config(text), resume=True)
+    run_folder.claim(
+      tmp_path / 'out', helpers.config(data=str(text)), resume=True
+    )
 
 
-@pytest.mark.parametrize('row', ['[]', '3', 'null', '{"loss": 1}'])
-def test_metrics_end_at_what_is_no_row(tmp_path, row):
-  path = tmp_path / 'metrics.jsonl'
-  good = json.dumps({'step': 1, 'loss': 2.0})
-  path.write_text('\n'.join([good, row, good, '']))
-  assert run_folder.read_metrics(path) == [json.loads(good)]
-
-
-def test_full_disk(text, tmp_path, capsys):
+def test_full_disk(corpus, whole, tmp_path, capsys):
   """A clear error, a whole checkpoint, and a run that goes on from it."""
-  config, out = _config(text, steps=22), tmp_path / 'out'
-  found = subprocess.run(
-    helpers.command(out, config, sabotage=helpers.FULL_DISK),
-    capture_output=True,
-    text=True,
+  (config, expected), out = whole, tmp_path / 'out'
+  ended = helpers.finish(
+    helpers.command(out, config, sabotage=helpers.FULL_DISK)
   )
-  assert found.returncode == 1
-  assert 'error: no checkpoint of step 20 was written: ' in found.stderr
-  assert f'The checkpoint of step 10 in {out} is whole' in found.stderr
+  assert ended.returncode == 1
+  assert 'error: no checkpoint of step 20 was written: ' in ended.stderr
+  assert f'The checkpoint of step 10 in {out} is whole' in ended.stderr
   # Threads of TensorStore may complain as well, but nothing ran into main.
-  assert '__main__.py' not in found.stderr
-  corpus = data.load(str(text), block_size=helpers.TINY.block_size)
+  assert '__main__.py' not in ended.stderr
   run_folder.claim(out, config, resume=True)
-  assert train.run(config, corpus, out, resume=True)['step'] == 22
+  final, _ = train.fit(config, corpus, out, resume=True)
+  assert final['step'] == 25
   assert 'Going on from step 10' in capsys.readouterr().out
+  assert helpers.losses(out) == helpers.losses(expected)
 
 
 def test_full_disk_before_the_first_checkpoint(tmp_path):

@@ -14,37 +14,16 @@ import jax
 import numpy as np
 import pytest
 
-from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import data
-from optax_namo.nanogpt import mesh as meshes
+from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
+from optax_namo.nanogpt.mesh import make_mesh
+from optax_namo.nanogpt.mesh import mesh_axes
 from tests.nanogpt import helpers
 
 # Sums of another order, over 20 steps; measured are 8e-7.
 _RTOL = 1e-5
-
-
-@pytest.fixture(autouse=True)
-def _tiny_preset(monkeypatch):
-  monkeypatch.setitem(configs.PRESETS, 'tiny', helpers.TINY)
-
-
-@pytest.fixture
-def path(tmp_path):
-  found = tmp_path / 'rhyme.txt'
-  found.write_text(helpers.TEXT)
-  return found
-
-
-def _config(path, **changes) -> configs.Config:
-  flags = {
-    'preset': 'tiny', 'data': str(path), 'tokenizer': 'char',
-    'optimizer': 'namo_d', 'weight_decay': 0.01, 'clamp': 0.75,
-    'columns': 'input', 'clip': 1.0, 'dtype': 'float32', 'seed': 0,
-    'steps': 20,
-  }  # fmt: skip
-  return configs.make(**(flags | changes))
 
 
 def _environment(devices: int, **more: object) -> dict[str, str]:
@@ -63,24 +42,24 @@ _EIGHT_DEVICES = """
 import dataclasses, json, pathlib, sys
 
 import jax
-from optax_namo.nanogpt import config as configs
+from optax_namo.nanogpt import config as module
 from optax_namo.nanogpt import data
-from optax_namo.nanogpt import mesh as meshes
-from optax_namo.nanogpt import optimizers
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
+from optax_namo.nanogpt.mesh import make_mesh
+from optax_namo.nanogpt.optimizers import make_optimizer
 from tests.nanogpt import helpers
 
-configs.PRESETS['tiny'] = helpers.TINY
+module.PRESETS['tiny'] = helpers.TINY
 fields = json.loads(sys.argv[1])
 folder = pathlib.Path(sys.argv[2])
 corpus = data.load(fields['data'], block_size=helpers.TINY.block_size)
 MESHES = ('', 'fsdp:2', 'fsdp:4', 'data:2,fsdp:4')
 
 def prepare(axes):
-  config = dataclasses.replace(configs.Config(**fields), mesh=axes)
-  mesh = meshes.make(axes)
-  tx = optimizers.make(config)
+  config = dataclasses.replace(module.Config(**fields), mesh=axes)
+  mesh = make_mesh(axes)
+  tx = make_optimizer(config)
   model = train.model_config(config, corpus.vocab_size)
   graphdef, state = train.init(config, model, tx, mesh)
   step = train.make_step(graphdef, tx, mesh)
@@ -88,8 +67,8 @@ def prepare(axes):
   def go_on(state, start, stop):
     losses = []
     for i in range(start, stop):
-      state, found = step(state, *train.batches(config, corpus, i, mesh))
-      losses.append(float(found['loss']))
+      state, scalars = step(state, *train.batches(config, corpus, i, mesh))
+      losses.append(float(scalars['loss']))
     return state, losses
 
   return state, step, go_on
@@ -131,9 +110,9 @@ print(json.dumps({'losses': losses, 'resumed': resumed, 'leaves': leaves}))
 """
 
 
-def test_eight_devices(path, tmp_path):
-  config = _config(path, batch_size=16)
-  found = subprocess.run(
+def test_eight_devices(text, tmp_path):
+  config = helpers.config(data=str(text), steps=20, batch_size=16)
+  ended = subprocess.run(
     [
       sys.executable,
       '-c',
@@ -145,16 +124,16 @@ def test_eight_devices(path, tmp_path):
     text=True,
     env=_environment(8),
   )
-  assert found.returncode == 0, found.stderr
-  told = json.loads(found.stdout.splitlines()[-1])
+  assert ended.returncode == 0, ended.stderr
+  told = json.loads(ended.stdout.splitlines()[-1])
 
   losses = told['losses']
-  for found in losses.values():
-    np.testing.assert_allclose(found, losses[''], rtol=_RTOL)
+  for one in losses.values():
+    np.testing.assert_allclose(one, losses[''], rtol=_RTOL)
   assert losses[''][-1] < losses[''][0] - 0.2  # It learns something.
   assert len(told['resumed']) == 6
-  for found in told['resumed'].values():
-    np.testing.assert_allclose(found, losses[''][10:], rtol=_RTOL)
+  for one in told['resumed'].values():
+    np.testing.assert_allclose(one, losses[''][10:], rtol=_RTOL)
 
   _check_layout(told['leaves'])
 
@@ -186,7 +165,7 @@ def _check_layout(leaves):
 # first process write.
 _SPY = """
 import os, sys
-from optax_namo.nanogpt import data, plot, run_folder
+from optax_namo.nanogpt import data, files, plot
 make_batch = data.batch
 
 def batch(*args, **kwargs):
@@ -196,7 +175,7 @@ def batch(*args, **kwargs):
 
 data.batch = batch
 if os.environ['SLURM_PROCID'] != '0':
-  run_folder.write_whole = run_folder.Metrics = plot.losses = None
+  files.write_whole = files.append_rows = plot.losses = None
 """
 
 
@@ -223,18 +202,19 @@ def _two_processes(out, config) -> list[tuple[str, str]]:
     )
     for process in range(2)
   ]
-  found = [process.communicate() for process in processes]
-  for process, (_, stderr) in zip(processes, found):
+  printed = [process.communicate() for process in processes]
+  for process, (_, stderr) in zip(processes, printed):
     assert process.returncode == 0, stderr
-  return found
+  return printed
 
 
-def test_two_processes_and_back_to_one(path, tmp_path, capsys):
-  corpus = data.load(str(path), block_size=helpers.TINY.block_size)
+def test_two_processes_and_back_to_one(text, corpus, tmp_path, capsys):
   alone, together = tmp_path / 'alone', tmp_path / 'together'
   # Without decay, 20 steps are the first 20 of 25.
-  shared = {'warmup_steps': 2, 'decay_steps': 0, 'accumulate': 2}
-  config = _config(path, mesh='fsdp:2', **shared)
+  shared = {
+    'data': str(text), 'warmup_steps': 2, 'decay_steps': 0, 'accumulate': 2
+  }  # fmt: skip
+  config = helpers.config(mesh='fsdp:2', steps=20, **shared)
   first, second = _two_processes(together, config)
   for _, stderr in (first, second):
     # Half of 2 x 8; the progress bar writes on the same lines.
@@ -245,20 +225,18 @@ def test_two_processes_and_back_to_one(path, tmp_path, capsys):
   assert len((together / 'sample.txt').read_text()) > 100
   assert (together / 'loss.png').exists()
 
-  rows = run_folder.read_metrics(together / 'metrics.jsonl')
+  rows = metrics.read(together)
   assert [row['step'] for row in rows] == list(range(1, 21))
 
   # One process alone goes on from there, and does it all.
-  config = _config(path, **(shared | {'steps': 25}))
+  config = helpers.config(steps=25, **shared)
   notes = run_folder.claim(together, config, resume=True)
   assert "--mesh was 'fsdp:2' and is now ''" in notes
   train.fit(config, corpus, together, resume=True)
   assert 'Going on from step 20' in capsys.readouterr().out
   run_folder.claim(alone, config, resume=False)
   train.fit(config, corpus, alone, resume=False)
-  rows, expected = (
-    run_folder.read_metrics(out / 'metrics.jsonl') for out in (together, alone)
-  )
+  rows, expected = (metrics.read(out) for out in (together, alone))
   assert len(rows) == 25
   for row, other in zip(rows, expected, strict=True):
     for name in ('step', 'loss', 'grad_norm', 'val_loss'):
@@ -289,39 +267,20 @@ def test_rows_are_those_of_the_whole_batch():
 )
 def test_strange_meshes(text, entry):
   with pytest.raises(ValueError, match=f"'{entry}' is no axis.*'data:2,fsdp:4"):
-    meshes.parse(text)
+    mesh_axes(text)
 
 
-def test_mesh_and_devices_and_batch_must_fit(path, monkeypatch):
+def test_one_device_is_a_mesh_of_one():
+  assert make_mesh('').size == 1
+
+
+def test_mesh_and_devices_and_batch_must_fit(monkeypatch):
   with pytest.raises(ValueError, match='9999 devices, but there are'):
-    meshes.make('fsdp:9999')
+    make_mesh('fsdp:9999')
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   monkeypatch.setattr(jax, 'device_count', lambda: 8)
   for text in ('', 'fsdp:4'):
     with pytest.raises(ValueError, match='2 processes have 8, and must use'):
-      meshes.make(text)
+      make_mesh(text)
   with pytest.raises(ValueError, match='batch_size=8.*the 6 devices'):
-    _config(path, mesh='data:2,fsdp:3')
-
-
-def test_a_config_of_before_had_no_mesh(path):
-  config = _config(path)
-  before = {k: v for k, v in vars(config).items() if k != 'mesh'}
-  assert configs.changes(before, config) == {}
-  told = configs.changes(before, _config(path, mesh='fsdp:2'))
-  assert told == {'mesh': "--mesh was '' and is now 'fsdp:2'"}
-
-
-def test_distributed_without_a_cluster(tmp_path):
-  clean = {k: v for k, v in os.environ.items() if not k.startswith('SLURM')}
-  found = subprocess.run(
-    [sys.executable, '-m', 'optax_namo.nanogpt', '--distributed'],
-    capture_output=True,
-    text=True,
-    cwd=tmp_path,
-    env=clean | {'PYTHONPATH': os.pathsep.join(sys.path)},
-  )
-  assert found.returncode == 1
-  assert '--distributed: ' in found.stderr
-  assert 'Traceback' not in found.stderr
-  assert not list(tmp_path.iterdir())
+    helpers.config(mesh='data:2,fsdp:3')

@@ -14,7 +14,9 @@ from optax_namo.nanogpt import text as text_lib
 
 
 @pytest.fixture(autouse=True)
-def _offline(monkeypatch):
+def _offline(monkeypatch, tmp_path):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
+
   def refuse(*args, **kwargs):
     raise urllib.request.URLError('no network in tests')
 
@@ -72,9 +74,7 @@ def test_shakespeare_is_downloaded_once(monkeypatch, tmp_path):
   monkeypatch.setattr(text_lib, '_SHAKESPEARE_BYTES', len(content))
   calls = _serve(monkeypatch, content)
   for _ in range(2):
-    corpus = data.load(
-      'shakespeare', block_size=8, cache_dir=str(tmp_path / 'new' / 'cache')
-    )
+    corpus = data.load('shakespeare', block_size=8)
     assert corpus.name == 'shakespeare'
     assert len(corpus.train) + len(corpus.val) == len(content)
   assert len(calls) == 1
@@ -85,7 +85,7 @@ def test_shakespeare_not_available(monkeypatch, tmp_path, content):
   if content is not None:
     _serve(monkeypatch, content)
   with pytest.raises(FileNotFoundError) as error:
-    data.load('shakespeare', block_size=8, cache_dir=str(tmp_path))
+    data.load('shakespeare', block_size=8)
   for alternative in ('sotu', '.txt', 'train.bin'):
     assert alternative in str(error.value)
   assert not list(tmp_path.iterdir())
@@ -110,9 +110,14 @@ def test_bad_file(tmp_path, name, content, error, message):
     data.load(str(path), block_size=4)
 
 
-def test_cache_written_by_another_process_first(tmp_path):
-  target = tmp_path / 'corpus'
-  text_lib.write_folder(target, {'train.bin': b'first'})
-  text_lib.write_folder(target, {'train.bin': b'later'})
-  assert (target / 'train.bin').read_bytes() == b'first'
-  assert [path.name for path in tmp_path.iterdir()] == ['corpus']
+def test_a_text_is_one_entry_in_the_table(monkeypatch):
+  source = text_lib.Source('counting', lambda cache: 'one two three ' * 9)
+  monkeypatch.setitem(text_lib.SOURCES, 'numbers', source)
+  corpus = data.load('numbers', block_size=8)
+  assert corpus.name == 'numbers'
+  assert corpus.decode(corpus.train[:13].tolist()) == 'one two three'
+
+
+def test_every_text_is_told_of():
+  for name, source in text_lib.SOURCES.items():
+    assert f"'{name}' ({source.about})" in text_lib.WHAT_DATA_IS

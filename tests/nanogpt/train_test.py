@@ -4,7 +4,8 @@
 
 import json
 import math
-import pathlib
+import os
+import shutil
 import subprocess
 import sys
 
@@ -13,35 +14,15 @@ import jax
 import numpy as np
 import pytest
 
-from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import data
-from optax_namo.nanogpt import optimizers
+from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
+from optax_namo.nanogpt.config import OPTIMIZERS
+from optax_namo.nanogpt.mesh import make_mesh
+from optax_namo.nanogpt.optimizers import make_optimizer
+from optax_namo.nanogpt.optimizers import schedule
 from tests.nanogpt import helpers
-
-_OPTIMIZERS = ('namo_d', 'namo', 'muon', 'adamw')
-
-
-@pytest.fixture(autouse=True)
-def _tiny_preset(monkeypatch):
-  monkeypatch.setitem(configs.PRESETS, 'tiny', helpers.TINY)
-
-
-@pytest.fixture
-def corpus(tmp_path):
-  path = tmp_path / 'rhyme.txt'
-  path.write_text(helpers.TEXT)
-  return data.load(str(path), block_size=helpers.TINY.block_size)
-
-
-def _config(**changes) -> configs.Config:
-  flags = {
-    'preset': 'tiny', 'data': 'rhyme.txt', 'tokenizer': 'char',
-    'optimizer': 'namo_d', 'weight_decay': 0.01, 'clamp': 0.75,
-    'columns': 'input', 'clip': 1.0, 'dtype': 'float32', 'seed': 0,
-  }  # fmt: skip
-  return configs.make(**(flags | changes))
 
 
 def _run(config, corpus, out, resume=False):
@@ -49,29 +30,39 @@ def _run(config, corpus, out, resume=False):
   return train.run(config, corpus, out, resume)
 
 
-def _final(config, corpus, out) -> train.TrainState:
-  """The state in the newest checkpoint."""
-  tx = optimizers.make(config)
+def _fit(config, corpus, out, resume=False):
+  run_folder.claim(out, config, resume)
+  final, _ = train.fit(config, corpus, out, resume)
+  return final
+
+
+def _prepare(config, corpus):
+  """The step, the state before the first one, and the batches by step."""
+  mesh = make_mesh(config.mesh)
+  tx = make_optimizer(config)
   model = train.model_config(config, corpus.vocab_size)
-  _, fresh = train.init(config, model, tx)
-  with run_folder.checkpoints(out) as manager:
-    state = run_folder.restore(manager, fresh)
-  assert int(state.step) == config.steps
-  return state
+  graphdef, state = train.init(config, model, tx, mesh)
+  step = train.make_step(graphdef, tx, mesh)
+  return step, state, lambda i: train.batches(config, corpus, i, mesh)
 
 
-def _losses(out):
-  rows = run_folder.read_metrics(out / 'metrics.jsonl')
-  kept = ('loss', 'val_loss', 'diagnostics')
-  return [{k: row[k] for k in kept if k in row} for row in rows]
+def _assert_same_end(config, corpus, *folders):
+  """The newest checkpoints are of the last step and equal to the last bit."""
+  _, fresh, _ = _prepare(config, corpus)
+  states = []
+  for out in folders:
+    with run_folder.checkpoints(out) as manager:
+      states.append(run_folder.restore(manager, fresh))
+    assert int(states[-1].step) == config.steps
+  chex.assert_trees_all_equal(*states)
 
 
-@pytest.mark.parametrize('optimizer', _OPTIMIZERS)
+@pytest.mark.parametrize('optimizer', OPTIMIZERS)
 def test_loss_falls_and_files_are_left(optimizer, corpus, tmp_path, capsys):
-  config = _config(optimizer=optimizer, steps=100, eval_every=40)
+  config = helpers.config(optimizer=optimizer, steps=100, eval_every=40)
   out = tmp_path / 'out'
   final = _run(config, corpus, out)
-  rows = run_folder.read_metrics(out / 'metrics.jsonl')
+  rows = metrics.read(out)
   assert [row['step'] for row in rows] == list(range(1, 101))
   assert abs(rows[0]['loss'] - math.log(corpus.vocab_size)) < 0.2
   # Letter frequencies alone give 0.91 of a uniform guess.
@@ -89,10 +80,8 @@ def test_loss_falls_and_files_are_left(optimizer, corpus, tmp_path, capsys):
   assert (out / 'sample.txt').read_text() in capsys.readouterr().out
 
 
-def test_resume_is_bit_identical(corpus, tmp_path, monkeypatch, capsys):
-  config = _config(steps=25, eval_every=7)
-  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-  _run(config, corpus, whole)
+def test_resume_is_bit_identical(corpus, whole, tmp_path, monkeypatch, capsys):
+  (config, expected), broken = whole, tmp_path / 'broken'
   make_batch = data.batch
 
   def fail(*args, step, **kwargs):
@@ -100,140 +89,76 @@ def test_resume_is_bit_identical(corpus, tmp_path, monkeypatch, capsys):
       raise KeyboardInterrupt
     return make_batch(*args, step=step, **kwargs)
 
-  monkeypatch.setattr(data, 'batch', fail)
-  with pytest.raises(KeyboardInterrupt):
-    _run(config, corpus, broken)
-  monkeypatch.undo()
-  monkeypatch.setitem(configs.PRESETS, 'tiny', helpers.TINY)
-  assert len(_losses(broken)) == 21
-  _run(config, corpus, broken, resume=True)
+  with monkeypatch.context() as patch:
+    patch.setattr(data, 'batch', fail)
+    with pytest.raises(KeyboardInterrupt):
+      _fit(config, corpus, broken)
+  assert len(helpers.losses(broken)) == 21
+  _fit(config, corpus, broken, resume=True)
   assert 'Going on from step 20' in capsys.readouterr().out
-  assert _losses(broken) == _losses(whole)
-  chex.assert_trees_all_equal(
-    _final(config, corpus, broken), _final(config, corpus, whole)
-  )
+  assert helpers.losses(broken) == helpers.losses(expected)
+  _assert_same_end(config, corpus, broken, expected)
 
 
-def test_kill_in_the_middle_of_saving(corpus, tmp_path):
-  config = _config(steps=40, data=str(tmp_path / 'rhyme.txt'))
-  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-  subprocess.run(
-    helpers.command(whole, config), capture_output=True, check=True
+def test_kill_in_the_middle_of_saving(corpus, whole, tmp_path):
+  (config, expected), killed = whole, tmp_path / 'killed'
+  ended = helpers.finish(
+    helpers.command(killed, config, sabotage=helpers.KILL_BEFORE_ARRAYS)
   )
-  found = subprocess.run(
-    helpers.command(killed, config, sabotage=helpers.KILL_WHILE_SAVING),
-    capture_output=True,
-    text=True,
-  )
-  assert found.returncode == -9, found.stderr
+  assert ended.returncode == -9, ended.stderr
   names = [path.name for path in (killed / 'checkpoints').iterdir()]
   assert any('tmp' in name for name in names), names
-  steps = [int(name) for name in names if name.isdecimal()]
-  found = subprocess.run(
-    [*helpers.command(killed, config), '--resume'],
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert f'Going on from step {max(steps)} ' in found.stdout
-  assert _losses(killed) == _losses(whole)
-  chex.assert_trees_all_equal(
-    _final(config, corpus, killed), _final(config, corpus, whole)
-  )
+  assert [name for name in names if name.isdecimal()] == ['10']
+  ended = helpers.finish([*helpers.command(killed, config), '--resume'])
+  assert ended.returncode == 0, ended.stderr
+  assert 'Going on from step 10 ' in ended.stdout
+  assert helpers.losses(killed) == helpers.losses(expected)
+  _assert_same_end(config, corpus, killed, expected)
 
 
 def test_resume_of_nothing(corpus, tmp_path, capsys):
-  config = _config(steps=2)
-  _run(config, corpus, tmp_path / 'out', resume=True)
+  config = helpers.config(steps=2)
+  _fit(config, corpus, tmp_path / 'out', resume=True)
   assert 'starting from step 0' in capsys.readouterr().out
-  assert len(_losses(tmp_path / 'out')) == 2
+  assert len(helpers.losses(tmp_path / 'out')) == 2
 
 
-def test_resume_of_a_finished_run_changes_nothing(corpus, tmp_path):
-  config = _config(steps=5)
-  _run(config, corpus, tmp_path / 'out')
-  before = (tmp_path / 'out' / 'metrics.jsonl').read_bytes()
-  first = _run(config, corpus, tmp_path / 'out', resume=True)
-  assert (tmp_path / 'out' / 'metrics.jsonl').read_bytes() == before
-  assert first['step'] == 5
+def test_resume_of_a_finished_run_changes_nothing(corpus, whole, tmp_path):
+  config, finished = whole
+  out = tmp_path / 'out'
+  shutil.copytree(finished, out)
+  before = (out / 'metrics.jsonl').read_bytes()
+  first = _fit(config, corpus, out, resume=True)
+  assert (out / 'metrics.jsonl').read_bytes() == before
+  assert first['step'] == 25
   # Asked for fewer steps, it does not take any back.
-  shorter = _run(_config(steps=3), corpus, tmp_path / 'out', resume=True)
-  assert shorter == first
-  assert (tmp_path / 'out' / 'metrics.jsonl').read_bytes() == before
-
-
-def test_metrics_rows_are_cut(tmp_path):
-  path = tmp_path / 'metrics.jsonl'
-  rows = [{'step': step, 'loss': step / 3} for step in range(1, 6)]
-  torn = ''.join(json.dumps(row) + '\n' for row in rows) + '{"step": 6, "lo'
-  path.write_text(torn)
-  assert run_folder.read_metrics(path) == rows
-  metrics = run_folder.Metrics(path, step=3)
-  metrics.write([{'step': 4, 'loss': 0.5}])
-  # Flushed, not closed: the rows are there for whoever looks, or kills.
-  assert run_folder.read_metrics(path) == [*rows[:3], {'step': 4, 'loss': 0.5}]
-  metrics.close()
-
-
-def test_fresh_run_refuses_a_folder_in_use(tmp_path):
-  out = tmp_path / 'out'
-  run_folder.claim(out, _config(), resume=False)
-  with pytest.raises(ValueError, match='is not empty. --resume goes on'):
-    run_folder.claim(out, _config(), resume=False)
-  assert run_folder.claim(out, _config(), resume=True) == []
-
-
-def test_resume_refuses_another_run(tmp_path):
-  out = tmp_path / 'out'
-  run_folder.claim(out, _config(), resume=False)
-  before = (out / 'config.json').read_text()
-  with pytest.raises(ValueError, match='--clamp was 0.75 and is now 0.5'):
-    run_folder.claim(out, _config(clamp=0.5), resume=True)
-  assert (out / 'config.json').read_text() == before
-  notes = run_folder.claim(out, _config(steps=90, decay_steps=20), resume=True)
-  assert any('--steps was 30 and is now 90' in note for note in notes)
-
-
-def test_resume_refuses_a_folder_of_something_else(tmp_path):
-  (tmp_path / 'metrics.jsonl').write_text('{"step": 9}\n')
-  with pytest.raises(ValueError, match='no config.json'):
-    run_folder.claim(tmp_path, _config(), resume=True)
-  assert (tmp_path / 'metrics.jsonl').read_text() == '{"step": 9}\n'
-  assert [path.name for path in tmp_path.iterdir()] == ['metrics.jsonl']
-
-
-def test_unwritable_folder(tmp_path):
-  (tmp_path / 'file').write_text('')
-  with pytest.raises(ValueError, match='cannot be written'):
-    run_folder.claim(tmp_path / 'file' / 'out', _config(), resume=False)
+  shorter = helpers.config(data=config.data, steps=3)
+  assert _fit(shorter, corpus, out, resume=True) == first
+  assert (out / 'metrics.jsonl').read_bytes() == before
 
 
 def test_accumulation_is_a_larger_batch(corpus):
   states = []
   for accumulate, batch_size in ((1, 8), (4, 2)):
-    config = _config(accumulate=accumulate, batch_size=batch_size, seed=3)
-    tx = optimizers.make(config)
-    model = train.model_config(config, corpus.vocab_size)
-    graphdef, state = train.init(config, model, tx)
-    step = train.make_step(graphdef, tx)
+    config = helpers.config(
+      accumulate=accumulate, batch_size=batch_size, seed=3
+    )
+    step, state, batches = _prepare(config, corpus)
     for i in range(3):
-      state, metrics = step(state, *train.batches(config, corpus, i))
-    states.append((state.params, metrics))
+      state, scalars = step(state, *batches(i))
+    states.append((state.params, scalars))
   chex.assert_trees_all_close(*states, rtol=1e-3, atol=1e-4)
 
 
 def test_step_donates_and_compiles_once(corpus):
-  config = _config(dtype='bfloat16')
-  tx = optimizers.make(config)
-  model = train.model_config(config, corpus.vocab_size)
-  graphdef, state = train.init(config, model, tx)
-  step = train.make_step(graphdef, tx)
+  config = helpers.config(dtype='bfloat16')
+  step, state, batches = _prepare(config, corpus)
   before = jax.tree.leaves(state)
   for i in range(4):
-    state, metrics = step(state, *train.batches(config, corpus, i))
+    state, scalars = step(state, *batches(i))
   assert all(leaf.is_deleted() for leaf in before)
   assert step._cache_size() == 1
-  chex.assert_tree_all_finite((state, metrics))
+  chex.assert_tree_all_finite((state, scalars))
   assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {
     'float32'
   }
@@ -242,15 +167,11 @@ def test_step_donates_and_compiles_once(corpus):
 def test_optimizers_differ_in_the_matrices_alone(corpus):
   """One step at a matrix rate of zero moves the rest, alike in all four."""
   after = []
-  for optimizer in _OPTIMIZERS:
-    config = _config(optimizer=optimizer, learning_rate=0.0)
-    tx = optimizers.make(config)
-    model = train.model_config(config, corpus.vocab_size)
-    graphdef, state = train.init(config, model, tx)
+  for optimizer in OPTIMIZERS:
+    config = helpers.config(optimizer=optimizer, learning_rate=0.0)
+    step, state, batches = _prepare(config, corpus)
     before = jax.tree.map(np.asarray, state.params)
-    state, _ = train.make_step(graphdef, tx)(
-      state, *train.batches(config, corpus, 0)
-    )
+    state, _ = step(state, *batches(0))
     after.append(state.params)
     moved = jax.tree_util.tree_map_with_path(
       lambda path, a, b: ('kernel' in str(path), bool(np.any(a != b))),
@@ -266,7 +187,7 @@ def test_optimizers_differ_in_the_matrices_alone(corpus):
 
 
 def test_routing_of_the_model():
-  config = _config(columns='output')
+  config = helpers.config(columns='output')
   table = train.routing(config, train.model_config(config, 28))
   rows = {row.path: row for row in table}
   assert rows['blocks/0/attn/c_attn/kernel'].view == ((1, 16, 48),)
@@ -278,82 +199,71 @@ def test_routing_of_the_model():
 
 
 def test_schedule_is_warm_up_stable_decay():
-  config = _config(steps=30, warmup_steps=5, decay_steps=10)
-  rates = [float(optimizers.schedule(config, 2.0)(t)) for t in range(30)]
+  config = helpers.config(steps=30, warmup_steps=5, decay_steps=10)
+  rates = [float(schedule(config, 2.0)(t)) for t in range(30)]
   np.testing.assert_allclose(rates[:5], [0.4, 0.8, 1.2, 1.6, 2.0], rtol=1e-6)
   np.testing.assert_allclose(rates[5:20], 2.0)
   np.testing.assert_allclose(rates[20:], np.linspace(2.0, 0.2, 10), rtol=1e-5)
-  config = _config(steps=3, warmup_steps=0, decay_steps=0)
-  assert [float(optimizers.schedule(config, 2.0)(t)) for t in range(3)] == [
-    2.0
-  ] * 3
+  config = helpers.config(steps=3, warmup_steps=0, decay_steps=0)
+  assert [float(schedule(config, 2.0)(t)) for t in range(3)] == [2.0] * 3
 
 
-def test_default_learning_rates():
-  for preset, scale in (
-    ('char', 1.0),
-    ('gpt2', 1 / 7),
-    ('gpt2-medium', 1 / 14),
-  ):
-    for optimizer in _OPTIMIZERS:
-      config = _config(preset=preset, optimizer=optimizer)
-      assert config.learning_rate == configs.LEARNING_RATES[optimizer] * scale
-      assert config.adam_learning_rate == configs.ADAM_LEARNING_RATE * scale
+# One process imports everything, and a child of its own makes each mistake.
+_EACH = """
+import json, os, pathlib, sys
+from absl import app
+from optax_namo.nanogpt import __main__ as command
+
+for number, flags in enumerate(json.loads(sys.argv[1])):
+  child = os.fork()
+  if not child:
+    told = os.open(f'told-{number}', os.O_CREAT | os.O_WRONLY)
+    os.dup2(told, 1)
+    os.dup2(told, 2)
+    app.run(command.main, ['nanogpt', f'--out=out-{number}', *flags])
+  _, status = os.waitpid(child, 0)
+  print(os.waitstatus_to_exitcode(status))
+"""
 
 
-@pytest.mark.parametrize(
-  'changes',
-  [
-    {'optimizer': 'sgd'},
-    {'preset': 'gpt5'},
-    {'steps': 0},
-    {'batch_size': 0},
-    {'seed': -1},
-    {'warmup_steps': -1},
-    {'steps': 10, 'warmup_steps': 6, 'decay_steps': 5},
-  ],
-)
-def test_config_errors_name_the_field(changes):
-  name, value = list(changes.items())[-1]
-  with pytest.raises(ValueError, match=f'{name}.*{value}'):
-    _config(**changes)
-
-
-@pytest.mark.parametrize(
-  ('flags', 'message'),
-  [
-    (['--data=missing.txt'], 'missing.txt does not exist'),
-    (['--data=EMPTY'], 'is empty'),
-    (['--clamp=1.5'], 'clamp must be in'),
-    (['extra'], 'unknown argument'),
-  ],
-)
-def test_command_errors_have_no_traceback(flags, message, tmp_path):
+def test_command_errors_have_no_traceback(tmp_path):
   (tmp_path / 'empty.txt').write_text('')
-  flags = [f.replace('EMPTY', str(tmp_path / 'empty.txt')) for f in flags]
-  out = tmp_path / 'out'
-  found = subprocess.run(
-    [sys.executable, '-m', 'optax_namo.nanogpt', f'--out={out}', *flags],
+  (tmp_path / 'rhyme.txt').write_text(helpers.TEXT)
+  cases = {
+    'missing.txt does not exist': ['--data=missing.txt'],
+    'empty.txt is empty': ['--data=empty.txt'],
+    'clamp must be in': ['--data=rhyme.txt', '--clamp=1.5'],
+    '9999 devices, but there': ['--data=rhyme.txt', '--mesh=fsdp:9999',
+                                '--batch_size=9999'],
+    'steps must be at least 1': ['--steps=0'],
+    'should be one of': ['--columns=diagonal'],
+    'unknown argument': ['extra'],
+    '--distributed: ': ['--distributed'],
+  }  # fmt: skip
+  clean = {k: v for k, v in os.environ.items() if not k.startswith('SLURM')}
+  ended = subprocess.run(
+    [sys.executable, '-c', _EACH, json.dumps(list(cases.values()))],
     capture_output=True,
     text=True,
+    cwd=tmp_path,
+    env=clean | {'PYTHONPATH': os.pathsep.join(sys.path)},
   )
-  assert found.returncode == 1
-  assert message in found.stderr + found.stdout
-  assert 'Traceback' not in found.stderr
-  assert not pathlib.Path(out).exists()
+  assert ended.stdout.split() == ['1'] * len(cases), ended.stderr
+  for number, message in enumerate(cases):
+    told = (tmp_path / f'told-{number}').read_text()
+    assert message in told
+    assert 'Traceback' not in told
+  assert not list(tmp_path.glob('out*'))
 
 
 @pytest.mark.parametrize('optimizer', ('namo_d', 'namo'))
 def test_the_step_lowers_for_every_platform(corpus, optimizer):
-  config = _config(optimizer=optimizer)
-  tx = optimizers.make(config)
-  model = train.model_config(config, corpus.vocab_size)
-  graphdef, state = train.init(config, model, tx)
-  step = train.make_step(graphdef, tx)
-  batch = train.batches(config, corpus, 0)
+  config = helpers.config(optimizer=optimizer)
+  step, state, batches = _prepare(config, corpus)
+  batch = batches(0)
   exported = jax.export.export(step, platforms=('cpu', 'cuda', 'tpu'))
   # What was lowered runs here, and is the same step.
-  found, metrics = exported(state, *batch).call(state, *batch)
+  state_there, scalars = exported(state, *batch).call(state, *batch)
   expected, _ = step(state, *batch)
-  assert math.isfinite(metrics['loss'])
-  chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-6)
+  assert math.isfinite(scalars['loss'])
+  chex.assert_trees_all_close(state_there, expected, rtol=1e-4, atol=1e-6)

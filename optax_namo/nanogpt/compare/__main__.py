@@ -24,21 +24,25 @@ from absl import flags
 from absl import logging
 import yaml
 
-from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import data
-from optax_namo.nanogpt import mesh as meshes
-from optax_namo.nanogpt import optimizers
-from optax_namo.nanogpt import report
-from optax_namo.nanogpt import run_folder
-from optax_namo.nanogpt import sweep
-from optax_namo.nanogpt import train_flags
+from optax_namo.nanogpt import files
+from optax_namo.nanogpt.compare import report
+from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.config import define_flags
+from optax_namo.nanogpt.config import flag_values
+from optax_namo.nanogpt.config import KNOBS
+from optax_namo.nanogpt.config import OPTIMIZERS
+from optax_namo.nanogpt.config import SWEPT
+from optax_namo.nanogpt.mesh import make_mesh
+from optax_namo.nanogpt.optimizers import make_optimizer
 
-flags.adopt_module_key_flags(train_flags)
+_SHARED = [name for name in KNOBS if name not in SWEPT]
+define_flags(_SHARED)
 _CONFIG = flags.DEFINE_string(
   'config', None, 'A YAML file with values of these flags, by their names.'
 )
 _OPTIMIZERS = flags.DEFINE_list(
-  'optimizers', list(configs.LEARNING_RATES), 'The optimizers to compare.'
+  'optimizers', list(OPTIMIZERS), 'The optimizers to compare.'
 )
 _LEARNING_RATES = flags.DEFINE_multi_string(
   'learning_rates',
@@ -47,7 +51,7 @@ _LEARNING_RATES = flags.DEFINE_multi_string(
   ' preset, and 1.4 times less and more.',
 )
 _ADAM_LEARNING_RATES = flags.DEFINE_list(
-  'adam_learning_rates', [], f'Of the AdamW group; {train_flags.DEFAULT}.'
+  'adam_learning_rates', [], 'Of the AdamW group; default: of the preset.'
 )
 _SEEDS = flags.DEFINE_list('seeds', ['0', '1'], 'The seeds of every pairing.')
 _OUT = flags.DEFINE_string('out', 'out/compare', 'Folder of the comparison.')
@@ -59,7 +63,7 @@ _NAMES = (
   'adam_learning_rates',
   'seeds',
   'out',
-  *train_flags.NAMES,
+  *_SHARED,
 )
 
 
@@ -123,11 +127,11 @@ def main(argv: list[str]) -> None:
       rates,
       _numbers('adam_learning_rates', _ADAM_LEARNING_RATES.value, float),
       _numbers('seeds', _SEEDS.value, int),
-      **train_flags.values(),
+      **flag_values(_SHARED),
     )
     for config in runs:
-      optimizers.make(config)  # Bad hyperparameters fail here.
-    meshes.make(runs[0].mesh)  # Too few devices fail here.
+      make_optimizer(config)  # Bad hyperparameters fail here.
+    make_mesh(runs[0].mesh)  # Too few devices fail here.
     corpus = data.load(
       runs[0].data,
       tokenizer=runs[0].tokenizer,
@@ -138,7 +142,7 @@ def main(argv: list[str]) -> None:
     sys.exit(f'error: {error}')
   rows = sweep.run(runs, corpus, out)
   text = report.table(rows)
-  run_folder.write_whole(out / 'table.md', text)
+  files.write_whole(out / 'table.md', text)
   report.draw(rows, out / 'comparison.png')
   print(f'\n{text}\nEverything is in {out}.')
 

@@ -5,7 +5,6 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import itertools
-import json
 import os
 import pathlib
 import shutil
@@ -15,10 +14,15 @@ from typing import Any
 import jax
 import tqdm
 
-from optax_namo.nanogpt import config as configs
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import files
+from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
+from optax_namo.nanogpt.config import changes
+from optax_namo.nanogpt.config import Config
+from optax_namo.nanogpt.config import make_config
+from optax_namo.nanogpt.config import SWEPT
 
 # Around the default learning rate, where no rates are given.
 _FACTORS = (1 / 1.4, 1, 1.4)
@@ -30,11 +34,11 @@ def grid(
   adam_learning_rates: Sequence[float],
   seeds: Sequence[int],
   **shared: Any,
-) -> list[configs.Config]:
+) -> list[Config]:
   """The runs of a sweep, one seed after the other.
 
   Args:
-    optimizer_names: Keys of ``config.LEARNING_RATES``.
+    optimizer_names: Keys of ``config.OPTIMIZERS``.
     learning_rates: Peak rates of the matrices by optimizer; three around the
       default where one is missing.
     adam_learning_rates: Peak rates of the rest; empty for the default.
@@ -55,9 +59,9 @@ def grid(
       f'learning_rates names {sorted(strange)}, and optimizers only'
       f' {list(optimizer_names)}.'
     )
-  found: dict[configs.Config, None] = {}
+  runs: dict[Config, None] = {}
   for seed, name in itertools.product(seeds, optimizer_names):
-    one = lambda rate, adam_rate, name=name, seed=seed: configs.make(
+    one = lambda rate, adam_rate, name=name, seed=seed: make_config(
       **shared,
       optimizer=name,
       learning_rate=rate,
@@ -71,30 +75,21 @@ def grid(
     for rate, adam_rate in itertools.product(
       rates, adam_learning_rates or (None,)
     ):
-      found[one(rate, adam_rate)] = None
-  return list(found)
+      runs[one(rate, adam_rate)] = None
+  return list(runs)
 
 
-def read_results(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The rows of a results.jsonl; a last line that a kill cut short is void."""
-  rows = []
-  text = path.read_text(encoding='utf-8') if path.exists() else ''
-  for number, line in enumerate(text.splitlines(keepends=True), start=1):
-    if not line.endswith('\n'):
-      break
-    try:
-      rows.append(json.loads(line))
-    except ValueError as error:
-      raise ValueError(f'{path}, line {number} is not JSON: {error}.') from None
-  return rows
+def read_results(out: pathlib.Path) -> list[dict[str, Any]]:
+  """The rows of a comparison's folder."""
+  return list(files.read_rows(out / 'results.jsonl'))
 
 
 def key(config: dict[str, Any]) -> tuple:
   """What tells a run from the others of its comparison."""
-  return tuple(config[name] for name in configs.SWEPT)
+  return tuple(config[name] for name in SWEPT)
 
 
-def claim(out: pathlib.Path, config: configs.Config) -> list[dict[str, Any]]:
+def claim(out: pathlib.Path, config: Config) -> list[dict[str, Any]]:
   """Makes a folder that of a comparison, for runs like the given one.
 
   Args:
@@ -108,15 +103,13 @@ def claim(out: pathlib.Path, config: configs.Config) -> list[dict[str, Any]]:
     ValueError: There are runs of another configuration, or a broken row.
     OSError: The folder cannot be written.
   """
-  rows = read_results(out / 'results.jsonl')
+  rows = read_results(out)
   others = [row['config'] for row in rows]
   for path in sorted(out.glob('runs/*/config.json')):
-    others.append(json.loads(path.read_text(encoding='utf-8')))
+    others.append(dataclasses.asdict(run_folder.read_config(path.parent)))
   for other in others:
     changed = [
-      line
-      for name, line in configs.changes(other, config).items()
-      if name not in configs.SWEPT
+      line for name, line in changes(other, config).items() if name not in SWEPT
     ]
     if changed:
       raise ValueError(
@@ -126,12 +119,12 @@ def claim(out: pathlib.Path, config: configs.Config) -> list[dict[str, Any]]:
         ' give the flags of the runs there.'
       )
   out.mkdir(parents=True, exist_ok=True)
-  run_folder.write_whole(out / 'results.jsonl', ''.join(map(_line, rows)))
+  files.write_whole(out / 'results.jsonl', files.as_rows(rows))
   return rows
 
 
 def run(
-  runs: Sequence[configs.Config], corpus: data.Corpus, out: pathlib.Path
+  runs: Sequence[Config], corpus: data.Corpus, out: pathlib.Path
 ) -> list[dict[str, Any]]:
   """Trains the runs that have no row yet, and appends a row for each.
 
@@ -160,11 +153,7 @@ def run(
       name = '-'.join(map(str, one))
       bar.set_postfix_str(name)
       rows.append(_train(config, corpus, out / 'runs' / name))
-      path = out / 'results.jsonl'
-      with path.open('a', encoding='utf-8') as file:
-        file.write(_line(rows[-1]))
-        file.flush()
-        os.fsync(file.fileno())
+      files.append_rows(out / 'results.jsonl', rows[-1:])
       # Only after the row is safe; the metrics stay for the plot command.
       shutil.rmtree(out / 'runs' / name / 'checkpoints')
     bar.update()
@@ -172,44 +161,38 @@ def run(
   return rows
 
 
-def _line(row: dict[str, Any]) -> str:
-  return json.dumps(row) + '\n'
-
-
 def _train(
-  config: configs.Config, corpus: data.Corpus, folder: pathlib.Path
+  config: Config, corpus: data.Corpus, folder: pathlib.Path
 ) -> dict[str, Any]:
   """Trains, from a run's own checkpoint where there is one; its row."""
   run_folder.claim(folder, config, resume=True)
   train.fit(config, corpus, folder, resume=(folder / 'checkpoints').is_dir())
-  metrics = run_folder.read_metrics(folder / 'metrics.jsonl')
+  steps = metrics.read(folder)
   device = jax.devices()[0].device_kind
   if device == 'cpu':
     device = f'{os.cpu_count()} CPU cores'
   return {
     'config': dataclasses.asdict(config),
     'val_losses': [
-      [row['step'], row['val_loss']] for row in metrics if 'val_loss' in row
+      [row['step'], row['val_loss']] for row in steps if 'val_loss' in row
     ],
-    'ms_per_step': ms_per_step(config, metrics),
+    'ms_per_step': ms_per_step(config, steps),
     'device': device,
   }
 
 
-def ms_per_step(
-  config: configs.Config, metrics: Sequence[dict[str, Any]]
-) -> float | None:
+def ms_per_step(config: Config, rows: Sequence[dict[str, Any]]) -> float | None:
   """Median over the steps but the first few, which waited for compilation.
 
   Args:
     config: The run.
-    metrics: Its rows with ``tokens_per_second``.
+    rows: Its metrics, with ``tokens_per_second``.
 
   Returns:
     Milliseconds a step, or None where all steps were the first few.
   """
-  first = metrics[0]['tokens_per_second']  # Of all steps fetched together.
+  first = rows[0]['tokens_per_second']  # Of all steps fetched together.
   tokens = config.batch_size * config.accumulate * config.sizes.block_size
-  speeds = [row['tokens_per_second'] for row in metrics]
+  speeds = [row['tokens_per_second'] for row in rows]
   speeds = [speed for speed in speeds if speed != first]
   return 1000 * tokens / statistics.median(speeds) if speeds else None
