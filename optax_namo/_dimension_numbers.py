@@ -70,10 +70,18 @@ def matrix_shape(
 
 
 def path_string(path: Sequence[Any]) -> str:
-  """``'/'``-joined path of a leaf, without nnx's trailing ``.value``."""
-  if len(path) > 1 and getattr(path[-1], 'name', None) == 'value':
+  """``'/'``-joined path of a leaf, without the boxes around it.
+
+  They are nnx's and Linen's ``.value``, and Haliax's ``.array`` or, where it
+  has no name, the first thing within.
+  """
+  path = tuple(path)
+  while len(path) > 1 and (
+    getattr(path[-1], 'name', None) in ('value', 'array')
+    or path[-1] == jax.tree_util.FlattenedIndexKey(0)
+  ):
     path = path[:-1]
-  return jax.tree_util.keystr(tuple(path), simple=True, separator='/')
+  return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def is_spec(x: Any) -> bool:
