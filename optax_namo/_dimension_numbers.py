@@ -5,7 +5,7 @@
 from collections.abc import Callable, Sequence
 import itertools
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,9 @@ from optax.contrib import MuonDimensionNumbers
 # A tree, or a prefix of one, of MuonDimensionNumbers, SplitMatrices or None
 # (AdamW); or a function from the parameters to such a tree.
 WeightDimensionNumbers = Any
+
+# Along which side of a matrix NAMO-D's scales differ.
+Columns = Literal['input', 'output']
 
 
 class SplitMatrices(NamedTuple):

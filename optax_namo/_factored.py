@@ -5,7 +5,7 @@
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -14,9 +14,22 @@ from optax.contrib import MuonDimensionNumbers
 from optax_namo import _dimension_numbers as dims
 
 
+class Seen(NamedTuple):
+  """What earlier stages saw and made, for ``record`` to look at.
+
+  References to arrays, so that nothing is computed for it; None where the stage
+  is not in the chain. Tuples of parts as in ``Factored``.
+  """
+
+  gradient: Any = None  # As it reached adaptive_momentum, float32 or wider.
+  momentum: Any = None  # As it is orthogonalized, Nesterov's look-ahead too.
+  unclamped_scale: Any = None  # As adaptive_momentum made it.
+  polar_factor: Any = None  # As orthogonalize made it.
+
+
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=('direction', 'scale', 'observed'),
+  data_fields=('direction', 'scale', 'count', 'seen'),
   meta_fields=('dimension_numbers', 'dtype'),
 )
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +43,16 @@ class Factored:
       with size 1 along the axes that share a number. A tuple likewise.
     dimension_numbers: Which axes of both are the matrix's (static).
     dtype: The gradient's dtype, in which the product leaves (static).
-    observed: What earlier stages saw and made, by name, for ``record`` to look
-      at: references to arrays, so that nothing is computed for it.
+    count: The updates before this one, for schedules; int32, ().
+    seen: What earlier stages saw and made, for ``record``.
   """
 
   direction: Any
   scale: Any
   dimension_numbers: MuonDimensionNumbers | dims.SplitMatrices
   dtype: Any
-  observed: dict[str, Any] = dataclasses.field(default_factory=dict)
+  count: Any = None
+  seen: Seen = Seen()
 
   @property
   def numbers(self) -> Any:
@@ -69,11 +83,7 @@ def tree_map(function: Callable[..., Any], updates: Any, *rest: Any) -> Any:
 
 
 def stage(
-  function: Callable[[Any, Any], Any],
+  function: Callable[[Factored], Any],
 ) -> optax.GradientTransformation:
-  """A stage without state, from ``(updates, params)`` to updates."""
-
-  def update(updates, state, params=None):
-    return function(updates, params), state
-
-  return optax.GradientTransformation(optax.init_empty_state, update)
+  """A stage without state, from a function of one ``Factored``."""
+  return optax.stateless(lambda updates, params: tree_map(function, updates))

@@ -18,6 +18,12 @@ _INTERVALS: dict[str, Callable[[float], bool]] = {
 }
 
 
+ROUNDED_TO_ONE = (
+  'Under optax.inject_hyperparams with 16-bit parameters a rate near 1 rounds'
+  ' to 1: pass hyperparam_dtype=jnp.float32 there.'
+)
+
+
 def number(name: str, value: Any, interval: str, mend: str = '') -> Any:
   """Checks a hyperparameter and widens it to at least float32.
 
@@ -55,13 +61,20 @@ def number(name: str, value: Any, interval: str, mend: str = '') -> Any:
   return jnp.asarray(value, jnp.promote_types(value.dtype, jnp.float32))
 
 
-def number_or_schedule(name: str, value: Any) -> Any:
-  """Like ``number`` for a finite number; a schedule passes through."""
+def number_or_schedule(name: str, value: Any, interval: str) -> Any:
+  """Like ``number``; a schedule passes through, its values are not judged."""
   if callable(value):
     return value
   return number(
-    name, value, '(-inf, inf)', f'{name} is a number or an optax schedule.'
+    name, value, interval, f'{name} is a number or an optax schedule.'
   )
+
+
+def floating_dtype(name: str, value: Any) -> Any:
+  """Returns a real floating dtype, or None; raises TypeError for another."""
+  if value is not None and not jnp.issubdtype(jnp.dtype(value), jnp.floating):
+    raise TypeError(f'{name} must be a real floating dtype, got {value!r}.')
+  return value
 
 
 def choice(name: str, value: Any, choices: tuple[str | None, ...]) -> Any:

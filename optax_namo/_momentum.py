@@ -10,17 +10,13 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers
 
+from optax_namo import _boxes
 from optax_namo import _dimension_numbers as dims
 from optax_namo import _factored
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _norms
 from optax_namo import _precision
 from optax_namo import _sharding
-
-B2_ROUNDED_TO_ONE = (
-  'Under optax.inject_hyperparams with 16-bit parameters a rate near 1 rounds'
-  ' to 1: pass hyperparam_dtype=jnp.float32 there.'
-)
 
 
 class NamoState(NamedTuple):
@@ -57,12 +53,13 @@ def _matrices(numbers: dims.WeightDimensionNumbers, tree: Any) -> Any:
   return jax.tree_util.tree_map_with_path(check, tree, numbers)
 
 
-def _parts(tree: Any, numbers: Any) -> tuple[Any, Any]:
-  """Both trees with a tuple for each leaf that holds several matrices."""
-  return (
-    jax.tree.map(dims.split, tree, numbers),
-    jax.tree.map(lambda _, spec: dims.part_numbers(spec), tree, numbers),
-  )
+def _split(leaves: list[Any], specs: list[Any]) -> tuple[list, list, Any]:
+  """The matrices of all leaves in one list, their numbers, and the way back."""
+  split = [dims.split(x, spec) for x, spec in zip(leaves, specs)]
+  parts: Any
+  matrices, parts = jax.tree.flatten(split)
+  numbers = parts.flatten_up_to([dims.part_numbers(spec) for spec in specs])
+  return matrices, numbers, parts.unflatten
 
 
 def _shared_axes(
@@ -73,6 +70,53 @@ def _shared_axes(
   return {None: axes.matrix, 'input': axes.output, 'output': axes.input}[
     columns
   ]
+
+
+def _with_ones(
+  shape: tuple[int, ...], axes: tuple[int, ...]
+) -> tuple[int, ...]:
+  """The shape of a sum over ``axes`` that are kept with size 1."""
+  return tuple(1 if i in axes else size for i, size in enumerate(shape))
+
+
+def _check_shapes(
+  state: NamoState,
+  gradients: list[jax.Array],
+  scales: list[tuple[int, ...]],
+  columns: str | None,
+) -> None:
+  """Raises ValueError for a state that is not of these gradients.
+
+  Shapes that differ would broadcast, and train something else.
+  """
+  kept = [
+    [jnp.shape(x) for x in jax.tree.leaves(tree)]
+    for tree in (state.mu, state.root_v)
+  ]
+  needed = [[g.shape for g in gradients], scales]
+  if kept == needed:
+    return
+  made_with = (
+    f' Here columns={columns!r}. Give the gradients, the columns and the'
+    ' dimension numbers with which the state was made, or make a new one with'
+    ' init.'
+  )
+  if len(kept[0]) != len(gradients):
+    raise ValueError(
+      f'the state holds {len(kept[0])} matrices and the gradients'
+      f' {len(gradients)}.{made_with}'
+    )
+  names = [
+    dims.path_string(path)
+    for path, _ in jax.tree_util.tree_leaves_with_path(state.mu)
+  ]
+  for kind, have, need in zip(('mu', 'root_v'), kept, needed):
+    for name, old, new in zip(names, have, need):
+      if old != new:
+        raise ValueError(
+          f'the state keeps {kind} of shape {old} at {name!r}, but the'
+          f' gradients need {new}.{made_with}'
+        )
 
 
 def _bias_correction(decay: jax.Array, count: jax.Array) -> jax.Array:
@@ -87,7 +131,7 @@ def adaptive_momentum(
   mu_dtype: Any = None,
   *,
   nesterov: bool = True,
-  columns: str | None = None,
+  columns: dims.Columns | None = None,
   weight_dimension_numbers: dims.WeightDimensionNumbers = None,
 ) -> optax.GradientTransformation:
   r"""Momentum, with Adam's adaptive scale for each matrix or column.
@@ -149,85 +193,99 @@ def adaptive_momentum(
     Algorithms 1 and 2 of arXiv 2602.17080.
   """
   b1 = hyperparameters.number('b1', b1, '[0, 1)')
-  b2 = hyperparameters.number('b2', b2, '[0, 1)', B2_ROUNDED_TO_ONE)
+  b2 = hyperparameters.number(
+    'b2', b2, '[0, 1)', hyperparameters.ROUNDED_TO_ONE
+  )
   eps = hyperparameters.number('eps', eps, '[0, inf)')
+  mu_dtype = hyperparameters.floating_dtype('mu_dtype', mu_dtype)
   columns = hyperparameters.choice(
     'columns', columns, (None, 'input', 'output')
   )
 
   def init(params):
     params = _precision.widen(params)
-    numbers = _matrices(weight_dimension_numbers, params)
-    params, numbers = _parts(params, numbers)
-
-    def one_for_each_scale(p, spec):  # Sharded as the norms of p are.
-      shared = _shared_axes(columns, spec, p.ndim)
-      return jnp.sum(_sharding.zeros_like(p), axis=shared, keepdims=True)
-
+    leaves, treedef = jax.tree.flatten(params)
+    specs = treedef.flatten_up_to(_matrices(weight_dimension_numbers, params))
+    matrices, numbers, merge = _split(leaves, specs)
+    mu = [_sharding.zeros_like(p, mu_dtype) for p in matrices]
+    root_v = [  # Sharded as the norms are.
+      jnp.sum(
+        _sharding.zeros_like(p),
+        axis=_shared_axes(columns, n, p.ndim),
+        keepdims=True,
+      )
+      for p, n in zip(matrices, numbers)
+    ]
     return NamoState(
       count=_sharding.on_devices_of(jnp.zeros([], jnp.int32), params),
-      mu=jax.tree.map(lambda p: _sharding.zeros_like(p, mu_dtype), params),
-      root_v=jax.tree.map(one_for_each_scale, params, numbers),
+      mu=_boxes.unflatten(treedef, merge(mu), boxed=True),
+      root_v=_boxes.unflatten(treedef, merge(root_v), boxed=False),
     )
 
   def update(updates, state, params=None):
     del params
-    numbers = _matrices(weight_dimension_numbers, updates)
+    _precision.check_real('gradient', updates)
+    leaves, treedef = jax.tree.flatten(updates)
+    specs = treedef.flatten_up_to(_matrices(weight_dimension_numbers, updates))
+    gradients, numbers, merge = _split(leaves, specs)
+    axes = [
+      _shared_axes(columns, n, g.ndim) for g, n in zip(gradients, numbers)
+    ]
+    scales = [_with_ones(g.shape, shared) for g, shared in zip(gradients, axes)]
+    _check_shapes(state, gradients, scales, columns)
+    # Wrappers may box the state otherwise than init did: its leaves count.
+    mu, boxes_of_mu = jax.tree.flatten(state.mu)
+    root_v, boxes_of_root_v = jax.tree.flatten(state.root_v)
     count = optax.safe_increment(state.count)
-    gradients, parts = _parts(updates, numbers)
-    gradients = jax.tree.map(
-      lambda g, old, root: _sharding.as_sharded(
-        jnp.asarray(g).astype(root.dtype), old
-      ),
-      gradients,
-      state.mu,
-      state.root_v,
-    )
 
     def average(old, new):  # b1 old + (1 - b1) new
       decay = jnp.asarray(b1, new.dtype)
       return decay * old.astype(new.dtype) + (1 - decay) * new
 
-    def root_of_average(g, root, spec):  # v <- b2 v + (1 - b2) ||g||^2
+    def root_of_average(g, root, axes):  # v <- b2 v + (1 - b2) ||g||^2
       decay = jnp.asarray(b2, g.dtype)
-      axes = _shared_axes(columns, spec, g.ndim)
       unit = _norms.unit(jnp.maximum(_norms.largest(g, axes), root))
       squares = _norms.sum_of_squares(g / unit, axes)
-      return unit * jnp.sqrt(
+      return unit * _norms.root(
         decay * jnp.square(root / unit) + (1 - decay) * squares
       )
 
-    def adaptive_scale(m, root, spec):  # ||m|| / (root + eps), bias-corrected
+    def adaptive_scale(m, root, axes):  # ||m|| / (root + eps), bias-corrected
       first = _bias_correction(jnp.asarray(b1, m.dtype), count)
       second = _bias_correction(jnp.asarray(b2, m.dtype), count)
       below = root + jnp.asarray(eps, m.dtype)
       # No gradient so far and eps=0: the scale is zero.
       below = jnp.where(below < jnp.finfo(m.dtype).tiny, jnp.inf, below)
       # Its bound makes the scale its own unit: divide first, then square.
-      axes = _shared_axes(columns, spec, m.ndim)
-      return jnp.sqrt(
+      return _norms.root(
         _norms.sum_of_squares(m / (below * (first / jnp.sqrt(second))), axes)
       )
 
-    mu = jax.tree.map(average, state.mu, gradients)
-    root_v = jax.tree.map(root_of_average, gradients, state.root_v, parts)
-    momentum = jax.tree.map(average, mu, gradients) if nesterov else mu
-    scale = jax.tree.map(adaptive_scale, momentum, root_v, parts)
-    factored = jax.tree.map(
-      lambda g, m, a, spec, wide: _factored.Factored(
-        m,
-        a,
-        spec,
-        jnp.result_type(g),
-        {'gradient': wide, 'momentum': m, 'adaptive_scale': a},
-      ),
-      updates,
-      momentum,
-      scale,
-      numbers,
-      gradients,
+    gradients = [
+      _sharding.as_sharded(g.astype(root.dtype), old)
+      for g, root, old in zip(gradients, root_v, mu)
+    ]
+    dtypes = [m.dtype for m in mu]
+    mu = list(map(average, mu, gradients))
+    root_v = list(map(root_of_average, gradients, root_v, axes))
+    momentum = list(map(average, mu, gradients)) if nesterov else mu
+    scale = list(map(adaptive_scale, momentum, root_v, axes))
+    factored = [
+      _factored.Factored(
+        direction=m,
+        scale=a,
+        dimension_numbers=spec,
+        dtype=jnp.result_type(leaf),
+        count=state.count,
+        seen=_factored.Seen(gradient=g, momentum=m, unclamped_scale=a),
+      )
+      for leaf, spec, g, m, a in zip(
+        leaves, specs, merge(gradients), merge(momentum), merge(scale)
+      )
+    ]
+    mu = [new.astype(dtype) for new, dtype in zip(mu, dtypes)]
+    return treedef.unflatten(factored), NamoState(
+      count, boxes_of_mu.unflatten(mu), boxes_of_root_v.unflatten(root_v)
     )
-    mu = jax.tree.map(lambda new, old: new.astype(old.dtype), mu, state.mu)
-    return factored, NamoState(count, mu, root_v)
 
   return optax.GradientTransformation(init, update)

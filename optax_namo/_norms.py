@@ -9,20 +9,23 @@ entries are divided by a unit of their own magnitude first.
 import jax
 import jax.numpy as jnp
 
+# Units cancel: no derivative depends on them.
+_constant = jax.lax.stop_gradient
+
 
 def largest(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
   """The largest magnitude over ``axes``, kept with size 1."""
   # jnp.max(initial=0) would be a reduction from -inf and a maximum after it.
   zero = jnp.zeros([], x.dtype)
   return jnp.expand_dims(
-    jax.lax.reduce(jnp.abs(x), zero, jax.lax.max, axes), axes
+    jax.lax.reduce(jnp.abs(_constant(x)), zero, jax.lax.max, axes), axes
   )
 
 
 def unit(x: jax.Array) -> jax.Array:
   """``x >= 0`` where it can be divided by: it and its reciprocal are normal."""
   tiny = jnp.finfo(x.dtype).tiny
-  return jnp.clip(x, tiny, 1 / tiny)
+  return jnp.clip(_constant(x), tiny, 1 / tiny)
 
 
 def sum_of_squares(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
@@ -30,10 +33,27 @@ def sum_of_squares(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
   return jnp.sum(jnp.square(x), axis=axes, keepdims=True)
 
 
+@jax.custom_jvp
+def root(x: jax.Array) -> jax.Array:
+  """``sqrt(x)``, with derivative 0 instead of infinity at zero.
+
+  Meta-gradients pass through the norms of columns that are zero.
+  """
+  return jnp.sqrt(x)
+
+
+@root.defjvp
+def _root_jvp(primals, tangents):
+  (x,), (tangent,) = primals, tangents
+  y = root(x)
+  slope = jnp.where(x == 0, 0, 0.5 / jnp.where(x == 0, 1, y))
+  return y, slope * tangent
+
+
 def norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
   """``||x||`` over ``axes``, kept with size 1, in ``x.dtype``."""
   size = unit(largest(x, axes))
-  return size * jnp.sqrt(sum_of_squares(x / size, axes))
+  return size * root(sum_of_squares(x / size, axes))
 
 
 def normalize(x: jax.Array) -> jax.Array:

@@ -12,12 +12,33 @@ from optax_namo import _dimension_numbers as dims
 from optax_namo import _sharding
 
 
-def widen(tree: Any, like: Any = None) -> Any:
-  """Casts a tree to ``promote_types(dtype, float32)``, leaf by leaf.
+def check_real(what: str, tree: Any) -> None:
+  """Raises TypeError where a leaf of a tree is not real floating.
 
   Args:
-    tree: Parameters or gradients.
-    like: The tree whose dtypes count; None means ``tree`` itself.
+    what: What the tree holds, one of it: 'parameter' or 'gradient'.
+    tree: The tree of arrays.
+  """
+  for path, x in jax.tree_util.tree_leaves_with_path(tree):
+    dtype = jnp.result_type(x)
+    if not jnp.issubdtype(dtype, jnp.floating):
+      raise TypeError(
+        f'the {_named(what, path)} has dtype {dtype}; only real floating'
+        ' parameters can be optimized. Leave it out with optax.partition or'
+        ' optax.masked.'
+      )
+
+
+def _named(what: str, path: tuple[Any, ...]) -> str:
+  """A leaf for an error; the tree may be a single array, without a path."""
+  return f'{what} {dims.path_string(path)!r}' if path else what
+
+
+def widen(tree: Any) -> Any:
+  """Parameters in ``promote_types(dtype, float32)``, leaf by leaf.
+
+  Args:
+    tree: Parameters; a ``jax.ShapeDtypeStruct`` counts as zeros, as for optax.
 
   Returns:
     The tree of arrays in float32 or float64.
@@ -25,20 +46,35 @@ def widen(tree: Any, like: Any = None) -> Any:
   Raises:
     TypeError: A leaf is not real floating.
   """
+  check_real('parameter', tree)
 
-  def cast(path, x, y):
-    dtype = jnp.result_type(y)
-    if not jnp.issubdtype(dtype, jnp.floating):
-      raise TypeError(
-        f'the parameter {dims.path_string(path)!r} has dtype {dtype};'
-        ' only real floating parameters can be optimized. Leave it out with'
-        ' optax.partition or optax.masked.'
+  def cast(x):
+    dtype = jnp.promote_types(jnp.result_type(x), jnp.float32)
+    if isinstance(x, jax.ShapeDtypeStruct):
+      return jnp.zeros_like(x, dtype=dtype)
+    return jnp.asarray(x).astype(dtype)
+
+  return jax.tree.map(cast, tree)
+
+
+def _widen_gradients(gradients: Any, params: Any) -> Any:
+  """Gradients in the dtypes and shardings of widened parameters.
+
+  Raises:
+    TypeError: A gradient is not real floating.
+    ValueError: Its shape is not the parameter's; it would broadcast.
+  """
+  check_real('gradient', gradients)
+
+  def cast(path, g, p):
+    if jnp.shape(g) != jnp.shape(p):
+      raise ValueError(
+        f'the {_named("gradient", path)} has shape {jnp.shape(g)}, its'
+        f' parameter {jnp.shape(p)}. They must be the same.'
       )
-    return jnp.asarray(x).astype(jnp.promote_types(dtype, jnp.float32))
+    return _sharding.as_sharded(jnp.asarray(g).astype(p.dtype), p)
 
-  return jax.tree_util.tree_map_with_path(
-    cast, tree, tree if like is None else like
-  )
+  return jax.tree_util.tree_map_with_path(cast, gradients, params)
 
 
 def in_wide_precision(
@@ -62,14 +98,20 @@ def in_wide_precision(
     return _sharding.on_devices_of(inner.init(params), params)
 
   def update(updates, state, params=None, **extra_args):
-    wide = widen(updates, params)
-    if params is not None:
+    if params is None:
+      check_real('gradient', updates)
+      wide = widen(updates)
+    else:
       params = widen(params)
-      wide = jax.tree.map(_sharding.as_sharded, wide, params)
-    wide, state = inner.update(wide, state, params, **extra_args)
+      wide = _widen_gradients(updates, params)
+    wide, new_state = inner.update(wide, state, params, **extra_args)
+    # A hyperparameter of float64 would widen Adam's moments.
+    new_state = jax.tree.map(
+      lambda new, old: new.astype(old.dtype), new_state, state
+    )
     narrow = jax.tree.map(
       lambda new, old: new.astype(jnp.result_type(old)), wide, updates
     )
-    return narrow, state
+    return narrow, new_state
 
   return optax.GradientTransformationExtraArgs(init, update)

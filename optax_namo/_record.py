@@ -1,9 +1,10 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The stage before the last, which keeps what passes for a look."""
+"""What the state keeps for a look, and how to read it: record, diagnostics."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+import re
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 import optax
 from optax.contrib import MuonDimensionNumbers
 
+from optax_namo import _boxes
 from optax_namo import _dimension_numbers as dims
 from optax_namo import _factored
 from optax_namo import _momentum
@@ -22,6 +24,9 @@ from optax_namo import _stages
 
 class RecordState(NamedTuple):
   """State of ``record``: trees like the parameters, float32 or wider.
+
+  Flax's boxes around parameters are left out: they name the axes of another
+  shape.
 
   Norms and errors have the shape ``batch`` of a leaf's matrices, () for one
   matrix; scales have ``batch`` and then the matrix's axes, of size 1 where they
@@ -38,7 +43,7 @@ class RecordState(NamedTuple):
 
 
 def record(
-  columns: str | None = None,
+  columns: dims.Columns | None = None,
   *,
   orthogonality: bool = False,
   weight_dimension_numbers: dims.WeightDimensionNumbers = None,
@@ -100,11 +105,12 @@ def record(
     return jax.tree.map(jnp.zeros_like, jax.eval_shape(first, params))
 
   def look(updates):
-    measured = lambda function, *names: _factored.tree_map(
-      lambda u: _measured(function, u, names), updates
+    leaves, treedef = _factored.flatten(updates)
+    measured = lambda function, *values: _boxes.unflatten(
+      treedef, [_measured(function, u, values) for u in leaves], boxed=False
     )
     return RecordState(
-      unclamped_scale=measured(_batch_first, 'adaptive_scale'),
+      unclamped_scale=measured(_batch_first, 'unclamped_scale'),
       scale=measured(_batch_first, 'scale'),
       gradient_norm=measured(_norm, 'gradient'),
       momentum_norm=measured(_norm, 'momentum'),
@@ -116,23 +122,25 @@ def record(
 
   def update(updates, state, params=None):
     del params
-    new = look(updates)
-    kept, found = (
-      [x.shape for x in jax.tree.leaves(s.scale)] for s in (state, new)
-    )
-    if kept != found:
+    kept, treedef = jax.tree.flatten(state)
+    new = jax.tree.leaves(look(updates))
+    shapes = [[x.shape for x in leaves] for leaves in (kept, new)]
+    if shapes[0] != shapes[1]:
       raise ValueError(
-        f'record(columns={columns!r}) keeps scales of the shapes {kept}, but'
-        f' those of the chain are {found}. Give record the columns and the'
-        ' dimension numbers of adaptive_momentum.'
+        f'record(columns={columns!r}) keeps scales and norms of the shapes'
+        f' {shapes[0]}, but those of the chain are {shapes[1]}. Give record the'
+        ' columns and the dimension numbers of adaptive_momentum.'
       )
-    return updates, new
+    # Wrappers may box the state otherwise than init did: its leaves count.
+    return updates, treedef.unflatten(new)
 
   return optax.GradientTransformation(init, update)
 
 
 def recording(
-  record_: bool | str, columns: str | None, numbers: Any
+  record_: bool | Literal['orthogonality'],
+  columns: dims.Columns | None,
+  numbers: Any,
 ) -> optax.GradientTransformation:
   """The stage for the argument ``record`` of ``namo`` and ``namo_d``."""
   if record_ not in (False, True, 'orthogonality'):
@@ -149,20 +157,28 @@ def recording(
 
 
 def _measured(
-  function: Callable[..., jax.Array], u: _factored.Factored, names: Any
+  function: Callable[..., jax.Array],
+  u: _factored.Factored,
+  names: tuple[str, ...],
 ) -> Any:
-  """``function`` of each matrix; the parts of a split leaf by number."""
-  values = {'direction': u.direction, 'scale': u.scale} | u.observed
+  """``function`` of fields of each matrix; parts of a split leaf by number."""
+  values = []
   for name in names:
-    if name not in values:
+    values.append(getattr(u.seen if name in u.seen._fields else u, name))
+    if values[-1] is None:
       raise ValueError(
         f'record found no {name}: adaptive_momentum(), and for the polar_factor'
         ' orthogonalize(), belong before it in the chain.'
       )
-  result = jax.tree.map(function, *(values[name] for name in names), u.numbers)
-  if isinstance(result, tuple):
-    return {f'[{i}]': part for i, part in enumerate(result)}
-  return result
+  measured = jax.tree.map(function, *values, u.numbers)
+  if isinstance(measured, tuple):
+    return {_part(i): x for i, x in enumerate(measured)}
+  return measured
+
+
+def _part(i: int) -> str:
+  """The key of a part of a split leaf."""
+  return f'[{i}]'
 
 
 def _batch_first(scale: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
@@ -208,3 +224,121 @@ def _orthogonality_error(
   )
   rest = tuple(range(len(axes.batch), gram.ndim))
   return jnp.sqrt(jnp.sum(jnp.square(gram - identity), rest) / max(m, 1))
+
+
+class MatrixDiagnostics(NamedTuple):
+  """What ``diagnostics`` tells of one matrix, or of a stack of them.
+
+  Attributes:
+    step: The updates so far, int32, ().
+    scale_mean: Mean of the scales that were applied, those after the clamp.
+    scale_min: The smallest of them.
+    scale_max: The largest of them.
+    clamped_low: Fraction of columns whose scale the clamp raised, in [0, 1].
+    clamped_high: Fraction of columns whose scale the clamp lowered, in [0, 1].
+    gradient_norm: Frobenius norm of the gradient that reached the chain.
+    momentum_norm: Frobenius norm of what is orthogonalized: the momentum, with
+      Nesterov's look-ahead if that is on.
+    update_rms: Root mean square of the entries of ``direction * scale``, in the
+      parameters' unit for each unit of learning rate.
+    orthogonality_error: ``||O O^T - I||_F / sqrt(m)`` of the polar factor with
+      m the smaller side, 0 where it is exact; None unless recorded.
+  """
+
+  step: jax.Array
+  scale_mean: jax.Array
+  scale_min: jax.Array
+  scale_max: jax.Array
+  clamped_low: jax.Array
+  clamped_high: jax.Array
+  gradient_norm: jax.Array
+  momentum_norm: jax.Array
+  update_rms: jax.Array
+  orthogonality_error: jax.Array | None
+
+
+def diagnostics(state: Any) -> dict[str, MatrixDiagnostics]:
+  """What the last update did to each matrix, from any optimizer state.
+
+  A pure function; it may be jitted, and vmapped over replicas. The state may be
+  that of a chain, of ``optax.partition``, ``masked``, ``inject_hyperparams``,
+  ``MultiSteps`` or ``apply_if_finite``, or anything that contains it: a Flax
+  TrainState, ``nnx.Optimizer.opt_state``, a tuple with the parameters.
+
+  Args:
+    state: A pytree with the state of ``namo`` or ``namo_d`` made with
+      ``record=True``, or of a chain with the stage ``record``.
+
+  Returns:
+    A dict from the paths of the matrices, as in ``routing_table``, to
+    ``MatrixDiagnostics``. The values of a stack of matrices in one leaf have
+    the shape of its batch axes, those of a single matrix (). The parts of a
+    leaf that ``SplitMatrices`` describes are ``'path[0]', 'path[1]', ...``.
+    Before the first update all are zero. Leaves without entries are left out.
+
+  Raises:
+    ValueError: There is no ``record`` stage in the state.
+
+  Examples:
+    >>> import jax, jax.numpy as jnp
+    >>> from optax_namo import diagnostics, namo_d
+    >>> params = {'dense': {'kernel': jnp.ones((4, 6)), 'bias': jnp.ones(6)}}
+    >>> tx = namo_d(0.05, record=True)
+    >>> _, state = tx.update(params, tx.init(params), params)
+    >>> told = jax.jit(diagnostics)(state)
+    >>> list(told), int(told['dense/kernel'].step)
+    (['dense/kernel'], 1)
+    >>> round(float(told['dense/kernel'].gradient_norm) ** 2)
+    24
+  """
+  kinds = (_momentum.NamoState, RecordState)
+  count, told, any_record = None, {}, False
+  for node in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, kinds)):
+    if isinstance(node, _momentum.NamoState):
+      # It comes first in a chain; in an nnx.Optimizer it is a Variable.
+      (count,) = jax.tree.leaves(node.count)
+    elif isinstance(node, RecordState):
+      any_record = True
+      fields = [jax.tree_util.tree_leaves_with_path(tree) for tree in node]
+      for values in zip(*filter(None, fields)):
+        if values[0][1].size:
+          told[_name(values[0][0])] = _summary(
+            count, *(value for _, value in values)
+          )
+  if not any_record:
+    raise ValueError(
+      'there is nothing recorded in this state: make the optimizer with'
+      ' namo(..., record=True) or namo_d(..., record=True), or put the stage'
+      ' record() before apply_scale() into a chain of your own.'
+      ' Of an nnx.Optimizer give the opt_state.'
+    )
+  return told
+
+
+def _name(path: tuple[Any, ...]) -> str:
+  """The parameter's path; a part's number follows it in brackets."""
+  return re.sub(r'/(\[\d+\])$', r'\1', dims.path_string(path))
+
+
+def _summary(
+  step: Any,
+  unclamped: jax.Array,
+  scale: jax.Array,
+  gradient_norm: jax.Array,
+  momentum_norm: jax.Array,
+  update_rms: jax.Array,
+  orthogonality_error: jax.Array | None = None,
+) -> MatrixDiagnostics:
+  columns = tuple(range(jnp.ndim(gradient_norm), jnp.ndim(scale)))
+  return MatrixDiagnostics(
+    step=step,
+    scale_mean=jnp.mean(scale, columns),
+    scale_min=jnp.min(scale, columns),
+    scale_max=jnp.max(scale, columns),
+    clamped_low=jnp.mean(scale > unclamped, columns),
+    clamped_high=jnp.mean(scale < unclamped, columns),
+    gradient_norm=gradient_norm,
+    momentum_norm=momentum_norm,
+    update_rms=update_rms,
+    orthogonality_error=orthogonality_error,
+  )

@@ -4,7 +4,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _orthogonalize
 from optax_namo import _sharding
 from optax_namo import _stacking
+
+ShapeScale = Literal['rms', 'width', 'none']
 
 
 def orthogonalize(
@@ -65,26 +67,23 @@ def orthogonalize(
   def update(updates, params):
     del params
     leaves, treedef = _factored.flatten(updates)
-    directions = [u.direction for u in leaves]
-    matrices, parts = jax.tree.flatten(directions)
-    results = _stacking.map_stacks(
+    matrices, parts = jax.tree.flatten([u.direction for u in leaves])
+    factors = _stacking.map_stacks(
       function,
       matrices,
       parts.flatten_up_to([u.numbers for u in leaves]),
       shard_over,
     )
     return treedef.unflatten(
-      dataclasses.replace(
-        u, direction=o, observed=u.observed | {'polar_factor': o}
-      )
-      for u, o in zip(leaves, parts.unflatten(results))
+      dataclasses.replace(u, direction=o, seen=u.seen._replace(polar_factor=o))
+      for u, o in zip(leaves, parts.unflatten(factors))
     )
 
-  return _factored.stage(update)
+  return optax.stateless(update)
 
 
 def scale_by_shape(
-  shape_scale: str = 'rms', rms: jax.typing.ArrayLike = 0.2
+  shape_scale: ShapeScale = 'rms', rms: jax.typing.ArrayLike = 0.2
 ) -> optax.GradientTransformation:
   r"""Scales the direction by a factor of the matrix's shape.
 
@@ -136,13 +135,11 @@ def scale_by_shape(
     )
     return dataclasses.replace(u, direction=direction)
 
-  return _factored.stage(
-    lambda updates, params: _factored.tree_map(scaled, updates)
-  )
+  return _factored.stage(scaled)
 
 
 def add_adaptive_decay(
-  weight_decay: jax.typing.ArrayLike = 0.01, mask: Any = None
+  weight_decay: optax.ScalarOrSchedule = 0.01, mask: Any = None
 ) -> optax.GradientTransformation:
   r"""Adds ``weight_decay * params`` to the direction.
 
@@ -153,7 +150,8 @@ def add_adaptive_decay(
   after ``apply_scale`` is AdamW's.
 
   Args:
-    weight_decay: :math:`\lambda`, at least 0.
+    weight_decay: :math:`\lambda`, at least 0, or a schedule of the updates so
+      far, which ``adaptive_momentum`` counts.
     mask: Tree or prefix of booleans, or a callable from the parameters to one:
       which leaves decay. None means all.
 
@@ -177,15 +175,16 @@ def add_adaptive_decay(
   References:
     Algorithms 1 and 2 of arXiv 2602.17080, last line.
   """
-  weight_decay = hyperparameters.number(
+  weight_decay = hyperparameters.number_or_schedule(
     'weight_decay', weight_decay, '[0, inf)'
   )
 
   def decayed(u, p, keep):
     if not keep:
       return u
+    strength = weight_decay(u.count) if callable(weight_decay) else weight_decay
     direction = jax.tree.map(
-      lambda o, q: o + jnp.asarray(weight_decay, o.dtype) * q.astype(o.dtype),
+      lambda o, q: o + jnp.asarray(strength, o.dtype) * q.astype(o.dtype),
       u.direction,
       dims.split(jnp.asarray(p), u.dimension_numbers),
     )
@@ -205,7 +204,7 @@ def add_adaptive_decay(
     )
     return _factored.tree_map(decayed, updates, params, masks)
 
-  return _factored.stage(update)
+  return optax.stateless(update)
 
 
 def require_params(params: Any, name: str, weight_decay: Any) -> None:
@@ -266,9 +265,7 @@ def clamp_scale(
   def clamped(u):
     return dataclasses.replace(u, scale=jax.tree.map(clip, u.scale, u.numbers))
 
-  return _factored.stage(
-    lambda updates, params: _factored.tree_map(clamped, updates)
-  )
+  return _factored.stage(clamped)
 
 
 def apply_scale() -> optax.GradientTransformation:
@@ -294,6 +291,4 @@ def apply_scale() -> optax.GradientTransformation:
     matrices = jax.tree.map(jnp.multiply, u.direction, u.scale)
     return dims.merge(matrices, u.dimension_numbers).astype(u.dtype)
 
-  return _factored.stage(
-    lambda updates, params: _factored.tree_map(product, updates)
-  )
+  return _factored.stage(product)

@@ -355,7 +355,7 @@ class CostTest(absltest.TestCase):
     """Without record the program is that of stages that observe nothing."""
     forget = optax.stateless(
       lambda updates, params: jax.tree.map(
-        lambda u: dataclasses.replace(u, observed={}),
+        lambda u: dataclasses.replace(u, seen=optax_namo._factored.Seen()),
         updates,
         is_leaf=lambda x: isinstance(x, optax_namo.Factored),
       )

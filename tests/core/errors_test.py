@@ -34,7 +34,7 @@ class HyperparameterTest(parameterized.TestCase):
       optimizer(0.1, **{name: value})
 
   @parameterized.parameters(
-    ('clamp', 0.0), ('clamp', 1.01), ('columns', 'rows'), ('columns', None)
+    ('clamp', 0.0), ('clamp', 1.01), ('columns', 'rows')
   )
   def test_namo_d_value_is_named(self, name, value):
     for factory in (

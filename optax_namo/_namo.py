@@ -1,0 +1,501 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The four rules, literal chains: Algorithms 1 and 2 of the paper.
+
+Between the first stage and ``apply_scale``, a matrix update travels in factored
+form, a ``Factored(direction, scale)`` whose product is the update. Only the
+first stage keeps state. NAMO is NAMO-D with one scale for each matrix, and so
+without a clamp.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any, Literal
+
+import jax
+import optax
+
+from optax_namo import _dimension_numbers as dims
+from optax_namo import _hyperparameters as hyperparameters
+from optax_namo import _momentum
+from optax_namo import _precision
+from optax_namo import _record
+from optax_namo import _routing
+from optax_namo import _sharding
+from optax_namo import _stacking
+from optax_namo import _stages
+
+
+def scale_by_namo_d(
+  b1: jax.typing.ArrayLike = 0.95,
+  b2: jax.typing.ArrayLike = 0.99,
+  eps: jax.typing.ArrayLike = 1e-8,
+  mu_dtype: Any = None,
+  *,
+  nesterov: bool = True,
+  clamp: jax.typing.ArrayLike | None = 0.75,
+  columns: dims.Columns | None = 'input',
+  orthogonalizer: _stacking.Orthogonalizer | None = None,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  shard_over: str | tuple[str, ...] | None = None,
+) -> optax.GradientTransformation:
+  r"""NAMO-D's rule alone: gradient in, :math:`O_t\,diag(d_t)` out.
+
+  .. math:: O_t\, diag(d_t), \quad d_t = clip(a_t, c \bar a_t, \bar a_t / c)
+
+  No learning rate, decay, shape scale or routing; see ``namo_d`` for all of
+  them and ``adaptive_momentum`` for :math:`a_t`.
+
+  Args:
+    b1: Decay rate of the momentum, in [0, 1).
+    b2: Decay rate of the squared column norms, in [0, 1).
+    eps: Added to the root of v, in the gradients' unit; at least 0.
+    mu_dtype: Dtype of the momentum; None: float32 or the parameter's if wider.
+    nesterov: Whether to look ahead as the NAMO reference code does.
+    clamp: c, in (0, 1], or None for no clamp.
+    columns: ``'input'`` for one scale for each input feature (the reference
+      code), ``'output'`` for one for each output feature (neuron), None for
+      one for each matrix and no clamp, which is ``scale_by_namo``.
+    orthogonalizer: See ``orthogonalize``.
+    weight_dimension_numbers: See ``adaptive_momentum``; None means that every
+      leaf is one (in, out) matrix.
+    shard_over: See ``orthogonalize``.
+
+  Returns:
+    A transformation whose updates have the gradients' shapes and dtypes.
+
+  Raises:
+    ValueError: An argument is out of range, or a leaf is no matrix.
+    TypeError: A hyperparameter is no number, or a parameter is not real
+      floating.
+
+  Examples:
+    >>> import jax.numpy as jnp, optax
+    >>> from optax_namo import scale_by_namo_d
+    >>> tx = optax.chain(scale_by_namo_d(), optax.scale_by_learning_rate(0.02))
+    >>> params = {'w': jnp.ones((4, 6))}
+    >>> updates, state = tx.update(params, tx.init(params))
+    >>> updates['w'].shape
+    (4, 6)
+
+  References:
+    Algorithm 2 of arXiv 2602.17080.
+  """
+  return optax.chain(
+    _momentum.adaptive_momentum(
+      b1,
+      b2,
+      eps,
+      mu_dtype,
+      nesterov=nesterov,
+      columns=columns,
+      weight_dimension_numbers=weight_dimension_numbers,
+    ),
+    _stages.orthogonalize(orthogonalizer, shard_over=shard_over),
+    *_clamp(clamp, columns),
+    _stages.apply_scale(),
+  )
+
+
+def scale_by_namo(
+  b1: jax.typing.ArrayLike = 0.95,
+  b2: jax.typing.ArrayLike = 0.99,
+  eps: jax.typing.ArrayLike = 1e-8,
+  mu_dtype: Any = None,
+  *,
+  nesterov: bool = True,
+  orthogonalizer: _stacking.Orthogonalizer | None = None,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  shard_over: str | tuple[str, ...] | None = None,
+) -> optax.GradientTransformation:
+  r"""NAMO's rule alone: gradient in, :math:`a_t O_t` out.
+
+  .. math:: a_t O_t, \quad O_t = Orth(M_t)
+
+  No learning rate, decay, shape scale or routing; see ``namo`` for all of them
+  and ``adaptive_momentum`` for :math:`a_t`.
+
+  Args:
+    b1: This and all other arguments are those of ``scale_by_namo_d``, which
+      describes them; ``clamp`` and ``columns`` are not there.
+
+  Returns:
+    A transformation whose updates have the gradients' shapes and dtypes.
+
+  Raises:
+    ValueError: An argument is out of range, or a leaf is no matrix.
+    TypeError: A hyperparameter is no number, or a parameter is not real
+      floating.
+
+  Examples:
+    >>> import jax.numpy as jnp, optax
+    >>> from optax_namo import scale_by_namo
+    >>> tx = optax.chain(scale_by_namo(), optax.scale_by_learning_rate(0.02))
+    >>> params = {'w': jnp.ones((4, 6))}
+    >>> updates, state = tx.update(params, tx.init(params))
+    >>> updates['w'].shape
+    (4, 6)
+
+  References:
+    Algorithm 1 of arXiv 2602.17080.
+  """
+  return scale_by_namo_d(
+    b1,
+    b2,
+    eps,
+    mu_dtype,
+    nesterov=nesterov,
+    columns=None,
+    orthogonalizer=orthogonalizer,
+    weight_dimension_numbers=weight_dimension_numbers,
+    shard_over=shard_over,
+  )
+
+
+def namo_d(
+  learning_rate: optax.ScalarOrSchedule,
+  b1: jax.typing.ArrayLike = 0.95,
+  b2: jax.typing.ArrayLike = 0.99,
+  eps: jax.typing.ArrayLike = 1e-8,
+  weight_decay: optax.ScalarOrSchedule = 0.01,
+  weight_decay_mask: Any = None,
+  mu_dtype: Any = None,
+  *,
+  clamp: jax.typing.ArrayLike | None = 0.75,
+  columns: dims.Columns | None = 'input',
+  nesterov: bool = True,
+  decay: Literal['adaptive', 'decoupled'] = 'adaptive',
+  shape_scale: _stages.ShapeScale = 'rms',
+  rms: jax.typing.ArrayLike = 0.2,
+  orthogonalizer: _stacking.Orthogonalizer | None = None,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  adam_learning_rate: optax.ScalarOrSchedule | None = None,
+  adam_b1: jax.typing.ArrayLike = 0.9,
+  adam_b2: jax.typing.ArrayLike = 0.95,
+  adam_eps: jax.typing.ArrayLike = 1e-8,
+  adam_weight_decay: optax.ScalarOrSchedule = 0.0,
+  shard_over: str | tuple[str, ...] | None = None,
+  record: bool | Literal['orthogonality'] = False,
+) -> optax.GradientTransformationExtraArgs:
+  r"""NAMO-D: orthogonalized momentum with an adaptive scale for each column.
+
+  Matrices take the rule below; embeddings, output heads, vectors and scalars
+  take AdamW.
+
+  .. math::
+    M_t &= b_1 M_{t-1} + (1 - b_1) G_t \\
+    v_{t,j} &= b_2 v_{t-1,j} + (1 - b_2) \|G_{t,j}\|^2 \\
+    a_{t,j} &= \frac{\sqrt{1 - b_2^t}}{1 - b_1^t}
+               \frac{\|M_{t,j}\|}{\sqrt{v_{t,j}} + eps} \\
+    d_t &= clip(a_t, c\, \bar a_t, \bar a_t / c) \\
+    \Theta_t &= \Theta_{t-1}
+               - \eta (s\, Orth(M_t) + \lambda \Theta_{t-1})\, diag(d_t)
+
+  where s is the factor of ``scale_by_shape``. The defaults are those of the
+  NAMO reference code, from which the published numbers come.
+
+  Args:
+    learning_rate: :math:`\eta` of the matrices, a number or a schedule.
+    b1: Decay rate of the momentum, in [0, 1).
+    b2: Decay rate of the squared gradient norm, in [0, 1). The scale is at most
+      ``sqrt((1 - b1) / (1 - b2))`` where ``b1 <= b2`` and ``nesterov=False``.
+    eps: Added to the root of v, in the gradients' unit; at least 0.
+    weight_decay: :math:`\lambda` of the matrices, at least 0, or a schedule.
+    weight_decay_mask: Tree or prefix of booleans, or a callable from the
+      parameters to one: which matrices decay. None means all.
+    mu_dtype: Dtype of the first moments of both groups; None means
+      ``promote_types(parameter dtype, float32)``.
+    clamp: c, in (0, 1]: the scales of one matrix stay within ``[c, 1 / c]``
+      times their mean; None leaves them unclamped.
+    columns: ``'input'``: one scale for each input feature (the reference code);
+      ``'output'``: one for each output feature (neuron); None: one for each
+      matrix and no clamp, which is ``namo``.
+    nesterov: Whether to look ahead as the NAMO reference code does; the paper's
+      algorithm does not.
+    decay: ``'adaptive'``: the decay is multiplied by the adaptive scale (the
+      paper); ``'decoupled'``: it is not (AdamW's).
+    shape_scale: ``'rms'``: rms * sqrt(max(in, out)); ``'width'``:
+      sqrt(max(1, out / in)); ``'none'``: 1, the paper's algorithm.
+    rms: The root mean square of the update's entries at a scale of one.
+    orthogonalizer: A function on stacks ``(batch, m, n)`` with ``m <= n``, that
+      commutes with transposition; None means ``newton_schulz``. Under
+      ``optax.inject_hyperparams`` it belongs into ``static_args``.
+    weight_dimension_numbers: Tree or prefix of
+      ``optax.contrib.MuonDimensionNumbers`` or None (AdamW), or a callable from
+      the parameters to one. None means ``matrix_dimension_numbers``.
+    adam_learning_rate: Learning rate of the AdamW group, a number or a
+      schedule; None means ``learning_rate``.
+    adam_b1: Decay rate of AdamW's first moment, in [0, 1).
+    adam_b2: Decay rate of AdamW's second moment, in [0, 1).
+    adam_eps: Added to the root of AdamW's second moment; at least 0.
+    adam_weight_decay: Decay of the AdamW group, at least 0, or a schedule.
+    shard_over: Mesh axes to spread the stacks over; see ``orthogonalize``.
+    record: Whether the state keeps what ``diagnostics`` reads; with
+      ``'orthogonality'`` the orthogonality error too (see ``record``).
+
+  Returns:
+    A transformation whose updates have the gradients' shapes and dtypes. It
+    computes in ``promote_types(parameter dtype, float32)``.
+
+  Raises:
+    ValueError: An argument is out of range or unknown, dimension numbers do not
+      fit a leaf, a gradient or the state has other shapes than the parameters,
+      or ``update`` gets no parameters where a decay needs them.
+    TypeError: A hyperparameter is no number, or a parameter, a gradient or
+      ``mu_dtype`` is not real floating.
+
+  Examples:
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from optax_namo import namo_d
+    >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + p['b'] ** 2
+    >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(())}
+    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo_d(0.05))
+    >>> state = tx.init(params)
+    >>> start = loss(params)
+    >>> for _ in range(20):
+    ...   updates, state = tx.update(jax.grad(loss)(params), state, params)
+    ...   params = optax.apply_updates(params, updates)
+    >>> bool(loss(params) < start)
+    True
+
+  References:
+    Algorithm 2 of `Adam Improves Muon <https://arxiv.org/abs/2602.17080>`_.
+  """
+  if adam_learning_rate is None:
+    adam_learning_rate = learning_rate
+  adaptive_decay, decoupled_decay = _decays(
+    decay, weight_decay, weight_decay_mask
+  )
+
+  def matrix_chain(numbers):
+    return optax.chain(
+      _momentum.adaptive_momentum(
+        b1,
+        b2,
+        eps,
+        mu_dtype,
+        nesterov=nesterov,
+        columns=columns,
+        weight_dimension_numbers=numbers,
+      ),
+      _stages.orthogonalize(orthogonalizer, shard_over=shard_over),
+      _stages.scale_by_shape(shape_scale, rms),
+      adaptive_decay,
+      *_clamp(clamp, columns),
+      _record.recording(record, columns, numbers),
+      _stages.apply_scale(),
+      decoupled_decay,
+      _learning_rate('learning_rate', learning_rate),
+    )
+
+  adamw = optax.chain(
+    _scale_by_adam(adam_b1, adam_b2, adam_eps, mu_dtype),
+    _decoupled_decay('adam_weight_decay', adam_weight_decay),
+    _learning_rate('adam_learning_rate', adam_learning_rate),
+  )
+  return _routed(matrix_chain, adamw, weight_dimension_numbers)
+
+
+def namo(
+  learning_rate: optax.ScalarOrSchedule,
+  b1: jax.typing.ArrayLike = 0.95,
+  b2: jax.typing.ArrayLike = 0.99,
+  eps: jax.typing.ArrayLike = 1e-8,
+  weight_decay: optax.ScalarOrSchedule = 0.01,
+  weight_decay_mask: Any = None,
+  mu_dtype: Any = None,
+  *,
+  nesterov: bool = True,
+  decay: Literal['adaptive', 'decoupled'] = 'adaptive',
+  shape_scale: _stages.ShapeScale = 'rms',
+  rms: jax.typing.ArrayLike = 0.2,
+  orthogonalizer: _stacking.Orthogonalizer | None = None,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  adam_learning_rate: optax.ScalarOrSchedule | None = None,
+  adam_b1: jax.typing.ArrayLike = 0.9,
+  adam_b2: jax.typing.ArrayLike = 0.95,
+  adam_eps: jax.typing.ArrayLike = 1e-8,
+  adam_weight_decay: optax.ScalarOrSchedule = 0.0,
+  shard_over: str | tuple[str, ...] | None = None,
+  record: bool | Literal['orthogonality'] = False,
+) -> optax.GradientTransformationExtraArgs:
+  r"""NAMO: orthogonalized momentum with one adaptive scale for each matrix.
+
+  Matrices take the rule below; embeddings, output heads, vectors and scalars
+  take AdamW.
+
+  .. math::
+    M_t &= b_1 M_{t-1} + (1 - b_1) G_t \\
+    v_t &= b_2 v_{t-1} + (1 - b_2) \|G_t\|_F^2 \\
+    a_t &= \frac{\sqrt{1 - b_2^t}}{1 - b_1^t}
+           \frac{\|M_t\|_F}{\sqrt{v_t} + eps} \\
+    \Theta_t &= \Theta_{t-1}
+               - \eta\, a_t (s\, Orth(M_t) + \lambda \Theta_{t-1})
+
+  where s is the factor of ``scale_by_shape``. The defaults are those of the
+  NAMO reference code, from which the published numbers come.
+
+  Args:
+    learning_rate: This and all other arguments are those of ``namo_d``, which
+      describes them; ``clamp`` and ``columns`` are not there.
+
+  Returns:
+    A transformation, as that of ``namo_d``.
+
+  Raises:
+    ValueError: As ``namo_d``.
+    TypeError: As ``namo_d``.
+
+  Examples:
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from optax_namo import namo
+    >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + p['b'] ** 2
+    >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(())}
+    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo(0.05))
+    >>> state = tx.init(params)
+    >>> start = loss(params)
+    >>> for _ in range(20):
+    ...   updates, state = tx.update(jax.grad(loss)(params), state, params)
+    ...   params = optax.apply_updates(params, updates)
+    >>> bool(loss(params) < start)
+    True
+
+  References:
+    Algorithm 1 of `Adam Improves Muon <https://arxiv.org/abs/2602.17080>`_.
+  """
+  return namo_d(
+    learning_rate,
+    b1,
+    b2,
+    eps,
+    weight_decay,
+    weight_decay_mask,
+    mu_dtype,
+    columns=None,
+    nesterov=nesterov,
+    decay=decay,
+    shape_scale=shape_scale,
+    rms=rms,
+    orthogonalizer=orthogonalizer,
+    weight_dimension_numbers=weight_dimension_numbers,
+    adam_learning_rate=adam_learning_rate,
+    adam_b1=adam_b1,
+    adam_b2=adam_b2,
+    adam_eps=adam_eps,
+    adam_weight_decay=adam_weight_decay,
+    shard_over=shard_over,
+    record=record,
+  )
+
+
+def _clamp(
+  clamp: jax.typing.ArrayLike | None, columns: dims.Columns | None
+) -> list[optax.GradientTransformation]:
+  """The clamp; absent where there is one scale, which is its own mean."""
+  stage = _stages.clamp_scale(clamp)
+  return [] if columns is None else [stage]
+
+
+def _decays(
+  decay: str, weight_decay: Any, mask: Any
+) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
+  """The stage before ``apply_scale`` and the one after; one of them idles."""
+  hyperparameters.choice('decay', decay, ('adaptive', 'decoupled'))
+  if decay == 'adaptive':
+    return _stages.add_adaptive_decay(weight_decay, mask), optax.identity()
+  return optax.identity(), _decoupled_decay('weight_decay', weight_decay, mask)
+
+
+def _decoupled_decay(
+  name: str, weight_decay: Any, mask: Any = None
+) -> optax.GradientTransformation:
+  """AdamW's decay, which needs no parameters where it is concretely zero."""
+  weight_decay = hyperparameters.number_or_schedule(
+    name, weight_decay, '[0, inf)'
+  )
+  if hyperparameters.is_zero(weight_decay):
+    return optax.identity()
+  decayed = optax.with_extra_args_support(
+    optax.add_decayed_weights(weight_decay, mask)
+  )
+
+  def update(updates, state, params=None, **extra_args):
+    _stages.require_params(params, name, weight_decay)
+    return decayed.update(updates, state, params, **extra_args)
+
+  return optax.GradientTransformationExtraArgs(decayed.init, update)
+
+
+def _learning_rate(name: str, value: Any) -> optax.GradientTransformation:
+  """``optax.scale_by_learning_rate`` of a checked, widened rate."""
+  return optax.scale_by_learning_rate(
+    hyperparameters.number_or_schedule(name, value, '(-inf, inf)')
+  )
+
+
+def _scale_by_adam(
+  b1: Any, b2: Any, eps: Any, mu_dtype: Any
+) -> optax.GradientTransformation:
+  """``optax.scale_by_adam`` with checked, widened hyperparameters."""
+  number = hyperparameters.number
+  adam = optax.scale_by_adam(
+    b1=number('adam_b1', b1, '[0, 1)'),
+    b2=number('adam_b2', b2, '[0, 1)', hyperparameters.ROUNDED_TO_ONE),
+    eps=number('adam_eps', eps, '[0, inf)'),
+    mu_dtype=mu_dtype,
+  )
+
+  def init(params):  # Moments are sharded as the parameters, under jit too.
+    state = adam.init(params)
+    sharded = functools.partial(jax.tree.map, _sharding.alike)
+    return state._replace(
+      mu=sharded(state.mu, params), nu=sharded(state.nu, params)
+    )
+
+  return optax.GradientTransformation(init, adam.update)
+
+
+def _routed(
+  matrix_chain: Callable[[Any], optax.GradientTransformation],
+  adamw: optax.GradientTransformation,
+  weight_dimension_numbers: dims.WeightDimensionNumbers,
+) -> optax.GradientTransformationExtraArgs:
+  """The chain for the leaves with dimension numbers, AdamW for the others.
+
+  Args:
+    matrix_chain: From resolved dimension numbers to the chain. They are
+      resolved on the full tree, once a call: inside ``optax.partition`` a
+      router would not see a leaf's siblings.
+    adamw: The transformation of the other leaves.
+    weight_dimension_numbers: As in ``namo_d``.
+
+  Returns:
+    The transformation, computing in float32 or wider.
+  """
+  matrix_chain(None)  # Bad arguments fail here and not at the first init.
+  if weight_dimension_numbers is None:
+    weight_dimension_numbers = _routing.matrix_dimension_numbers
+
+  def partition(tree):
+    numbers = dims.resolve(weight_dimension_numbers, tree)
+    labels = jax.tree.map(
+      lambda _, spec: 'adamw' if spec is None else 'namo', tree, numbers
+    )
+    numbers = jax.tree.map(
+      lambda _, spec: optax.MaskedNode() if spec is None else spec,
+      tree,
+      numbers,
+    )
+    return optax.partition(
+      {'namo': matrix_chain(numbers), 'adamw': adamw}, labels
+    )
+
+  def init(params):
+    return partition(params).init(params)
+
+  def update(updates, state, params=None, **extra_args):
+    return partition(updates).update(updates, state, params, **extra_args)
+
+  return _precision.in_wide_precision(
+    optax.GradientTransformationExtraArgs(init, update)
+  )
