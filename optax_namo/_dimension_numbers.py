@@ -75,12 +75,11 @@ def matrix_shape(
 def path_string(path: Sequence[Any]) -> str:
   """``'/'``-joined path of a leaf, without the boxes around it.
 
-  They are nnx's and Linen's ``.value``, and Haliax's ``.array`` or, where it
-  has no name, the first thing within.
+  Those of Flax add ``.value``, those of Haliax a child without a name.
   """
   path = tuple(path)
   while len(path) > 1 and (
-    getattr(path[-1], 'name', None) in ('value', 'array')
+    getattr(path[-1], 'name', None) == 'value'
     or path[-1] == jax.tree_util.FlattenedIndexKey(0)
   ):
     path = path[:-1]
@@ -175,7 +174,8 @@ def resolve(weight_dimension_numbers: WeightDimensionNumbers, tree: Any) -> Any:
       leaf (see ``normalize``).
   """
   spec: Callable[[Any], Any] | Any = weight_dimension_numbers
-  if callable(spec):
+  # An Equinox model is callable, and so is a tree of its structure.
+  if callable(spec) and jax.tree_util.all_leaves([spec]):
     spec = spec(tree)
   if not jax.tree.leaves(tree):  # Nothing to route, whatever the prefix.
     return tree

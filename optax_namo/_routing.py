@@ -121,8 +121,9 @@ class Decision(NamedTuple):
   likely: MuonDimensionNumbers | None = None
 
 
-# Where there is no evidence, as `why`.
-_RANK_2, _UNEXPLAINED, _LIKE_ITS_BIAS = 'rank 2', 'unexplained', 'bias of its shape'
+# As `why`; the first two where there is no evidence.
+_RANK_2, _UNEXPLAINED = 'rank 2', 'unexplained'
+_LIKE_ITS_BIAS = 'bias of its shape'
 
 
 def _decisions(params: Any, rules: Sequence[tuple[str, Any]]) -> list[Decision]:
@@ -251,12 +252,10 @@ def _readings(
   return '', []
 
 
-def _forms(bias: _Shape) -> tuple[_Shape, _Shape]:
-  """A bias as it stands, and without its trailing ones."""
-  short = bias
-  while len(short) > 1 and short[-1] == 1:
-    short = short[:-1]
-  return bias, short
+def _forms(bias: _Shape) -> list[_Shape]:
+  """A bias as it stands, and without its trailing ones, one after the other."""
+  ones = next((i for i, n in enumerate(bias[:0:-1]) if n > 1), len(bias) - 1)
+  return [bias[: len(bias) - i] for i in range(max(ones, 0) + 1)]
 
 
 def _outputs_last(leaf: _Shape, bias: _Shape) -> list[MuonDimensionNumbers]:
