@@ -35,12 +35,12 @@ def _named(layer: Any, rank: int) -> MuonDimensionNumbers | None:
   batch = rank - len(axes)  # Axes that jax.vmap put in front have no names.
 
   def named(spec):
-    spec = spec if isinstance(spec, tuple) else (spec,)
-    names = [getattr(axis, 'name', axis) for axis in spec]
+    one = isinstance(spec, str) or hasattr(spec, 'name')
+    names = [getattr(axis, 'name', axis) for axis in ([spec] if one else spec)]
     return tuple(batch + i for i, axis in enumerate(axes) if axis in names)
 
-  spatial = tuple(getattr(layer, 'Spatial', ()))
-  inputs, outputs = named(layer.In) + named(spatial), named(layer.Out)
+  inputs = named(layer.In) + named(getattr(layer, 'Spatial', ()))
+  outputs = named(layer.Out)
   return _M(inputs, outputs) if inputs and outputs else None
 
 
@@ -50,7 +50,7 @@ def _adamw(layer: Any, rank: int) -> None:
 
 # (package, classes, the leaf's path within the layer, its axes). The gates of a
 # recurrent cell are one matrix, as the heads of attention are.
-_LAYERS = (
+_TYPES = (
   ('equinox.nn', r'Linear', r'^weight$', _linear),
   ('equinox.nn', r'GRUCell|LSTMCell', r'^weight_[ih]h$', _linear),
   ('equinox.nn', r'Conv|ConvTranspose', r'^weight$', _conv),
@@ -84,7 +84,7 @@ def _rows(
   return [
     (f'{package}.{name}', leaf, axes)
     for module, name in bases
-    for package, classes, leaf, axes in _LAYERS
+    for package, classes, leaf, axes in _TYPES
     if module.startswith(f'{package}.') and re.fullmatch(classes, name)
   ]
 

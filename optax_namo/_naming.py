@@ -121,6 +121,10 @@ _LAYERS = (
 )
 
 
+# Linen names lifted modules so: perhaps stacks, perhaps not.
+_LIFTED = r'(^|/)(Scan|Vmap)[A-Z]'
+
+
 def adamw(path: str, shapes: dict[str, _Shape]) -> str:
   """Why the leaf's name makes it AdamW's, or an empty string."""
   for why, pattern in _ADAMW:
@@ -179,6 +183,8 @@ def layer(
     ):
       if why == 'attention' and _is_no_attention(path, shapes):
         continue
+      if not (stacks or depth) and base == 4 and re.search(_LIFTED, path):
+        continue  # In two dimensions, or a stack of those in one.
       if numbers is None:
         return why, matrix(path, rank)
       return why, _M(*(tuple(i + stack for i in axes) for axes in numbers))

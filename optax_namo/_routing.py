@@ -19,6 +19,8 @@ from optax_namo import _naming
 _M = MuonDimensionNumbers
 _Shape = tuple[int, ...]
 _LIKE_ITS_BIAS = 'bias of its shape'
+# A norm, as `why`.
+_NORM = rf'^(norm|{_LIKE_ITS_BIAS})$|(Layer|RMS|Rms|Group|Batch)Norm'
 
 
 def matrix_dimension_numbers(
@@ -64,8 +66,8 @@ def matrix_dimension_numbers(
     A tree of ``params``' own structure: dimension numbers or None at each leaf.
 
   Raises:
-    ValueError: ``strict``, and a leaf that nothing explains, or evidence that
-      contradicts itself.
+    ValueError: ``strict``, and a leaf that nothing explains, evidence that
+      contradicts itself, or a tree without names.
 
   Examples:
     >>> import functools
@@ -124,6 +126,8 @@ class Decision(NamedTuple):
 # As `why`; the first two where there is no evidence.
 _RANK_2, _UNEXPLAINED = 'rank 2', 'unexplained'
 _LIKE_ITS_BIAS = 'bias of its shape'
+# A norm, as `why`.
+_NORM = rf'^(norm|{_LIKE_ITS_BIAS})$|(Layer|RMS|Rms|Group|Batch)Norm'
 
 
 def _decisions(params: Any, rules: Sequence[tuple[str, Any]]) -> list[Decision]:
@@ -134,13 +138,13 @@ def _decisions(params: Any, rules: Sequence[tuple[str, Any]]) -> list[Decision]:
   ]
   shapes, types = dict(leaves), _layer_types.told(params)
   vectors = {path: _vector(path, shapes, types.get(path)) for path in shapes}
-  norms = _norms(filter(None, vectors.values()))
+  stacks = _stacks(filter(None, vectors.values()), shapes)
 
   def decision(path: str, shape: _Shape) -> Decision:
     for pattern, numbers in rules:
       if re.search(pattern, path):
         return Decision(path, shape, numbers, f'rule {pattern}')
-    return vectors[path] or _matrix(path, shapes, types.get(path), norms)
+    return vectors[path] or _matrix(path, shapes, types.get(path), stacks)
 
   found = [decision(path, shape) for path, shape in leaves]
   return [
@@ -168,30 +172,52 @@ def _vector(
   return None
 
 
-def _norms(vectors: Iterable[Decision]) -> dict[str, set[_Shape]]:
-  """The axes that lead the norms directly within each module, by its path."""
+def _stacks(
+  vectors: Iterable[Decision], shapes: dict[str, _Shape]
+) -> dict[str, tuple[int, bool]]:
+  """What the norms directly within a module tell of it, by its path.
+
+  They tell how many axes are a stack if these lead all that lies within. Where
+  all have the norm's last axis, too, the stack may be along that instead, as
+  ``nn.scan`` with another axis makes it; the second entry is whether not.
+  """
   norms: dict[str, set[_Shape]] = {}
   for one in vectors:
-    if 'norm' in one.why.lower() or one.why == _LIKE_ITS_BIAS:
+    if re.search(_NORM, one.why):
       leading = one.shape[:-1]
       while leading and leading[-1] == 1:  # Haiku's BatchNorm: (1, 1, 1, d).
         leading = leading[:-1]
-      norms.setdefault(_parent(_parent(one.path)), set()).add(leading)
-  return norms
+      whole = leading + one.shape[-1:]
+      norms.setdefault(_parent(_parent(one.path)), set()).add(whole)
+  stacks = {}
+  for module, found in norms.items():
+    depth, certain = len(max(found)) - 1, True
+    if depth > 0:
+      within = [
+        shape
+        for path, shape in shapes.items()
+        if f'/{path}'.startswith(f'/{module}/' if module else '/')
+      ]
+      certain = len({shape[: depth + 1] for shape in within}) > 1
+      depth = depth if len({shape[:depth] for shape in within}) == 1 else 0
+    stacks[module] = depth, certain
+  return stacks
 
 
 def _parent(path: str) -> str:
   return path.rpartition('/')[0]
 
 
-def _stacked(path: str, shape: _Shape, norms: dict[str, set[_Shape]]) -> int:
-  """How many axes lead the leaf that lead the nearest norms, too."""
+def _stacked(
+  path: str, shape: _Shape, stacks: dict[str, tuple[int, bool]]
+) -> int:
+  """How many axes of a leaf are a stack, as the nearest norms tell."""
   while path:
     path = _parent(path)
-    if path in norms:
-      leading = max(norms[path])
-      same = len(norms[path]) == 1 and shape[: len(leading)] == leading
-      return len(leading) if same else 0
+    if path in stacks:
+      depth, certain = stacks[path]
+      # A vector lies beside them, whichever axis is the stack.
+      return depth if certain or len(shape) == depth + 1 else 0
   return 0
 
 
@@ -199,11 +225,11 @@ def _matrix(
   path: str,
   shapes: dict[str, _Shape],
   told: _layer_types.Told | None,
-  norms: dict[str, set[_Shape]],
+  stacks: dict[str, tuple[int, bool]],
 ) -> Decision:
   """The decision on a leaf of rank 2 or more by its axes."""
   shape, bias = shapes[path], _naming.bias(path, shapes)
-  rank, stacked = len(shape), _stacked(path, shape, norms)
+  rank, stacked = len(shape), _stacked(path, shape, stacks)
   decision = functools.partial(Decision, path, shape)
   convention, likely = _naming.convention(path), _naming.matrix(path, rank)
   why, guess = told or _naming.layer(path, shapes, stacked) or ('', None)
@@ -217,7 +243,7 @@ def _matrix(
   else:
     layout, read = _readings(convention, shape, bias)
     if guess and _fits(guess, shape, bias):
-      confirmed = not told and len(read) == 1
+      confirmed = not told and read == [guess]
       return decision(guess, 'bias' if confirmed else why)
     if len(read) == 1:
       doubt = convention.certain and layout not in convention.layouts

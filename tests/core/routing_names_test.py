@@ -184,6 +184,24 @@ def test_norms_tell_a_stack():
     'fc/weight': _ROWS,
   }
   assert why({'blocks': block})['blocks/gain'] == 'norms beside it'
+  square = {'norm': {'scale': _ones(3, 6)}, 'gain': _ones(3, 6)}
+  assert not matrices({'blocks': square}, strict=True)
+
+
+@pytest.mark.parametrize('hidden', [6, 10])
+def test_a_stack_along_another_axis_is_not_told(hidden):
+  class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _=None):
+      x = nn.Dense(hidden, use_bias=False)(nn.LayerNorm()(x))
+      return nn.Dense(6, use_bias=False)(x), None
+
+  stack = nn.scan(
+    Block, length=4, variable_axes={'params': 1}, split_rngs={'params': True}
+  )()
+  params = jax.eval_shape(stack.init, jax.random.key(0), jnp.ones((1, 6)))
+  with pytest.warns(UserWarning, match=f'Dense_0/kernel.*{(6, 4, hidden)}'):
+    assert not matrices(params)
 
 
 class _ConvBlock(nn.Module):
@@ -205,6 +223,16 @@ def test_linen_scan_without_biases():
     'params/Conv_0/kernel': ((1, 2), (3,)),
     'params/Dense_0/kernel': ((1,), (2,)),
   }
+
+
+def test_a_lifted_convolution_that_no_norm_tells():
+  # One in two dimensions with shared parameters has the same name and rank.
+  params = {'ScanBlock_0': {'Conv_0': {'kernel': _ones(4, 3, 5, 6)}}}
+  params |= {'LayerNorm_0': {'scale': _ones(6)}}
+  with pytest.warns(UserWarning, match='ScanBlock_0/Conv_0'):
+    assert not matrices(params)
+  (kernel,) = matrices({'Block_0': params['ScanBlock_0']}).values()
+  assert kernel == ((0, 1, 2), (3,))
 
 
 def test_nnx_stack_of_a_convolution_by_its_name():
