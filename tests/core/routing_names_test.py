@@ -281,39 +281,43 @@ def test_a_box_does_not_hide_a_bias(box):
   assert matrices(boxed) == expected
 
 
+# Paths and shapes of the variables of Keras 3.15's layers.
+_KERAS = {
+  'tok/embeddings': ((11, 6), None),
+  'layer_normalization/gamma': ((6,), None),
+  'layer_normalization/beta': ((6,), None),
+  'multi_head_attention/query/kernel': ((6, 2, 4), ((0,), (1, 2))),
+  'multi_head_attention/query/bias': ((2, 4), None),
+  'multi_head_attention/attention_output/kernel': (
+    (2, 4, 6), ((0, 1), (2,))
+  ),
+  'dense/kernel': ((6, 8), _KERNEL),
+  'dense/bias': ((8,), None),
+  'conv2d/kernel': ((3, 3, 6, 8), ((0, 1, 2), (3,))),
+  'conv2d_transpose/kernel': ((3, 3, 8, 6), ((0, 1, 3), (2,))),
+  'conv2d_transpose_1/kernel': ((3, 3, 6, 6), ((0, 1, 3), (2,))),
+  'conv2d_transpose_1/bias': ((6,), None),
+  'lstm/lstm_cell/kernel': ((6, 20), _KERNEL),
+  'lstm/lstm_cell/recurrent_kernel': ((5, 20), _KERNEL),
+  'lstm/lstm_cell/bias': ((20,), None),
+  'gru/gru_cell/kernel': ((6, 15), _KERNEL),
+  'gru/gru_cell/recurrent_kernel': ((5, 15), _KERNEL),
+  'gru/gru_cell/bias': ((2, 15), None),
+  'logits/kernel': ((6, 11), None),
+}  # fmt: skip
+
+
 def test_keras_by_path():
-  """Names and shapes of Keras 3.12's layers, from their documentation."""
-  mha = 'model/multi_head_attention'
-  params = {
-    'model/embedding/embeddings': _ones(11, 6),
-    'model/dense/kernel': _ones(6, 8),
-    'model/dense/bias': _ones(8),
-    'model/layer_normalization/gamma': _ones(6),
-    'model/layer_normalization/beta': _ones(6),
-    f'{mha}/query/kernel': _ones(6, 2, 4),
-    f'{mha}/query/bias': _ones(2, 4),
-    f'{mha}/attention_output/kernel': _ones(2, 4, 6),
-    'model/conv2d/kernel': _ones(3, 3, 6, 8),
-    'model/conv2d_transpose/kernel': _ones(3, 3, 8, 6),
-    'model/lstm/lstm_cell/kernel': _ones(6, 20),
-    'model/lstm/lstm_cell/recurrent_kernel': _ones(5, 20),
-    'model/lstm/lstm_cell/bias': _ones(20),
-    'model/gru/gru_cell/kernel': _ones(6, 15),
-    'model/gru/gru_cell/recurrent_kernel': _ones(5, 15),
-    'model/gru/gru_cell/bias': _ones(2, 15),
-    'model/logits/kernel': _ones(6, 11),
-  }
-  assert matrices(params, strict=True) == {
-    'model/dense/kernel': _KERNEL,
-    f'{mha}/query/kernel': ((0,), (1, 2)),
-    f'{mha}/attention_output/kernel': ((0, 1), (2,)),
-    'model/conv2d/kernel': ((0, 1, 2), (3,)),
-    'model/conv2d_transpose/kernel': ((0, 1, 3), (2,)),
-    'model/lstm/lstm_cell/kernel': _KERNEL,
-    'model/lstm/lstm_cell/recurrent_kernel': _KERNEL,
-    'model/gru/gru_cell/kernel': _KERNEL,
-    'model/gru/gru_cell/recurrent_kernel': _KERNEL,
-  }
+  params = {path: _ones(*shape) for path, (shape, _) in _KERAS.items()}
+  expected = {path: numbers for path, (_, numbers) in _KERAS.items()}
+  assert routes(params, strict=True) == expected
+  # Its lists of values have no names; the numbers of their paths will do.
+  numbers = optax_namo.matrix_dimension_numbers(params)
+  table = optax_namo.routing_table(
+    list(params.values()), [numbers[path] for path in params]
+  )
+  is_matrix = [numbers is not None for numbers in expected.values()]
+  assert [route.group == 'matrix' for route in table] == is_matrix
 
 
 def test_paths_without_a_letter():
