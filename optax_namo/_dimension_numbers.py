@@ -73,10 +73,17 @@ def matrix_shape(
 
 
 def path_string(path: Sequence[Any]) -> str:
-  """``'/'``-joined path of a leaf, without nnx's trailing ``.value``."""
-  if len(path) > 1 and getattr(path[-1], 'name', None) == 'value':
+  """``'/'``-joined path of a leaf, without the boxes around it.
+
+  Those of Flax add ``.value``, those of Haliax a child without a name.
+  """
+  path = tuple(path)
+  while len(path) > 1 and (
+    getattr(path[-1], 'name', None) == 'value'
+    or path[-1] == jax.tree_util.FlattenedIndexKey(0)
+  ):
     path = path[:-1]
-  return jax.tree_util.keystr(tuple(path), simple=True, separator='/')
+  return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def is_spec(x: Any) -> bool:
@@ -167,7 +174,8 @@ def resolve(weight_dimension_numbers: WeightDimensionNumbers, tree: Any) -> Any:
       leaf (see ``normalize``).
   """
   spec: Callable[[Any], Any] | Any = weight_dimension_numbers
-  if callable(spec):
+  # An Equinox model is callable, and so is a tree of its structure.
+  if callable(spec) and jax.tree_util.all_leaves([spec]):
     spec = spec(tree)
   if not jax.tree.leaves(tree):  # Nothing to route, whatever the prefix.
     return tree

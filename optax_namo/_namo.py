@@ -486,8 +486,9 @@ def _routed(
       tree,
       numbers,
     )
+    # A function, for an Equinox model is callable and so is one of labels.
     return optax.partition(
-      {'namo': matrix_chain(numbers), 'adamw': adamw}, labels
+      {'namo': matrix_chain(numbers), 'adamw': adamw}, lambda _: labels
     )
 
   def init(params):

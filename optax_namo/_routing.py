@@ -1,10 +1,11 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which leaves of a Flax model are matrices, and along which axes."""
+"""Which leaves of a model are matrices, and along which axes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+import functools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 import warnings
 
 import jax
@@ -12,41 +13,14 @@ import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
 from optax_namo import _dimension_numbers as dims
+from optax_namo import _layer_types
+from optax_namo import _naming
 
 _M = MuonDimensionNumbers
-
-# What a path says on its own: whole components, whatever the rank. The NAMO
-# reference code sends embeddings and output heads to AdamW.
-_ADAMW = (
-  # Embeddings, positions and class tokens: Embed_0/embedding, pos_embedding.
-  r'(?i)(^|/)([^/]*_|pos|un)?embed[^/]*(/|$)',
-  r'(?i)(^|/)((pos|tok)[^/]*_emb|pos[^/]*_encoding|wte|wpe)(/|$)',
-  r'(?i)(^|/)(cls|[^/]*_token)(/|$)',
-  # Output heads.
-  r'(?i)(^|/)(lm_head|head|logits)(/|$)',
-  # Norms and biases, stacked ones too.
-  r'(^|/)(bias|scale|beta|gamma)$',
-)
-
-# Where no bias beside the kernel tells the axes, the names and ranks of Flax's
-# layers do: (path, rank, dimension numbers). One axis more than the layer has
-# is a stack of layers. A convolution in three dimensions must say so: it looks
-# like a stack of convolutions in two.
-_MATRICES = (
-  # Experts, (expert, in, out).
-  (r'(?i)(^|/)([^/]*_)?experts?(_[^/]*)?(/|$)', 3, _M((1,), (2,))),
-  # Both MultiHeadAttentions; all heads are one matrix.
-  (r'(^|/)(query|key|value)/kernel$', 3, _M((0,), (1, 2))),
-  (r'(^|/)(query|key|value)/kernel$', 4, _M((1,), (2, 3))),
-  (r'(^|/)out/kernel$', 3, _M((0, 1), (2,))),
-  (r'(^|/)out/kernel$', 4, _M((1, 2), (3,))),
-  # (spatial..., in, out).
-  (r'(?i)(^|/)conv(?!local)[^/]*/kernel$', 3, _M((0, 1), (2,))),
-  (r'(?i)(^|/)conv(?!local)[^/]*/kernel$', 4, _M((0, 1, 2), (3,))),
-  (r'(?i)(^|/)conv_?3d[^/]*/kernel$', 5, _M((0, 1, 2, 3), (4,))),
-  # Stacked adapters, (layer, in, rank) and (layer, rank, out).
-  (r'(^|/)lora_[ab]$', 3, _M((1,), (2,))),
-)
+_Shape = tuple[int, ...]
+_LIKE_ITS_BIAS = 'bias of its shape'
+# A norm, as `why`.
+_NORM = rf'^(norm|{_LIKE_ITS_BIAS})$|(Layer|RMS|Rms|Group|Batch)Norm'
 
 
 def matrix_dimension_numbers(
@@ -55,29 +29,45 @@ def matrix_dimension_numbers(
   rules: Sequence[tuple[str, Any]] = (),
   strict: bool = False,
 ) -> Any:
-  r"""The default routing: a Flax model's matrices, and their axes.
+  r"""The default routing: a model's matrices, and their axes.
 
-  In this order, for each leaf: ``rules``; embeddings, positions, output heads,
-  norms and biases by their names, and all leaves of rank below 2, are AdamW's;
-  a leaf of rank 2 is one ``(in, out)`` matrix; of rank 3 and more, the bias
-  beside it tells the axes (its trailing axes are outputs, leading axes that it
-  shares with the kernel are batch, what is left is reduced), or else its name:
-  Flax's attention, convolutions, experts, LoRA. What nothing explains is
-  AdamW's, with a warning.
+  The first evidence that a leaf has decides, in this order:
+
+  1. ``rules``.
+  2. Names of embeddings, positions, output heads, layer scales, norms and
+     biases: AdamW.
+  3. The type of the layer, where the tree carries it: Equinox's and Haliax's.
+     Others that are no matrices are told by a bias of their own shape, or by a
+     rank below 2: AdamW.
+  4. The bias beside the leaf. It has the leaf's outputs, behind the batch axes
+     that lead both: the leaf's last axes but for a ``weight``, which is
+     ``(out, in, ...)`` unless only ``(..., in, out)`` fits. Of rank 2,
+     ``(out, in)`` is read whatever the name, where only that fits.
+  5. The name and rank of a layer: attention (all heads are one matrix),
+     convolutions, experts, LoRA.
+  6. The norms beside it: if they are stacked, so is the leaf.
+  7. Of rank 2, the leaf's name: ``weight`` is ``(out, in)``, any other
+     ``(in, out)``.
+
+  A leaf of rank 3 and more that nothing explains is AdamW's, with a warning.
+  There is one, too, where a bias contradicts a type or a name, and where the
+  tree has no names at all.
 
   Args:
-    params: A pytree of arrays: Linen parameters, ``nnx.State``, or any other.
-      Shapes suffice (``jax.ShapeDtypeStruct``).
+    params: A pytree of arrays: Linen parameters, ``nnx.State``, an Equinox
+      module's (``eqx.filter(model, eqx.is_inexact_array)``), Haiku parameters
+      or any other. Shapes suffice (``jax.ShapeDtypeStruct``).
     rules: Rules of your own, tried first: pairs of a regular expression,
       searched in the '/'-joined path, and
       ``optax.contrib.MuonDimensionNumbers``, ``SplitMatrices`` or None (AdamW).
-    strict: Whether a leaf that nothing explains is an error.
+    strict: Whether what would be a warning is an error.
 
   Returns:
     A tree of ``params``' own structure: dimension numbers or None at each leaf.
 
   Raises:
-    ValueError: ``strict``, and a leaf of rank 3 or more that nothing explains.
+    ValueError: ``strict``, and a leaf that nothing explains, evidence that
+      contradicts itself, or a tree without names.
 
   Examples:
     >>> import functools
@@ -93,87 +83,284 @@ def matrix_dimension_numbers(
     ...     matrix_dimension_numbers, rules=rules, strict=True))
     >>> state = tx.init(params)
   """
-  leaves = jax.tree_util.tree_leaves_with_path(params)
-  shapes = {dims.path_string(path): jnp.shape(x) for path, x in leaves}
-  unexplained = []
-
-  def route(path, leaf):
-    name, shape = dims.path_string(path), jnp.shape(leaf)
-    return dims.normalize(find(name, shape), name, shape)
-
-  def find(name, shape):
-    for pattern, numbers in rules:
-      if re.search(pattern, name):
-        return numbers
-    if len(shape) < 2 or any(re.search(pattern, name) for pattern in _ADAMW):
-      return None
-    if len(shape) == 2:
-      return _M(0, 1)
-    named = [
-      numbers
-      for pattern, rank, numbers in _MATRICES
-      if len(shape) == rank and re.search(pattern, name)
-    ][:1]
-    bias = shapes.get(f'{name.rpartition("/")[0]}/bias'.lstrip('/'))
-    if bias is not None:
-      read = _readings(shape, bias)
-      # A bias that contradicts the name says that it is another layer.
-      named = read if len(read) == 1 else [n for n in named if n in read]
-    elif _is_no_attention(name, shapes):
-      named = []
-    if not named:
-      unexplained.append((name, shape))
-      return None
-    return named[0]
-
-  routed = jax.tree_util.tree_map_with_path(route, params)
-  if unexplained:
-    message = _unexplained(unexplained)
-    if strict:
-      raise ValueError(message)
-    warnings.warn(f'{message} They go to AdamW.', stacklevel=2)
-  return routed
+  return decided(params, rules, strict)[0]
 
 
-def _readings(
-  kernel: tuple[int, ...], bias: tuple[int, ...]
-) -> list[MuonDimensionNumbers]:
-  """The axes that a kernel can have, given the bias beside it.
+def decided(
+  params: Any, rules: Sequence[tuple[str, Any]], strict: bool
+) -> tuple[Any, Any]:
+  """The dimension numbers of all leaves, and why; warns for its caller's."""
+  decisions = _decisions(params, rules)
+  message = _message(decisions)
+  if message and strict:
+    raise ValueError(message)
+  if message:
+    warnings.warn(message, stacklevel=3)
+  structure = jax.tree.structure(params)
+  return (
+    jax.tree.unflatten(structure, [one.numbers for one in decisions]),
+    jax.tree.unflatten(structure, [one.why for one in decisions]),
+  )
 
-  The bias has the kernel's outputs, its last axes, behind the batch axes that
-  lead both; what is left of the kernel is reduced.
+
+class Decision(NamedTuple):
+  """Where a leaf goes.
+
+  Attributes:
+    path: '/'-joined path of the leaf.
+    shape: The leaf's shape.
+    numbers: Its dimension numbers, or None for AdamW.
+    why: The evidence in a word or two.
+    against: Evidence that contradicts it; empty if there is none.
+    likely: Dimension numbers to propose where there is no evidence.
   """
-  rank, inputs = len(kernel), len(kernel) - len(bias)
+
+  path: str
+  shape: _Shape
+  numbers: Any
+  why: str
+  against: str = ''
+  likely: MuonDimensionNumbers | None = None
+
+
+# As `why`; the first two where there is no evidence.
+_RANK_2, _UNEXPLAINED = 'rank 2', 'unexplained'
+_LIKE_ITS_BIAS = 'bias of its shape'
+# A norm, as `why`.
+_NORM = rf'^(norm|{_LIKE_ITS_BIAS})$|(Layer|RMS|Rms|Group|Batch)Norm'
+
+
+def _decisions(params: Any, rules: Sequence[tuple[str, Any]]) -> list[Decision]:
+  """The decision on each leaf, in the order of the tree."""
+  leaves = [
+    (dims.path_string(path), jnp.shape(leaf))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+  ]
+  shapes, types = dict(leaves), _layer_types.told(params)
+  vectors = {path: _vector(path, shapes, types.get(path)) for path in shapes}
+  stacks = _stacks(filter(None, vectors.values()), shapes)
+
+  def decision(path: str, shape: _Shape) -> Decision:
+    for pattern, numbers in rules:
+      if re.search(pattern, path):
+        return Decision(path, shape, numbers, f'rule {pattern}')
+    return vectors[path] or _matrix(path, shapes, types.get(path), stacks)
+
+  found = [decision(path, shape) for path, shape in leaves]
   return [
-    _M(tuple(range(batch, batch + inputs)), tuple(range(batch + inputs, rank)))
-    for batch in range(len(bias))
-    if inputs > 0 and bias == kernel[:batch] + kernel[batch + inputs :]
+    one._replace(numbers=dims.normalize(one.numbers, one.path, one.shape))
+    for one in found
   ]
 
 
-def _is_no_attention(name: str, shapes: dict[str, tuple[int, ...]]) -> bool:
-  """Whether query and out beside each other do not share their heads.
+def _vector(
+  path: str, shapes: dict[str, _Shape], told: _layer_types.Told | None
+) -> Decision | None:
+  """The decision on a leaf that is AdamW's, whatever its axes; or None."""
+  shape = shapes[path]
+  why = _naming.adamw(path, shapes)
+  if why:
+    return Decision(path, shape, None, why)
+  if told:
+    return None if told.numbers else Decision(path, shape, None, told.type)
+  if _naming.bias(path, shapes) == shape:
+    certain = _naming.convention(path).certain and len(shape) > 1
+    against = 'its name' if certain else ''
+    return Decision(path, shape, None, _LIKE_ITS_BIAS, against)
+  if len(shape) < 2:
+    return Decision(path, shape, None, f'rank {len(shape)}')
+  return None
 
-  Of attention, (d, heads, head_dim) and (heads, head_dim, d); stacks of dense
-  layers have these names, too.
+
+def _stacks(
+  vectors: Iterable[Decision], shapes: dict[str, _Shape]
+) -> dict[str, tuple[int, bool]]:
+  """What the norms directly within a module tell of it, by its path.
+
+  They tell how many axes are a stack if these lead all that lies within. Where
+  all have the norm's last axis, too, the stack may be along that instead, as
+  ``nn.scan`` with another axis makes it; the second entry is whether not.
   """
-  match = re.search(r'(^|/)(query|key|value|out)/kernel$', name)
-  if not match:
-    return False
-  prefix = name[: match.start(2)]
-  query = shapes.get(f'{prefix}query/kernel', ())
-  out = shapes.get(f'{prefix}out/kernel', ())
-  return bool(query and out) and query[-2:] != out[-3:-1]
+  norms: dict[str, set[_Shape]] = {}
+  for one in vectors:
+    if re.search(_NORM, one.why):
+      leading = one.shape[:-1]
+      while leading and leading[-1] == 1:  # Haiku's BatchNorm: (1, 1, 1, d).
+        leading = leading[:-1]
+      whole = leading + one.shape[-1:]
+      norms.setdefault(_parent(_parent(one.path)), set()).add(whole)
+  stacks = {}
+  for module, found in norms.items():
+    depth, certain = len(max(found)) - 1, True
+    if depth > 0:
+      within = [
+        shape
+        for path, shape in shapes.items()
+        if f'/{path}'.startswith(f'/{module}/' if module else '/')
+      ]
+      certain = len({shape[: depth + 1] for shape in within}) > 1
+      depth = depth if len({shape[:depth] for shape in within}) == 1 else 0
+    stacks[module] = depth, certain
+  return stacks
 
 
-def _unexplained(leaves: list[tuple[str, tuple[int, ...]]]) -> str:
-  """The message about leaves whose axes are not known, with the mend."""
-  found = ', '.join(f'{name!r} of shape {shape}' for name, shape in leaves)
-  name, shape = leaves[0]
-  quote = '"' if "'" in name else "'"
+def _parent(path: str) -> str:
+  return path.rpartition('/')[0]
+
+
+def _stacked(
+  path: str, shape: _Shape, stacks: dict[str, tuple[int, bool]]
+) -> int:
+  """How many axes of a leaf are a stack, as the nearest norms tell."""
+  while path:
+    path = _parent(path)
+    if path in stacks:
+      depth, certain = stacks[path]
+      # A vector lies beside them, whichever axis is the stack.
+      return depth if certain or len(shape) == depth + 1 else 0
+  return 0
+
+
+def _matrix(
+  path: str,
+  shapes: dict[str, _Shape],
+  told: _layer_types.Told | None,
+  stacks: dict[str, tuple[int, bool]],
+) -> Decision:
+  """The decision on a leaf of rank 2 or more by its axes."""
+  shape, bias = shapes[path], _naming.bias(path, shapes)
+  rank, stacked = len(shape), _stacked(path, shape, stacks)
+  decision = functools.partial(Decision, path, shape)
+  convention, likely = _naming.convention(path), _naming.matrix(path, rank)
+  why, guess = told or _naming.layer(path, shapes, stacked) or ('', None)
+  if bias is None:
+    if guess:
+      return decision(guess, why)
+    if stacked and rank - stacked <= 2:
+      return decision(
+        likely if rank - stacked == 2 else None, 'norms beside it'
+      )
+  else:
+    layout, read = _readings(convention, shape, bias)
+    if guess and _fits(guess, shape, bias):
+      confirmed = not told and read == [guess]
+      return decision(guess, 'bias' if confirmed else why)
+    if len(read) == 1:
+      doubt = convention.certain and layout not in convention.layouts
+      against = why if told else 'its name' if doubt else ''
+      return decision(read[0], 'bias', against)
+    if told:
+      return decision(guess, why)
+    likely = read[-1] if read else likely
+  if rank == 2:
+    leaf = path.rpartition('/')[2]
+    return decision(likely, f'name {leaf}' if convention.leaf else _RANK_2)
+  return decision(None, _UNEXPLAINED, likely=likely)
+
+
+def _readings(
+  convention: _naming.Convention, shape: _Shape, bias: _Shape
+) -> tuple[str, list[MuonDimensionNumbers]]:
+  """The axes that a leaf can have, given the bias beside it, and their layout.
+
+  The layouts of the leaf's name are tried in turn, at rank 2 the other one,
+  too; each with the bias as it stands and, only if that explains nothing,
+  without its trailing ones (a convolution's in Equinox, (out, 1, 1)).
+  """
+  layouts = convention.layouts
+  if len(shape) == 2:
+    layouts += (_naming.OUT_IN,)
+  for layout in layouts:
+    for form in _forms(bias):
+      read = _READERS[layout](shape, form)
+      if read:
+        return layout, read
+  return '', []
+
+
+def _forms(bias: _Shape) -> list[_Shape]:
+  """A bias as it stands, and without its trailing ones, one after the other."""
+  ones = next((i for i, n in enumerate(bias[:0:-1]) if n > 1), len(bias) - 1)
+  return [bias[: len(bias) - i] for i in range(max(ones, 0) + 1)]
+
+
+def _outputs_last(leaf: _Shape, bias: _Shape) -> list[MuonDimensionNumbers]:
+  """(batch..., in..., out...) beside (batch..., out...)."""
+  rank, inputs = len(leaf), len(leaf) - len(bias)
+  return [
+    _M(tuple(range(batch, batch + inputs)), tuple(range(batch + inputs, rank)))
+    for batch in range(len(bias))
+    if inputs > 0 and bias == leaf[:batch] + leaf[batch + inputs :]
+  ]
+
+
+def _outputs_first(leaf: _Shape, bias: _Shape) -> list[MuonDimensionNumbers]:
+  """(batch..., out, in...) beside (batch..., out)."""
+  outputs = len(bias)
+  if 0 < outputs < len(leaf) and bias == leaf[:outputs]:
+    return [_M(tuple(range(outputs, len(leaf))), (outputs - 1,))]
+  return []
+
+
+_READERS = {_naming.IN_OUT: _outputs_last, _naming.OUT_IN: _outputs_first}
+
+
+def _fits(numbers: MuonDimensionNumbers, shape: _Shape, bias: _Shape) -> bool:
+  """Whether the bias has the batch and output axes, and no others."""
+  inputs = dims.axes_of(numbers, len(shape)).input
+  rest = tuple(n for axis, n in enumerate(shape) if axis not in inputs)
+  return rest in _forms(bias)
+
+
+def _message(decisions: list[Decision]) -> str:
+  """What to warn about, with the mend; empty if there is nothing."""
+  parts = []
+  unexplained = [one for one in decisions if one.why == _UNEXPLAINED]
+  if unexplained:
+    found = ', '.join(map(_described, unexplained))
+    parts.append(
+      f'matrix_dimension_numbers cannot tell the axes of {found}. Say which'
+      f' they are with rules=[{_rule(unexplained[0])}], or None in their place'
+      ' for AdamW, where they go without.'
+    )
+  contradicted = [one for one in decisions if one.against]
+  if contradicted:
+    found = ', '.join(
+      f'{_described(one)} ({one.against} says otherwise)'
+      for one in contradicted
+    )
+    parts.append(
+      f'matrix_dimension_numbers goes by the bias beside {found}. Say whether'
+      f' that is right with rules=[{_rule(contradicted[0])}].'
+    )
+  nameless = [one for one in decisions if one.why == _RANK_2]
+  letters = any(re.search(r'[^\W\d_]', one.path) for one in decisions)
+  if nameless and len(decisions) > 1 and not letters:
+    parts.append(
+      'matrix_dimension_numbers goes by names, and no path of the parameters'
+      ' has a letter: it takes every leaf of rank 2 for an (in, out) matrix,'
+      ' embeddings and output heads too. For the variables of a Keras model:'
+      ' numbers = matrix_dimension_numbers({v.path: v.value for v in'
+      ' variables}), weight_dimension_numbers=[numbers[v.path] for v in'
+      ' variables].'
+    )
+  return ' '.join(parts)
+
+
+def _described(one: Decision) -> str:
+  return f'{one.path!r} of shape {one.shape}'
+
+
+def _rule(one: Decision) -> str:
+  """A rule for the leaf, as code."""
+  quote = '"' if "'" in one.path else "'"
+  pattern = f'r{quote}^{re.escape(one.path)}${quote}'
+  numbers = one.numbers or one.likely
+  if numbers is None:
+    return f'({pattern}, None)'
+  _, *groups = dims.axes_of(numbers, len(one.shape))
+  inputs, outputs = (axes[0] if len(axes) == 1 else axes for axes in groups)
   return (
-    f'matrix_dimension_numbers cannot tell the axes of {found}. Say which they'
-    f' are with rules=[(r{quote}^{re.escape(name)}${quote},'
-    f' MuonDimensionNumbers(reduction_axis={len(shape) - 2},'
-    f' output_axis={len(shape) - 1}))], or None in their place for AdamW.'
+    f'({pattern}, MuonDimensionNumbers(reduction_axis={inputs},'
+    f' output_axis={outputs}))'
   )

@@ -3,7 +3,6 @@
 """The routing of a model, for people to look at."""
 
 from collections.abc import Sequence
-import functools
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -26,6 +25,9 @@ class Route(NamedTuple):
     view: ``(batch, in, out)`` for each matrix of the leaf; empty for AdamW.
     column_axes: The axes of the leaf along which NAMO-D's scales differ.
     size: Number of parameters.
+    why: What put it there: the bias beside it, its name ('embedding', 'norm',
+      'attention'), the type of its layer, a rule of yours; see
+      ``matrix_dimension_numbers``.
   """
 
   path: str
@@ -34,13 +36,17 @@ class Route(NamedTuple):
   view: tuple[tuple[int, int, int], ...]
   column_axes: tuple[int, ...]
   size: int
+  why: str = ''
 
 
 class RoutingTable(tuple[Route, ...]):
   """Rows of ``Route``; ``str`` and ``print`` lay them out as a table."""
 
   def __str__(self) -> str:
-    header = ('path', 'shape', 'group', 'batch × in × out', 'columns', 'size')
+    header = (
+      *('path', 'shape', 'group', 'batch × in × out', 'columns', 'why'),
+      'size',
+    )
     rows = [
       (
         route.path,
@@ -48,6 +54,7 @@ class RoutingTable(tuple[Route, ...]):
         route.group,
         _views(route.view),
         _columns(route.column_axes),
+        route.why,
         f'{route.size:,}',
       )
       for route in self
@@ -55,7 +62,7 @@ class RoutingTable(tuple[Route, ...]):
     for group in ('matrix', 'adamw'):
       members = [route.size for route in self if route.group == group]
       rows.append(
-        (f'total of {len(members)}', '', group, '', '', f'{sum(members):,}')
+        (f'total of {len(members)}', '', group, '', '', '', f'{sum(members):,}')
       )
     widths = [max(map(len, column)) for column in zip(header, *rows)]
     line = '  '.join('-' * width for width in widths)
@@ -119,26 +126,26 @@ def routing_table(
     >>> from optax_namo import routing_table
     >>> params = {'dense': {'kernel': jnp.ones((4, 6)), 'bias': jnp.ones(6)}}
     >>> print(routing_table(params))
-    path          shape  group   batch × in × out  columns  size
-    ------------  -----  ------  ----------------  -------  ----
-    dense/bias    6      adamw   -                 -           6
-    dense/kernel  4, 6   matrix  1 × 4 × 6         axis 0     24
-    ------------  -----  ------  ----------------  -------  ----
-    total of 1           matrix                               24
-    total of 1           adamw                                 6
+    path          shape  group   batch × in × out  columns  why   size
+    ------------  -----  ------  ----------------  -------  ----  ----
+    dense/bias    6      adamw   -                 -        bias     6
+    dense/kernel  4, 6   matrix  1 × 4 × 6         axis 0   bias    24
+    ------------  -----  ------  ----------------  -------  ----  ----
+    total of 1           matrix                                     24
+    total of 1           adamw                                       6
   """
   hyperparameters.choice('columns', columns, ('input', 'output'))
   if weight_dimension_numbers is None:
-    weight_dimension_numbers = functools.partial(
-      _routing.matrix_dimension_numbers, rules=rules, strict=strict
-    )
-  numbers = dims.resolve(weight_dimension_numbers, params)
+    numbers, whys = _routing.decided(params, rules, strict)
+  else:
+    numbers = dims.resolve(weight_dimension_numbers, params)
+    whys = jax.tree.map(lambda _: 'given', params)
 
-  def route(path, leaf, spec):
+  def route(path, leaf, spec, why):
     shape = jnp.shape(leaf)
     name, size = dims.path_string(path), math.prod(shape)
     if spec is None:
-      return Route(name, shape, 'adamw', (), (), size)
+      return Route(name, shape, 'adamw', (), (), size, why)
     inner, parts = spec, [shape]
     if isinstance(spec, dims.SplitMatrices):
       inner = spec.dimension_numbers
@@ -154,9 +161,10 @@ def routing_table(
       tuple(dims.matrix_shape(inner, part) for part in parts),
       axes.input if columns == 'input' else axes.output,
       size,
+      why,
     )
 
-  routes = jax.tree_util.tree_map_with_path(route, params, numbers)
+  routes = jax.tree_util.tree_map_with_path(route, params, numbers, whys)
   return RoutingTable(
     jax.tree.leaves(routes, is_leaf=lambda x: isinstance(x, Route))
   )

@@ -194,7 +194,9 @@ def add_adaptive_decay(
     if hyperparameters.is_zero(weight_decay):
       return updates
     require_params(params, 'weight_decay', weight_decay)
-    masks = mask(params) if callable(mask) else mask
+    # An Equinox model is callable, and so is a mask of its structure.
+    function = callable(mask) and jax.tree_util.all_leaves([mask])
+    masks = mask(params) if function else mask
     if mask is None:
       masks = True
     masks = jax.tree.map(

@@ -21,7 +21,7 @@ from optax.contrib import MuonDimensionNumbers
 import pytest
 
 import optax_namo
-from optax_namo import _dimension_numbers as dims
+from tests.core.routes import routes as _routes
 
 # The router warns about leaves that it cannot tell: in no test by accident.
 pytestmark = pytest.mark.filterwarnings('error::UserWarning')
@@ -30,18 +30,6 @@ _router = optax_namo.matrix_dimension_numbers
 # 6 features, 2 heads of 4, 10 hidden, 7 positions, 11 tokens, 3 layers.
 _TOKENS, _INPUTS = jnp.ones((1, 7), int), jnp.ones((1, 7, 6))
 _STACKED = {'variable_axes': {'params': 0}, 'split_rngs': {'params': True}}
-
-
-def _routes(params, **options):
-  """Group by path; the answer's structure must be that of the parameters."""
-  numbers = _router(params, **options)
-  assert jax.tree.structure(numbers, is_leaf=dims.is_spec) == (
-    jax.tree.structure(params, is_leaf=lambda x: x is None)
-  )
-  leaves = jax.tree_util.tree_leaves_with_path(numbers, is_leaf=dims.is_spec)
-  routes = {dims.path_string(path): spec for path, spec in leaves}
-  assert len(routes) == len(leaves), 'two leaves of one path'
-  return {k: None if v is None else tuple(v) for k, v in routes.items()}
 
 
 def _linen(module, *inputs):

@@ -21,7 +21,7 @@ class PackageTest(absltest.TestCase):
   def test_core_import_is_light(self):
     heavy = (
       'flax', 'matplotlib', 'orbax.checkpoint', 'tqdm', 'tiktoken',
-      'tensorboardX', 'yaml',
+      'tensorboardX', 'yaml', 'equinox', 'haiku', 'haliax',
     )  # fmt: skip
     found = subprocess.run(
       [

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the README shows works as it stands."""
 
+import dataclasses
 import importlib.util
 import inspect
 import pathlib
@@ -9,8 +10,10 @@ import re
 import shlex
 import subprocess
 import sys
+import types
 
 import chex
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -38,9 +41,28 @@ _PUBLIC = [
 ]
 
 
+@dataclasses.dataclass
+class _Variable:
+  """What a recipe reads of a Keras variable."""
+
+  path: str
+  value: jax.Array
+
+
+def _keras_model():
+  """In the order of a model's trainable variables."""
+  shapes = {
+    'net/embedding/embeddings': (11, 6),
+    'net/dense/kernel': (6, 8),
+    'net/dense/bias': (8,),
+  }
+  variables = [_Variable(k, jnp.ones(shape)) for k, shape in shapes.items()]
+  return types.SimpleNamespace(trainable_variables=variables)
+
+
 @pytest.mark.parametrize('block', range(len(_BLOCKS)))
 def test_python_block_runs(block):
-  names = {}
+  names = {'model': _keras_model()}
   exec(_BLOCKS[block], names)
   if 'loss' in names:  # The training loop learned something.
     assert names['loss'] < 0.1

@@ -1,0 +1,364 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What names, biases and norms tell the router where no type does.
+
+Expectations are ``(reduction axes, output axes)``; leaves without are AdamW's.
+"""
+
+import dataclasses
+import re
+
+from flax import nnx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from optax.contrib import MuonDimensionNumbers
+import pytest
+
+import optax_namo
+from tests.core.routes import matrices
+from tests.core.routes import routes
+from tests.core.routes import why
+
+pytestmark = pytest.mark.filterwarnings('error::UserWarning')
+
+_KERNEL, _ROWS = ((0,), (1,)), ((1,), (0,))
+
+
+def _ones(*shape):
+  return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _layer(**shapes):
+  return {'layer': {name: _ones(*shape) for name, shape in shapes.items()}}
+
+
+@pytest.mark.parametrize(
+  'name, matrix',
+  [
+    ('logits_dense', False),
+    ('logitdense', False),
+    ('mlm_head', False),
+    ('value_head', False),
+    ('classifier', False),
+    ('layer_scale', False),
+    ('LayerScale_0', False),
+    ('multi_head', True),
+    ('classifier_free', True),
+    ('value_heads', True),
+    ('my_logitdense', True),
+  ],
+)
+def test_heads_and_layer_scales(name, matrix):
+  params = {name: {'kernel': _ones(4, 6), 'gate': _ones(3, 6)}}
+  expected = {f'{name}/gate': _KERNEL, f'{name}/kernel': _KERNEL}
+  assert matrices(params, strict=True) == (expected if matrix else {})
+
+
+@pytest.mark.parametrize(
+  'shapes, expected',
+  [
+    # The bias decides.
+    ({'weight': (4, 6), 'bias': (4,)}, _ROWS),
+    ({'weight': (4, 6), 'bias': (6,)}, _KERNEL),
+    ({'kernel': (4, 6), 'bias': (6,)}, _KERNEL),
+    ({'w': (4, 6), 'b': (6,)}, _KERNEL),
+    ({'proj': (4, 6), 'bias': (4,)}, _ROWS),
+    ({'proj': (4, 6), 'bias': (6,)}, _KERNEL),
+    # The name, where shapes cannot.
+    ({'weight': (4, 4), 'bias': (4,)}, _ROWS),
+    ({'weight': (4, 6)}, _ROWS),
+    ({'weight': (4, 6), 'bias': (5,)}, _ROWS),
+    ({'weight_ih': (12, 6), 'weight_hh': (12, 4)}, _ROWS),
+    ({'kernel': (4, 4), 'bias': (4,)}, _KERNEL),
+    ({'recurrent_kernel': (4, 12), 'bias': (2, 12)}, _KERNEL),
+    ({'w': (4, 4), 'b': (4,)}, _KERNEL),
+    # Nothing: as ever.
+    ({'proj': (4, 4), 'bias': (4,)}, _KERNEL),
+    ({'proj': (4, 6)}, _KERNEL),
+    # An adapter's matrices.
+    ({'w': (8, 8), 'a': (8, 2), 'b': (2, 8)}, _KERNEL),
+  ],
+)
+def test_rank_2(shapes, expected):
+  found = matrices(_layer(**shapes), strict=True)
+  is_matrix = lambda name: len(shapes[name]) == 2 and name != 'bias'
+  paths = {f'layer/{name}' for name in shapes if is_matrix(name)}
+  assert found == dict.fromkeys(paths, expected)
+
+
+@pytest.mark.parametrize(
+  'shapes, expected',
+  [
+    ({'weight': (8, 4, 3), 'bias': (8,)}, ((1, 2), (0,))),
+    ({'weight': (8, 4, 1, 1), 'bias': (8, 1, 1)}, ((1, 2, 3), (0,))),
+    ({'weight': (4, 4, 3, 3), 'bias': (4, 1, 1)}, ((1, 2, 3), (0,))),
+    ({'weight': (1, 4, 1, 1), 'bias': (1, 1, 1)}, ((1, 2, 3), (0,))),
+    # Stacked.
+    ({'weight': (2, 8, 4), 'bias': (2, 8)}, ((2,), (1,))),
+    ({'weight': (2, 4, 8), 'bias': (2, 8)}, ((1,), (2,))),
+    ({'weight': (2, 4, 4), 'bias': (2, 4)}, ((2,), (1,))),
+    ({'weight': (2, 8, 4, 3, 3), 'bias': (2, 8, 1, 1)}, ((2, 3, 4), (1,))),
+    ({'w': (2, 4, 8), 'b': (2, 8)}, ((1,), (2,))),
+    # Flax's Conv(features=1): the bias as it stands; Haiku's NCHW: not so.
+    ({'kernel': (3, 3, 4, 1), 'bias': (1,)}, ((0, 1, 2), (3,))),
+    ({'w': (3, 3, 4, 8), 'b': (8, 1, 1)}, ((0, 1, 2), (3,))),
+  ],
+)
+def test_rank_3_and_more(shapes, expected):
+  (found,) = matrices(_layer(**shapes), strict=True).values()
+  assert found == expected
+
+
+def test_vectors_beside_a_bias_of_their_shape():
+  for shape in [(6,), (3, 6), (3, 4, 6)]:
+    assert not matrices(_layer(weight=shape, bias=shape), strict=True)
+    assert not matrices(_layer(scale=shape, offset=shape), strict=True)
+  # Root mean square norms have none.
+  assert not matrices({'norm1': {'weight': _ones(3, 6)}}, strict=True)
+  assert not matrices({'ln_f': {'w': _ones(3, 6)}}, strict=True)
+  assert matrices({'normal_map': {'w': _ones(3, 6)}}, strict=True)
+
+
+@pytest.mark.parametrize(
+  'shapes, expected, against',
+  [
+    ({'kernel': (4, 6), 'bias': (4,)}, _ROWS, 'its name'),
+    ({'w': (4, 6), 'b': (4,)}, _ROWS, 'its name'),
+    ({'kernel': (4, 6), 'bias': (4, 6)}, None, 'its name'),
+  ],
+)
+def test_a_bias_that_contradicts_the_name(shapes, expected, against):
+  params = _layer(**shapes) | {'other': _layer(**shapes)}
+  with pytest.warns(UserWarning, match=f'{against} says otherwise') as warned:
+    found = set(matrices(params).values())
+  assert len(warned) == 1
+  assert found == ({expected} if expected else set())
+  with pytest.raises(ValueError, match=r'rules=\[') as caught:
+    routes(params, strict=True)
+  # The rule in the message is what was done.
+  rules = _proposed(caught.value)
+  once = _layer(**shapes)
+  assert set(matrices(once, rules=rules, strict=True).values()) == found
+
+
+def _proposed(error):
+  code = re.search(r'rules=(\[.*?\]+)(, or|\.)', str(error)).group(1)
+  return eval(code, {'MuonDimensionNumbers': MuonDimensionNumbers})
+
+
+@pytest.mark.parametrize(
+  'leaf, expected',
+  [('weight', ((2,), (1,))), ('kernel', ((1,), (2,))), ('w', ((1,), (2,)))],
+)
+def test_the_mend_has_the_layout_of_the_name(leaf, expected):
+  params = _layer(**{leaf: (2, 4, 6)})
+  with pytest.raises(ValueError, match='cannot tell') as caught:
+    routes(params, strict=True)
+  found = matrices(params, rules=_proposed(caught.value), strict=True)
+  assert found == {f'layer/{leaf}': expected}
+
+
+def test_norms_tell_a_stack():
+  block = {
+    'norm': {'scale': _ones(3, 6)},
+    'conv': {'Conv_0': {'kernel': _ones(3, 5, 6, 6)}},
+    'Dense_0': {'kernel': _ones(3, 6, 8)},
+    'fc': {'weight': _ones(3, 8, 6)},
+    'gain': _ones(3, 6),
+  }
+  stacked = {
+    'conv/Conv_0/kernel': ((1, 2), (3,)),
+    'Dense_0/kernel': ((1,), (2,)),
+    'fc/weight': ((2,), (1,)),
+  }
+  outer = {
+    'norm': {'scale': _ones(6)},
+    # As many rows as the stack has layers.
+    'stem': {'Conv_0': {'kernel': _ones(3, 3, 6, 6)}},
+    'fc': {'weight': _ones(3, 6)},
+  }
+  assert matrices(outer | {'blocks': block}, strict=True) == {
+    **{f'blocks/{path}': spec for path, spec in stacked.items()},
+    'stem/Conv_0/kernel': ((0, 1, 2), (3,)),
+    'fc/weight': _ROWS,
+  }
+  assert why({'blocks': block})['blocks/gain'] == 'norms beside it'
+  square = {'norm': {'scale': _ones(3, 6)}, 'gain': _ones(3, 6)}
+  assert not matrices({'blocks': square}, strict=True)
+
+
+@pytest.mark.parametrize('hidden', [6, 10])
+def test_a_stack_along_another_axis_is_not_told(hidden):
+  class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _=None):
+      x = nn.Dense(hidden, use_bias=False)(nn.LayerNorm()(x))
+      return nn.Dense(6, use_bias=False)(x), None
+
+  stack = nn.scan(
+    Block, length=4, variable_axes={'params': 1}, split_rngs={'params': True}
+  )()
+  params = jax.eval_shape(stack.init, jax.random.key(0), jnp.ones((1, 6)))
+  with pytest.warns(UserWarning, match=f'Dense_0/kernel.*{(6, 4, hidden)}'):
+    assert not matrices(params)
+
+
+class _ConvBlock(nn.Module):
+  @nn.compact
+  def __call__(self, x, _=None):
+    x = nn.Conv(6, (3,), use_bias=False)(nn.LayerNorm()(x))
+    return nn.Dense(6, use_bias=False)(x), None
+
+
+def test_linen_scan_without_biases():
+  stack = nn.scan(
+    _ConvBlock,
+    length=4,
+    variable_axes={'params': 0},
+    split_rngs={'params': True},
+  )()
+  params = jax.eval_shape(stack.init, jax.random.key(0), jnp.ones((1, 5, 6)))
+  assert matrices(params, strict=True) == {
+    'params/Conv_0/kernel': ((1, 2), (3,)),
+    'params/Dense_0/kernel': ((1,), (2,)),
+  }
+
+
+def test_a_lifted_convolution_that_no_norm_tells():
+  # One in two dimensions with shared parameters has the same name and rank.
+  params = {'ScanBlock_0': {'Conv_0': {'kernel': _ones(4, 3, 5, 6)}}}
+  params |= {'LayerNorm_0': {'scale': _ones(6)}}
+  with pytest.warns(UserWarning, match='ScanBlock_0/Conv_0'):
+    assert not matrices(params)
+  (kernel,) = matrices({'Block_0': params['ScanBlock_0']}).values()
+  assert kernel == ((0, 1, 2), (3,))
+
+
+def test_nnx_stack_of_a_convolution_by_its_name():
+  @nnx.split_rngs(splits=4)
+  @nnx.vmap
+  def create(rngs):
+    return nnx.Dict(conv1d=nnx.Conv(5, 6, (3,), use_bias=False, rngs=rngs))
+
+  state = nnx.state(nnx.eval_shape(lambda: create(nnx.Rngs(0))), nnx.Param)
+  assert matrices(state, strict=True) == {'conv1d/kernel': ((1, 2), (3,))}
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass
+class NamedArray:
+  """A node registered without keys, as Haliax's arrays are."""
+
+  array: jax.Array
+  axes: tuple
+
+  def tree_flatten(self):
+    return (self.array,), self.axes
+
+  @classmethod
+  def tree_unflatten(cls, axes, children):
+    return cls(*children, axes)
+
+
+@pytest.mark.parametrize(
+  'box',
+  [
+    nnx.Param,
+    lambda x: nn.Partitioned(x, (None,) * x.ndim),
+    lambda x: nnx.Param(nn.LogicallyPartitioned(x, (None,) * x.ndim)),
+    lambda x: NamedArray(x, (None,) * x.ndim),
+  ],
+)
+def test_a_box_does_not_hide_a_bias(box):
+  params = {
+    'rows': {'weight': jnp.ones((3, 6, 4)), 'bias': jnp.ones((3, 6))},
+    'dense': {'kernel': jnp.ones((3, 4, 6)), 'bias': jnp.ones((3, 6))},
+  }
+  expected = {'rows/weight': ((2,), (1,)), 'dense/kernel': ((1,), (2,))}
+  boxed = jax.tree.map(box, params)
+  assert routes(boxed, strict=True) == routes(params, strict=True)
+  assert matrices(boxed) == expected
+
+
+# Paths and shapes of the variables of Keras 3.15's layers.
+_KERAS = {
+  'tok/embeddings': ((11, 6), None),
+  'layer_normalization/gamma': ((6,), None),
+  'layer_normalization/beta': ((6,), None),
+  'multi_head_attention/query/kernel': ((6, 2, 4), ((0,), (1, 2))),
+  'multi_head_attention/query/bias': ((2, 4), None),
+  'multi_head_attention/attention_output/kernel': (
+    (2, 4, 6), ((0, 1), (2,))
+  ),
+  'dense/kernel': ((6, 8), _KERNEL),
+  'dense/bias': ((8,), None),
+  'conv2d/kernel': ((3, 3, 6, 8), ((0, 1, 2), (3,))),
+  'conv2d_transpose/kernel': ((3, 3, 8, 6), ((0, 1, 3), (2,))),
+  'conv2d_transpose_1/kernel': ((3, 3, 6, 6), ((0, 1, 3), (2,))),
+  'conv2d_transpose_1/bias': ((6,), None),
+  'lstm/lstm_cell/kernel': ((6, 20), _KERNEL),
+  'lstm/lstm_cell/recurrent_kernel': ((5, 20), _KERNEL),
+  'lstm/lstm_cell/bias': ((20,), None),
+  'gru/gru_cell/kernel': ((6, 15), _KERNEL),
+  'gru/gru_cell/recurrent_kernel': ((5, 15), _KERNEL),
+  'gru/gru_cell/bias': ((2, 15), None),
+  'logits/kernel': ((6, 11), None),
+}  # fmt: skip
+
+
+def test_keras_by_path():
+  params = {path: _ones(*shape) for path, (shape, _) in _KERAS.items()}
+  expected = {path: numbers for path, (_, numbers) in _KERAS.items()}
+  assert routes(params, strict=True) == expected
+  # Its lists of values have no names; the numbers of their paths will do.
+  numbers = optax_namo.matrix_dimension_numbers(params)
+  table = optax_namo.routing_table(
+    list(params.values()), [numbers[path] for path in params]
+  )
+  is_matrix = [numbers is not None for numbers in expected.values()]
+  assert [route.group == 'matrix' for route in table] == is_matrix
+
+
+def test_paths_without_a_letter():
+  # What a Keras model's list of variables has: an embedding, a layer.
+  params = [_ones(11, 6), _ones(6, 8), _ones(8)]
+  with pytest.warns(UserWarning, match=r'v\.path: v\.value') as warned:
+    assert matrices(params) == {'0': _KERNEL, '1': _KERNEL}
+  assert len(warned) == 1
+  with pytest.raises(ValueError, match='no path of the parameters'):
+    routes(params, strict=True)
+  rules = [('0', None), ('1', MuonDimensionNumbers(0, 1))]
+  assert matrices(params, rules=rules, strict=True) == {'1': _KERNEL}
+  # A name that is missing says nothing about one array.
+  assert matrices(_ones(4, 6), strict=True) == {'': _KERNEL}
+
+
+def test_why():
+  params = {
+    'wte': _ones(9, 4),
+    'a': {'kernel': _ones(4, 6), 'bias': _ones(6)},
+    'b': {'weight': _ones(6, 4)},
+    'c': {'query': {'kernel': _ones(4, 2, 2)}},
+    'd': {'proj': _ones(4, 6), 'gain': _ones(4)},
+    'e': {'weight': _ones(3, 6), 'bias': _ones(3, 6)},
+    'mix': _ones(2, 4, 6),
+  }
+  rules = [(r'^mix$', MuonDimensionNumbers(1, 2))]
+  assert why(params, rules=rules) == {
+    'wte': 'embedding',
+    'a/kernel': 'bias',
+    'a/bias': 'bias',
+    'b/weight': 'name weight',
+    'c/query/kernel': 'attention',
+    'd/proj': 'rank 2',
+    'd/gain': 'rank 1',
+    'e/weight': 'bias of its shape',
+    'e/bias': 'bias',
+    'mix': 'rule ^mix$',
+  }
+  given = {'a': MuonDimensionNumbers(0, 1), 'b': None}
+  table = optax_namo.routing_table({'a': _ones(2, 3), 'b': _ones(2)}, given)
+  assert [route.why for route in table] == ['given', 'given']
+  assert table[0]._fields[-1] == 'why'
+  assert re.search(r'^path .* why +size$', str(table), re.MULTILINE)
