@@ -72,8 +72,8 @@ def _convolutions(path, spatial, axes, stacks):
 
 
 # Layers by name and rank, where no bias tells the axes: (why, path, rank, axes,
-# whether more axes than that can only be a stack of such layers). Axes None are
-# one matrix in the layout of the leaf's name, behind batch axes.
+# whether one axis more can only be a stack of such layers). Axes None are one
+# matrix in the layout of the leaf's name, behind batch axes.
 _LAYERS = (
   # Experts, (expert, in, out).
   ('experts', r'(?i)(^|/)([^/]*_)?experts?(_[^/]*)?(/|$)', 3, None, False),
@@ -175,13 +175,13 @@ def layer(
     shapes: The shapes of all leaves.
     depth: How many of its axes are known to be a stack.
   """
-  rank = len(shapes[path])
+  rank, alone = len(shapes[path]), bias(path, shapes) is None
   for why, pattern, base, numbers, stacks in _LAYERS:
     stack = rank - base
     if re.search(pattern, path) and (
-      stack in (0, depth) or (stacks and stack > 0)
+      stack in (0, depth) or (stacks and stack == 1)
     ):
-      if why == 'attention' and _is_no_attention(path, shapes):
+      if why == 'attention' and alone and _is_no_attention(path, shapes):
         continue
       if not (stacks or depth) and base == 4 and re.search(_LIFTED, path):
         continue  # In two dimensions, or a stack of those in one.

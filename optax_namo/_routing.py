@@ -18,9 +18,6 @@ from optax_namo import _naming
 
 _M = MuonDimensionNumbers
 _Shape = tuple[int, ...]
-_LIKE_ITS_BIAS = 'bias of its shape'
-# A norm, as `why`.
-_NORM = rf'^(norm|{_LIKE_ITS_BIAS})$|(Layer|RMS|Rms|Group|Batch)Norm'
 
 
 def matrix_dimension_numbers(
@@ -236,10 +233,10 @@ def _matrix(
   if bias is None:
     if guess:
       return decision(guess, why)
-    if stacked and rank - stacked <= 2:
-      return decision(
-        likely if rank - stacked == 2 else None, 'norms beside it'
-      )
+    if stacked and rank - stacked == 2:
+      return decision(likely, 'norms beside it')
+    if stacked and rank - stacked == 1 and not convention.certain:
+      return decision(None, 'norms beside it')
   else:
     layout, read = _readings(convention, shape, bias)
     if guess and _fits(guess, shape, bias):

@@ -102,7 +102,7 @@ def routing_table(
   *,
   rules: Sequence[tuple[str, Any]] = (),
   strict: bool = False,
-  columns: str = 'input',
+  columns: dims.Columns | None = 'input',
 ) -> RoutingTable:
   """Which leaves are matrices, as what, and where NAMO-D's columns are.
 
@@ -112,7 +112,7 @@ def routing_table(
       ``matrix_dimension_numbers`` with ``rules`` and ``strict``.
     rules: See ``matrix_dimension_numbers``.
     strict: See ``matrix_dimension_numbers``.
-    columns: As in ``namo_d``, 'input' or 'output'.
+    columns: As in ``namo_d``; None, as for ``namo``, has no column axes.
 
   Returns:
     A tuple of ``Route``, one for each leaf in the order of the tree, that
@@ -134,7 +134,7 @@ def routing_table(
     total of 1           matrix                                     24
     total of 1           adamw                                       6
   """
-  hyperparameters.choice('columns', columns, ('input', 'output'))
+  hyperparameters.choice('columns', columns, (None, 'input', 'output'))
   if weight_dimension_numbers is None:
     numbers, whys = _routing.decided(params, rules, strict)
   else:
@@ -159,7 +159,7 @@ def routing_table(
       shape,
       'matrix',
       tuple(dims.matrix_shape(inner, part) for part in parts),
-      axes.input if columns == 'input' else axes.output,
+      {None: (), 'input': axes.input, 'output': axes.output}[columns],
       size,
       why,
     )

@@ -55,6 +55,32 @@ def test_heads_and_layer_scales(name, matrix):
   assert matrices(params, strict=True) == (expected if matrix else {})
 
 
+def test_a_bias_tells_attention_that_names_do_not():
+  """Query and out that share no heads, but a bias that has the query's."""
+  params = {
+    'query': {'kernel': _ones(3, 3, 6), 'bias': _ones(3, 6)},
+    'out': {'kernel': _ones(4, 2, 8), 'bias': _ones(8)},
+  }
+  assert matrices(params, strict=True) == {
+    'query/kernel': ((0,), (1, 2)),
+    'out/kernel': ((0, 1), (2,)),
+  }
+
+
+def test_one_axis_more_is_a_stack_and_two_are_not_known():
+  assert matrices({'lora_a': _ones(2, 6, 2)}) == {'lora_a': ((1,), (2,))}
+  with pytest.warns(UserWarning, match="'lora_a' of shape"):
+    assert matrices({'lora_a': _ones(2, 2, 6, 2)}) == {}
+
+
+def test_a_norm_over_two_axes_makes_no_kernel_a_vector():
+  params = {
+    'norm': {'scale': _ones(7, 6)},
+    'dense': {'kernel': _ones(7, 10)},
+  }
+  assert matrices(params, strict=True) == {'dense/kernel': _KERNEL}
+
+
 @pytest.mark.parametrize(
   'shapes, expected',
   [
