@@ -1,6 +1,11 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The matrices of a leaf: along which axes, and whether it holds several."""
+"""The matrices of a leaf: along which axes, and whether it holds several.
+
+Throughout, a leaf has a *spec*: ``MuonDimensionNumbers``, ``SplitMatrices``
+where it holds several matrices side by side (its *parts*), or None for AdamW. A
+matrix, or a stack of them, has *numbers*: ``MuonDimensionNumbers``.
+"""
 
 from collections.abc import Callable, Sequence
 import itertools
@@ -55,7 +60,7 @@ class Axes(NamedTuple):
 
 
 def axes_of(numbers: MuonDimensionNumbers, ndim: int) -> Axes:
-  """Reads ``numbers`` as ``normalize`` left them; the rest is batch."""
+  """Reads ``numbers`` as ``canonical`` left them; the rest is batch."""
   inputs, outputs = numbers
   rest = set(range(ndim)) - set(inputs) - set(outputs)
   return Axes(tuple(sorted(rest)), tuple(inputs), tuple(outputs))
@@ -91,15 +96,15 @@ def is_spec(x: Any) -> bool:
   return x is None or isinstance(x, (MuonDimensionNumbers, SplitMatrices))
 
 
-def normalize(
-  numbers: MuonDimensionNumbers | SplitMatrices | None,
+def canonical(
+  spec: MuonDimensionNumbers | SplitMatrices | None,
   name: str,
   shape: Sequence[int],
 ) -> MuonDimensionNumbers | SplitMatrices | None:
-  """Dimension numbers as tuples of non-negative axes, checked against a leaf.
+  """A spec with tuples of non-negative axes, checked against its leaf.
 
   Args:
-    numbers: The user's dimension numbers, or None for AdamW.
+    spec: The user's.
     name: The leaf's path, for the error.
     shape: The leaf's shape.
 
@@ -111,29 +116,29 @@ def normalize(
       twice, or the sizes of a split do not add up.
     TypeError: It is neither ``MuonDimensionNumbers`` nor ``SplitMatrices``.
   """
-  if numbers is None:
+  if spec is None:
     return None
   where = f'weight_dimension_numbers at {name!r} of shape {tuple(shape)}'
-  if isinstance(numbers, SplitMatrices):
-    axis, sizes = numbers.axis, tuple(numbers.sizes)
+  if isinstance(spec, SplitMatrices):
+    axis, sizes = spec.axis, tuple(spec.sizes)
     if not -len(shape) <= axis < len(shape):
-      raise ValueError(f'{where}: {numbers} splits an axis that is not there.')
+      raise ValueError(f'{where}: {spec} splits an axis that is not there.')
     if min(sizes, default=0) < 1 or sum(sizes) != shape[axis]:
       raise ValueError(
         f'{where}: the sizes {sizes} must be positive and add up to'
         f' {shape[axis]}, the size of axis {axis}.'
       )
-    if not isinstance(numbers.dimension_numbers, MuonDimensionNumbers):
+    if not isinstance(spec.dimension_numbers, MuonDimensionNumbers):
       raise TypeError(
-        f'{where}: the parts of {numbers} need MuonDimensionNumbers.'
+        f'{where}: the parts of {spec} need MuonDimensionNumbers.'
       )
     # Sizes do not matter to axes: one part's check is every part's.
-    inner = normalize(numbers.dimension_numbers, name, shape)
+    inner = canonical(spec.dimension_numbers, name, shape)
     return SplitMatrices(inner, axis % len(shape), sizes)
-  if not isinstance(numbers, MuonDimensionNumbers):
+  if not isinstance(spec, MuonDimensionNumbers):
     raise TypeError(
       f'{where} must be optax.contrib.MuonDimensionNumbers, SplitMatrices or'
-      f' None, got {numbers!r}.'
+      f' None, got {spec!r}.'
     )
   rank = len(shape)
   if rank < 2:
@@ -142,23 +147,23 @@ def normalize(
       ' goes to AdamW.'
     )
   axes = []
-  for group in numbers:
+  for group in spec:
     group = (group,) if isinstance(group, int) else tuple(group)
     if not group or any(not -rank <= axis < rank for axis in group):
       raise ValueError(
-        f'{where}: {numbers} names no axis, or one outside [{-rank}, {rank}).'
+        f'{where}: {spec} names no axis, or one outside [{-rank}, {rank}).'
       )
     axes.append(tuple(axis % rank for axis in group))
   if len(set(axes[0] + axes[1])) < len(axes[0]) + len(axes[1]):
     raise ValueError(
-      f'{where}: {numbers} names an axis twice; reduction and output axes'
+      f'{where}: {spec} names an axis twice; reduction and output axes'
       ' must not overlap.'
     )
   return MuonDimensionNumbers(*axes)
 
 
 def resolve(weight_dimension_numbers: WeightDimensionNumbers, tree: Any) -> Any:
-  """Dimension numbers for every leaf of a tree of parameters or gradients.
+  """The specs of all leaves of a tree of parameters or gradients.
 
   Args:
     weight_dimension_numbers: A tree or prefix of ``MuonDimensionNumbers`` or
@@ -166,23 +171,22 @@ def resolve(weight_dimension_numbers: WeightDimensionNumbers, tree: Any) -> Any:
     tree: Parameters or gradients.
 
   Returns:
-    A tree of ``tree``'s own structure: normalized ``MuonDimensionNumbers`` or
-    None at each leaf.
+    A tree of ``tree``'s own structure: a canonical spec at each leaf.
 
   Raises:
     ValueError: The specification is no prefix of ``tree``, or does not fit a
-      leaf (see ``normalize``).
+      leaf (see ``canonical``).
   """
-  spec: Callable[[Any], Any] | Any = weight_dimension_numbers
+  specs: Callable[[Any], Any] | Any = weight_dimension_numbers
   # An Equinox model is callable, and so is a tree of its structure.
-  if callable(spec) and jax.tree_util.all_leaves([spec]):
-    spec = spec(tree)
+  if callable(specs) and jax.tree_util.all_leaves([specs]):
+    specs = specs(tree)
   if not jax.tree.leaves(tree):  # Nothing to route, whatever the prefix.
     return tree
   try:
-    spec = jax.tree.map(
-      lambda s, subtree: jax.tree.map(lambda _: s, subtree),
-      spec,
+    specs = jax.tree.map(
+      lambda spec, subtree: jax.tree.map(lambda _: spec, subtree),
+      specs,
       tree,
       is_leaf=is_spec,
     )
@@ -191,15 +195,15 @@ def resolve(weight_dimension_numbers: WeightDimensionNumbers, tree: Any) -> Any:
       'weight_dimension_numbers must be a tree of MuonDimensionNumbers or'
       ' None with the structure of the parameters, or a prefix of it; a'
       ' callable from the parameters to such a tree always fits. Got'
-      f' {jax.tree.structure(spec, is_leaf=is_spec)} for parameters'
+      f' {jax.tree.structure(specs, is_leaf=is_spec)} for parameters'
       f' {jax.tree.structure(tree)}.'
     ) from error
   return jax.tree_util.tree_map_with_path(
-    lambda path, leaf, numbers: normalize(
-      numbers, path_string(path), jnp.shape(leaf)
+    lambda path, leaf, spec: canonical(
+      spec, path_string(path), jnp.shape(leaf)
     ),
     tree,
-    spec,
+    specs,
   )
 
 

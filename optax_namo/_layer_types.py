@@ -95,16 +95,16 @@ def told(tree: Any) -> dict[str, Told]:
   ``tree`` may be of parameters, gradients or what ``optax.masked`` leaves of
   them: it has the layers' types and, in place of a leaf, perhaps nothing.
   """
-  found = {}
+  types = {}
   for path, layer in _layers(tree):
     for within, leaf in jax.tree_util.tree_leaves_with_path(layer):
       for name, pattern, axes in _rows(layer):
         if re.search(pattern, dims.path_string(within)):
           rank = len(jnp.shape(leaf))
           numbers = axes(layer, rank) if rank > 1 else None
-          found[dims.path_string(path + within)] = Told(name, numbers)
+          types[dims.path_string(path + within)] = Told(name, numbers)
           break
-  return found
+  return types
 
 
 def _layers(

@@ -31,14 +31,14 @@ class NamoState(NamedTuple):
   root_v: optax.Updates  # the scale's shape, dtype float32 or wider.
 
 
-def _matrices(numbers: dims.WeightDimensionNumbers, tree: Any) -> Any:
-  """The dimension numbers of a tree all of whose leaves are matrices."""
-  if numbers is None:  # One (in, out) matrix each.
-    numbers = functools.partial(
+def _specs(specs: dims.WeightDimensionNumbers, tree: Any) -> Any:
+  """The specs of a tree all of whose leaves are matrices."""
+  if specs is None:  # One (in, out) matrix each.
+    specs = functools.partial(
       jax.tree.map,
       lambda x: MuonDimensionNumbers(0, 1) if jnp.ndim(x) == 2 else None,
     )
-  numbers = dims.resolve(numbers, tree)
+  specs = dims.resolve(specs, tree)
 
   def check(path, leaf, spec):
     if spec is None:
@@ -50,7 +50,7 @@ def _matrices(numbers: dims.WeightDimensionNumbers, tree: Any) -> Any:
       )
     return spec
 
-  return jax.tree_util.tree_map_with_path(check, tree, numbers)
+  return jax.tree_util.tree_map_with_path(check, tree, specs)
 
 
 def _split(leaves: list[Any], specs: list[Any]) -> tuple[list, list, Any]:
@@ -205,7 +205,7 @@ def adaptive_momentum(
   def init(params):
     params = _precision.widen(params)
     leaves, treedef = jax.tree.flatten(params)
-    specs = treedef.flatten_up_to(_matrices(weight_dimension_numbers, params))
+    specs = treedef.flatten_up_to(_specs(weight_dimension_numbers, params))
     matrices, numbers, merge = _split(leaves, specs)
     mu = [_sharding.zeros_like(p, mu_dtype) for p in matrices]
     root_v = [  # Sharded as the norms are.
@@ -226,7 +226,7 @@ def adaptive_momentum(
     del params
     _precision.check_real('gradient', updates)
     leaves, treedef = jax.tree.flatten(updates)
-    specs = treedef.flatten_up_to(_matrices(weight_dimension_numbers, updates))
+    specs = treedef.flatten_up_to(_specs(weight_dimension_numbers, updates))
     gradients, numbers, merge = _split(leaves, specs)
     axes = [
       _shared_axes(columns, n, g.ndim) for g, n in zip(gradients, numbers)

@@ -148,13 +148,13 @@ def bias(path: str, shapes: dict[str, _Shape]) -> _Shape | None:
   """The shape of the bias beside a leaf."""
   parent = path[: path.rfind('/') + 1]
   for name in convention(path).biases:
-    found = shapes.get(f'{parent}{name}')
+    shape = shapes.get(f'{parent}{name}')
     # Of an adapter's w and b, neither is the other's bias.
     rank = len(shapes[path])
-    if found is not None and (
-      name != 'b' or len(found) < rank or found == shapes[path]
+    if shape is not None and (
+      name != 'b' or len(shape) < rank or shape == shapes[path]
     ):
-      return found
+      return shape
   return None
 
 

@@ -267,7 +267,7 @@ def namo_d(
     decay, weight_decay, weight_decay_mask
   )
 
-  def matrix_chain(numbers):
+  def matrix_chain(specs):
     return optax.chain(
       _momentum.adaptive_momentum(
         b1,
@@ -276,13 +276,13 @@ def namo_d(
         mu_dtype,
         nesterov=nesterov,
         columns=columns,
-        weight_dimension_numbers=numbers,
+        weight_dimension_numbers=specs,
       ),
       _stages.orthogonalize(orthogonalizer, shard_over=shard_over),
       _stages.scale_by_shape(shape_scale, rms),
       adaptive_decay,
       *_clamp(clamp, columns),
-      _record.recording(record, columns, numbers),
+      _record.recording(record, columns, specs),
       _stages.apply_scale(),
       decoupled_decay,
       _learning_rate('learning_rate', learning_rate),
@@ -463,7 +463,7 @@ def _routed(
   """The chain for the leaves with dimension numbers, AdamW for the others.
 
   Args:
-    matrix_chain: From resolved dimension numbers to the chain. They are
+    matrix_chain: From the specs of the matrices to the chain. They are
       resolved on the full tree, once a call: inside ``optax.partition`` a
       router would not see a leaf's siblings.
     adamw: The transformation of the other leaves.
@@ -477,18 +477,16 @@ def _routed(
     weight_dimension_numbers = _routing.matrix_dimension_numbers
 
   def partition(tree):
-    numbers = dims.resolve(weight_dimension_numbers, tree)
+    specs = dims.resolve(weight_dimension_numbers, tree)
     labels = jax.tree.map(
-      lambda _, spec: 'adamw' if spec is None else 'namo', tree, numbers
+      lambda _, spec: 'adamw' if spec is None else 'namo', tree, specs
     )
-    numbers = jax.tree.map(
-      lambda _, spec: optax.MaskedNode() if spec is None else spec,
-      tree,
-      numbers,
+    specs = jax.tree.map(
+      lambda _, spec: optax.MaskedNode() if spec is None else spec, tree, specs
     )
     # A function, for an Equinox model is callable and so is one of labels.
     return optax.partition(
-      {'namo': matrix_chain(numbers), 'adamw': adamw}, lambda _: labels
+      {'namo': matrix_chain(specs), 'adamw': adamw}, lambda _: labels
     )
 
   def init(params):

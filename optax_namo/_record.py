@@ -140,7 +140,7 @@ def record(
 def recording(
   record_: bool | Literal['orthogonality'],
   columns: dims.Columns | None,
-  numbers: Any,
+  specs: Any,
 ) -> optax.GradientTransformation:
   """The stage for the argument ``record`` of ``namo`` and ``namo_d``."""
   if record_ not in (False, True, 'orthogonality'):
@@ -152,7 +152,7 @@ def recording(
   return record(
     columns,
     orthogonality=record_ == 'orthogonality',
-    weight_dimension_numbers=numbers,
+    weight_dimension_numbers=specs,
   )
 
 

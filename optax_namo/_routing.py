@@ -143,10 +143,10 @@ def _decisions(params: Any, rules: Sequence[tuple[str, Any]]) -> list[Decision]:
         return Decision(path, shape, numbers, f'rule {pattern}')
     return vectors[path] or _matrix(path, shapes, types.get(path), stacks)
 
-  found = [decision(path, shape) for path, shape in leaves]
+  decisions = [decision(path, shape) for path, shape in leaves]
   return [
-    one._replace(numbers=dims.normalize(one.numbers, one.path, one.shape))
-    for one in found
+    one._replace(numbers=dims.canonical(one.numbers, one.path, one.shape))
+    for one in decisions
   ]
 
 
@@ -187,8 +187,8 @@ def _stacks(
       whole = leading + one.shape[-1:]
       norms.setdefault(_parent(_parent(one.path)), set()).add(whole)
   stacks = {}
-  for module, found in norms.items():
-    depth, certain = len(max(found)) - 1, True
+  for module, wholes in norms.items():
+    depth, certain = len(max(wholes)) - 1, True
     if depth > 0:
       within = [
         shape
@@ -314,20 +314,20 @@ def _message(decisions: list[Decision]) -> str:
   parts = []
   unexplained = [one for one in decisions if one.why == _UNEXPLAINED]
   if unexplained:
-    found = ', '.join(map(_described, unexplained))
+    named = ', '.join(map(_described, unexplained))
     parts.append(
-      f'matrix_dimension_numbers cannot tell the axes of {found}. Say which'
+      f'matrix_dimension_numbers cannot tell the axes of {named}. Say which'
       f' they are with rules=[{_rule(unexplained[0])}], or None in their place'
       ' for AdamW, where they go without.'
     )
   contradicted = [one for one in decisions if one.against]
   if contradicted:
-    found = ', '.join(
+    named = ', '.join(
       f'{_described(one)} ({one.against} says otherwise)'
       for one in contradicted
     )
     parts.append(
-      f'matrix_dimension_numbers goes by the bias beside {found}. Say whether'
+      f'matrix_dimension_numbers goes by the bias beside {named}. Say whether'
       f' that is right with rules=[{_rule(contradicted[0])}].'
     )
   nameless = [one for one in decisions if one.why == _RANK_2]

@@ -136,9 +136,9 @@ def routing_table(
   """
   hyperparameters.choice('columns', columns, (None, 'input', 'output'))
   if weight_dimension_numbers is None:
-    numbers, whys = _routing.decided(params, rules, strict)
+    specs, whys = _routing.decided(params, rules, strict)
   else:
-    numbers = dims.resolve(weight_dimension_numbers, params)
+    specs = dims.resolve(weight_dimension_numbers, params)
     whys = jax.tree.map(lambda _: 'given', params)
 
   def route(path, leaf, spec, why):
@@ -164,7 +164,7 @@ def routing_table(
       why,
     )
 
-  routes = jax.tree_util.tree_map_with_path(route, params, numbers, whys)
+  routes = jax.tree_util.tree_map_with_path(route, params, specs, whys)
   return RoutingTable(
     jax.tree.leaves(routes, is_leaf=lambda x: isinstance(x, Route))
   )

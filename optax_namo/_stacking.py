@@ -44,7 +44,7 @@ def map_stacks(
     function: From ``(batch, m, n)`` to the same shape; it must commute with
       transposition.
     leaves: Arrays of any rank.
-    numbers: Normalized dimension numbers, one for each leaf.
+    numbers: Canonical dimension numbers, one for each leaf.
     shard_over: Mesh axes over which each stack is spread, or None.
 
   Returns:
