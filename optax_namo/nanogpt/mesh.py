@@ -13,6 +13,8 @@ a mesh of None is one device, and leaves things as they are.
 """
 
 import math
+import os
+import re
 from typing import Any
 
 import jax
@@ -67,6 +69,7 @@ def make(text: str) -> Mesh | None:
     ValueError: The mesh does not fit the devices there are.
   """
   axes = parse(text)
+  _enough_threads()
   wanted, found = math.prod(axes.values()), jax.device_count()
   processes = jax.process_count()
   if processes > 1 and wanted != found:
@@ -87,6 +90,14 @@ def make(text: str) -> Mesh | None:
     axis_types=(AxisType.Auto,) * len(axes),
     devices=jax.devices()[:wanted],
   )
+
+
+def _enough_threads() -> None:
+  """Two for each virtual device of a CPU, before jax starts it: see README."""
+  flag = 'xla_force_host_platform_device_count'
+  virtual = re.search(rf'{flag}=(\d+)', os.environ.get('XLA_FLAGS', ''))
+  if virtual and 2 * int(virtual[1]) > (os.cpu_count() or 1):
+    os.environ.setdefault('PJRT_NPROC', str(2 * int(virtual[1])))
 
 
 def shardings(mesh: Mesh, tree: Any) -> Any:

@@ -50,6 +50,7 @@ def _config(path, **changes) -> configs.Config:
 def _environment(devices: int, **more: object) -> dict[str, str]:
   return os.environ | {
     'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+    'PJRT_NPROC': f'{2 * devices}',
     'JAX_PLATFORMS': 'cpu',
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
     **{name: str(value) for name, value in more.items()},
@@ -302,6 +303,20 @@ def test_mesh_and_devices_and_batch_must_fit(path, monkeypatch):
       meshes.make(text)
   with pytest.raises(ValueError, match='batch_size=8.*the 6 devices'):
     _config(path, mesh='data:2,fsdp:3')
+
+
+def test_two_threads_for_each_virtual_device(monkeypatch):
+  """Or as many as there are cores; what a user has set stays."""
+  flags = '--xla_a=b --xla_force_host_platform_device_count=8'
+  monkeypatch.setattr(os, 'cpu_count', lambda: 2)
+  for given, found in (
+    ({}, None),
+    ({'XLA_FLAGS': flags}, '16'),
+    ({'XLA_FLAGS': flags, 'PJRT_NPROC': '3'}, '3'),
+  ):
+    monkeypatch.setattr(os, 'environ', given)
+    meshes.make('')
+    assert given.get('PJRT_NPROC') == found
 
 
 def test_a_config_of_before_had_no_mesh(path):
