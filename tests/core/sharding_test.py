@@ -20,7 +20,6 @@ from benchmarks import scaling
 from benchmarks import steps
 import optax_namo
 
-
 # What one start of eight devices finds for several tests.
 _SHARED = tuple(
   f'{name} {kind}'
