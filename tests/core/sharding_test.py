@@ -111,6 +111,17 @@ class ShardingTest(parameterized.TestCase):
     ((alone, sharded),) = _on_eight_devices(*_SHARED)[f'recorded {kind}']
     np.testing.assert_allclose(sharded, alone, rtol=1e-4)
 
+  def test_importing_changes_no_configuration(self):
+    code = (
+      'import os, jax, optax\n'
+      'look = lambda: (dict(jax.config.values), dict(os.environ))\n'
+      'before = look()\n'
+      'import optax_namo\n'
+      'assert look() == before'
+    )
+    root = pathlib.Path(__file__).parents[2]
+    subprocess.run([sys.executable, '-c', code], cwd=root, check=True)
+
   def test_no_mesh(self):
     tx = optax_namo.namo(0.1, shard_over='fsdp')
     params = {'w': jnp.ones((4, 4))}
