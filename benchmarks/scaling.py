@@ -48,15 +48,21 @@ _COLLECTIVES = (
 _BYTES = {'f32': 4, 's32': 4, 'u32': 4, 'pred': 1}
 
 
-def collectives(hlo: str) -> dict[str, int]:
-  """Bytes of the results of each kind of collective in compiled HLO."""
-  found: dict[str, int] = {}
+def collectives(hlo: str) -> dict[str, list[int]]:
+  """Bytes of the results of every collective in compiled HLO, by kind."""
+  found: dict[str, list[int]] = {}
   pattern = rf'= (.*?) ({"|".join(_COLLECTIVES)})(?:-start)?\('
   for results, kind in re.findall(pattern, hlo):
+    size = 0
     for dtype, shape in re.findall(r'(\w+)\[([\d,]*)\]', results):
-      entries = math.prod(int(n) for n in shape.split(',') if n)
-      found[kind] = found.get(kind, 0) + _BYTES[dtype] * entries
+      size += _BYTES[dtype] * math.prod(int(n) for n in shape.split(',') if n)
+    found.setdefault(kind, []).append(size)
   return found
+
+
+def total(collectives: dict[str, list[int]]) -> int:
+  """Bytes of all of them."""
+  return sum(map(sum, collectives.values()))
 
 
 def figures(layers: int, explicit: bool = False) -> dict[str, dict]:
@@ -134,15 +140,17 @@ def main(argv):
   print('| devices | | GFLOP a device | of one | MB exchanged | of Muon | by |')
   print('|---|---|---|---|---|---|---|')
   for devices, rows in found.items():
-    muon = sum(rows['optax.contrib.muon']['collectives'].values())
+    muon = total(rows['optax.contrib.muon']['collectives'])
     for name in ('namo_d', 'namo', 'optax.contrib.muon'):
       row = rows[name]
-      total = sum(row['collectives'].values())
+      exchanged = total(row['collectives'])
+      kinds = sorted(row['collectives'].items())
       print(
         f'| {devices} | {name} | {row["flops"] / 1e9:.2f} |'
-        f' {row["flops"] / found[1][name]["flops"]:.3f} | {total / 1e6:.1f} |'
-        f' {f"1/{muon / total:.0f}" if total else "-"} |'
-        f' {", ".join(sorted(row["collectives"])) or "-"} |'
+        f' {row["flops"] / found[1][name]["flops"]:.3f} |'
+        f' {exchanged / 1e6:.1f} |'
+        f' {f"1/{muon / exchanged:.0f}" if exchanged else "-"} |'
+        f' {", ".join(f"{len(each)} {kind}" for kind, each in kinds) or "-"} |'
       )
     if rows['work'] < 1:
       print(f'| | | filled up: {rows["work"]:.0%} of the work counts | | | | |')

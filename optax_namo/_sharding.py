@@ -120,3 +120,11 @@ def spread(stack: jax.Array, axes: MeshAxes) -> jax.Array:
   """Shards the first axis of a stack over mesh axes."""
   sharding = NamedSharding(_mesh(stack), P(_names(axes), None, None))
   return jax.lax.with_sharding_constraint(stack, sharding)
+
+
+def undivided(stack: jax.Array) -> jax.Array:
+  """Divides no batch: the matrices lie as the compiler finds or needs them."""
+  spec = P(None, P.UNCONSTRAINED, P.UNCONSTRAINED)
+  return jax.lax.with_sharding_constraint(
+    stack, NamedSharding(_mesh(stack), spec)
+  )

@@ -13,6 +13,8 @@ mesh of one.
 """
 
 import math
+import os
+import re
 from typing import Any
 
 import jax
@@ -67,6 +69,7 @@ def make_mesh(text: str) -> Mesh:
     ValueError: The mesh does not fit the devices there are.
   """
   axes = mesh_axes(text) or {'data': 1}
+  _enough_threads()
   wanted, present = math.prod(axes.values()), jax.device_count()
   processes = jax.process_count()
   if processes > 1 and wanted != present:
@@ -85,6 +88,14 @@ def make_mesh(text: str) -> Mesh:
     axis_types=(AxisType.Auto,) * len(axes),
     devices=jax.devices()[:wanted],
   )
+
+
+def _enough_threads() -> None:
+  """Two for each virtual device of a CPU, before jax starts it: see README."""
+  flag = 'xla_force_host_platform_device_count'
+  virtual = re.search(rf'{flag}=(\d+)', os.environ.get('XLA_FLAGS', ''))
+  if virtual and 2 * int(virtual[1]) > (os.cpu_count() or 1):
+    os.environ.setdefault('PJRT_NPROC', str(2 * int(virtual[1])))
 
 
 def shardings(mesh: Mesh, tree: Any) -> Any:

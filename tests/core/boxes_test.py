@@ -38,6 +38,7 @@ class AnnotatedModelsTest(absltest.TestCase):
       env=os.environ
       | {
         'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+        'PJRT_NPROC': '16',
         'JAX_PLATFORMS': 'cpu',
       },
     )

@@ -31,7 +31,7 @@ def _numbers(leaves):
 
 
 class ChunksTest(parameterized.TestCase):
-  def _shapes_seen(self, leaves, matrices, entries=2**24):
+  def _shapes_seen(self, leaves, matrices, entries=2**24, small=0):
     seen = []
 
     def double(stack):
@@ -39,7 +39,10 @@ class ChunksTest(parameterized.TestCase):
       return 2 * stack
 
     with mock.patch.multiple(
-      _stacking, CHUNK_MATRICES=matrices, CHUNK_ENTRIES=entries
+      _stacking,
+      CHUNK_MATRICES=matrices,
+      CHUNK_ENTRIES=entries,
+      SMALL_CHUNK_ENTRIES=small,
     ):
       found = _stacking.map_stacks(double, leaves, _numbers(leaves))
     chex.assert_trees_all_equal(found, [2 * x for x in leaves])
@@ -62,6 +65,23 @@ class ChunksTest(parameterized.TestCase):
     seen = self._shapes_seen(_leaves(*[(4, 6)] * 2), 64, entries=7)
     self.assertEqual(seen, [(1, 4, 6)] * 2)
 
+  def test_more_matrices_where_they_are_small(self):
+    leaves = _leaves(*[(4, 6)] * 7)
+    seen = self._shapes_seen(leaves, 2, small=5 * 24 + 1)
+    self.assertEqual(seen, [(5, 4, 6), (2, 4, 6)])
+    # Bounded by the entries of any chunk all the same.
+    seen = self._shapes_seen(leaves, 2, entries=4 * 24, small=5 * 24)
+    self.assertEqual(seen, [(4, 4, 6), (3, 4, 6)])
+
+  def test_ten_thousand_small_matrices_are_one_chunk(self):
+    seen = []
+    _stacking.map_stacks(
+      lambda stack: seen.append(stack.shape) or stack,
+      [jnp.ones((10_000, 8, 8))],
+      [_STACKED],
+    )
+    self.assertEqual(seen, [(10_000, 8, 8)])
+
   @parameterized.parameters((12, 5, 4), (7, 3, 3), (6, 3, 3), (5, 1, 1))
   def test_a_larger_leaf_goes_through_in_a_loop(self, batch, most, size):
     """Even chunks, traced once; the small leaf beside it is on its own."""
@@ -82,9 +102,12 @@ class ChunksTest(parameterized.TestCase):
       text=True,
       check=True,
     )
-    of_one, of_four = map(int, result.stdout.split())
-    self.assertLess(of_one, 4 * 2 * 64 * 96 * 4)
-    self.assertEqual(of_four, of_one)
+    wide_one, wide_four, small_one, small_four = map(int, result.stdout.split())
+    self.assertLess(wide_one, 4 * 2 * 64 * 96 * 4)
+    self.assertEqual(wide_four, wide_one)
+    # Thirty-two of 8 by 8 make a chunk here, but for two of any other size.
+    self.assertLess(small_one, 6 * 32 * 8 * 8 * 4)
+    self.assertEqual(small_four, small_one)
 
 
 _TEMPORARY_MEMORY = """
@@ -94,13 +117,15 @@ import optax_namo
 from optax_namo import _stacking
 
 _stacking.CHUNK_MATRICES = 2
-for count in (2, 8):
-  leaves = [jnp.ones((64, 96))] * count
-  function = lambda x: _stacking.map_stacks(
-    optax_namo.newton_schulz, x, [MuonDimensionNumbers((0,), (1,))] * len(x)
-  )
-  program = jax.jit(function).lower(leaves).compile()
-  print(program.memory_analysis().temp_size_in_bytes)
+_stacking.SMALL_CHUNK_ENTRIES = 32 * 8 * 8
+for shape, chunk in ((64, 96), 2), ((8, 8), 32):
+  for count in (chunk, 4 * chunk):
+    leaves = [jnp.ones(shape)] * count
+    function = lambda x: _stacking.map_stacks(
+      optax_namo.newton_schulz, x, [MuonDimensionNumbers((0,), (1,))] * len(x)
+    )
+    program = jax.jit(function).lower(leaves).compile()
+    print(program.memory_analysis().temp_size_in_bytes)
 """
 
 

@@ -29,6 +29,7 @@ _RTOL = 1e-5
 def _environment(devices: int, **more: object) -> dict[str, str]:
   return os.environ | {
     'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+    'PJRT_NPROC': f'{2 * devices}',
     'JAX_PLATFORMS': 'cpu',
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
     **{name: str(value) for name, value in more.items()},
@@ -284,3 +285,17 @@ def test_mesh_and_devices_and_batch_must_fit(monkeypatch):
       make_mesh(text)
   with pytest.raises(ValueError, match='batch_size=8.*the 6 devices'):
     helpers.config(mesh='data:2,fsdp:3')
+
+
+def test_two_threads_for_each_virtual_device(monkeypatch):
+  """Or as many as there are cores; what a user has set stays."""
+  flags = '--xla_a=b --xla_force_host_platform_device_count=8'
+  monkeypatch.setattr(os, 'cpu_count', lambda: 2)
+  for given, expected in (
+    ({}, None),
+    ({'XLA_FLAGS': flags}, '16'),
+    ({'XLA_FLAGS': flags, 'PJRT_NPROC': '3'}, '3'),
+  ):
+    monkeypatch.setattr(os, 'environ', given)
+    make_mesh('')
+    assert given.get('PJRT_NPROC') == expected

@@ -33,6 +33,7 @@ _ENV = {
   'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
   'JAX_PLATFORMS': 'cpu',
   'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+  'PJRT_NPROC': '16',
   'PYTHONPATH': str(_ROOT),
 }
 # The kernel looks nothing up beyond this machine.
