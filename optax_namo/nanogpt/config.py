@@ -10,7 +10,7 @@ run may change are read off the fields' metadata.
 from collections.abc import Collection, Iterable, Mapping
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any, get_args, Literal, NamedTuple
 
 from absl import flags
 
@@ -98,7 +98,8 @@ def _knob(
   Args:
     default: A value, or a function from the knobs above this one to it.
     help: The flag's help.
-    choices: The values it may have, where they are few.
+    choices: The values it may have, where they are few and its type does not
+      say so.
     least: Its least value, where it has one that the optimizer does not check.
     swept: Whether the runs of a comparison differ in it.
     may_change: Whether a resumed run may: a longer run of the same beginning
@@ -153,9 +154,30 @@ class Config:
     swept=True,
   )
   weight_decay: float = _knob(0.01, 'Decay of the matrices.')
+  decay: str = _knob(
+    'adaptive',
+    "Whether NAMO's scale multiplies the decay.",
+    choices=('adaptive', 'decoupled'),
+  )
+  nesterov: bool = _knob(True, "Look-ahead, NAMO's and Muon's.")
+  shape_scale: str = _knob(
+    'rms',
+    "NAMO's factor of a matrix's shape.",
+    choices=('rms', 'width', 'none'),
+  )
+  b1: float = _knob(0.95, "Decay rate of momentum, NAMO's and Muon's.")
+  b2: float = _knob(0.99, "Decay rate of NAMO's second moment.")
+  ns_coefficients: str = _knob(
+    'muon',
+    "Of NAMO's Newton-Schulz iteration.",
+    choices=('muon', 'polar_express', 'cans', 'dion'),
+  )
+  ns_steps: int = _knob(
+    5, "Of the Newton-Schulz iteration, NAMO's and Muon's.", least=1
+  )
   clamp: float = _knob(0.75, "NAMO-D's c, in (0, 1]; 0 means no clamp.")
-  columns: str = _knob(
-    'input', 'What a NAMO-D scale belongs to.', choices=('input', 'output')
+  columns: Literal['input', 'output'] = _knob(
+    'input', 'What a NAMO-D scale belongs to.'
   )
   clip: float = _knob(
     1.0, 'Largest gradient norm; 0 means no clipping.', least=0
@@ -178,6 +200,11 @@ class Config:
     least=0,
     may_change=True,
   )
+  embed_dim: int = _knob(
+    _of_preset('embed_dim'),
+    'Width of the model; default: of the preset.',
+    least=1,
+  )
   batch_size: int = _knob(
     _of_preset('batch_size'),
     'Sequences at a time; default: of the preset.',
@@ -188,8 +215,8 @@ class Config:
     'Batches whose gradients make a step; default: of the preset.',
     least=1,
   )
-  dtype: str = _knob(
-    'float32', "The model's computation.", choices=('float32', 'bfloat16')
+  dtype: Literal['float32', 'bfloat16'] = _knob(
+    'float32', "The model's computation."
   )
   seed: int = _knob(
     0, 'Of initialization, batches and sample.', least=0, swept=True
@@ -218,6 +245,10 @@ class Config:
   @property
   def sizes(self) -> Preset:
     return PRESETS[self.preset]
+
+
+def _choices(field: dataclasses.Field) -> list[str]:
+  return list(field.metadata['choices'] or get_args(field.type))
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
@@ -263,10 +294,9 @@ def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
     if value is None:
       default = knob['default']
       value = default(values) if callable(default) else default
-    if knob['choices'] and value not in knob['choices']:
-      raise ValueError(
-        f'{name} must be one of {list(knob["choices"])}, got {value!r}.'
-      )
+    choices = _choices(field)
+    if choices and value not in choices:
+      raise ValueError(f'{name} must be one of {choices}, got {value!r}.')
     if knob['least'] is not None and value < knob['least']:
       raise ValueError(f'{name} must be at least {knob["least"]}, got {value}.')
     values[name] = value
@@ -325,8 +355,8 @@ def define_flags(names: Iterable[str] = KNOBS) -> None:
     field = _FIELDS[name]
     knob, default = field.metadata, field.metadata['default']
     default = None if callable(default) else default
-    if knob['choices']:
-      flags.DEFINE_enum(name, default, list(knob['choices']), knob['help'])
+    if choices := _choices(field):
+      flags.DEFINE_enum(name, default, choices, knob['help'])
     else:
       _DEFINE[field.type](name, default, knob['help'])
 

@@ -6,6 +6,7 @@ In each, the same leaves are matrices, and AdamW trains the rest with the same
 learning rate, decay rates and epsilon.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from optax.contrib import muon
 from optax_namo import matrix_dimension_numbers
 from optax_namo import namo
 from optax_namo import namo_d
+from optax_namo import newton_schulz
 from optax_namo.nanogpt.config import Config
 from optax_namo.nanogpt.mesh import mesh_axes
 
@@ -42,18 +44,28 @@ def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
   """Gradient clipping and the optimizer that the config names."""
   rate = schedule(config, config.learning_rate)
   adam_rate = schedule(config, config.adam_learning_rate)
-  b1, b2 = _ADAM_DECAY_RATES
+  adam_b1, adam_b2 = _ADAM_DECAY_RATES
   shared: dict[str, Any] = {
+    'b1': config.b1,
+    'b2': config.b2,
     'weight_decay': config.weight_decay,
+    'nesterov': config.nesterov,
+    'decay': config.decay,
+    'shape_scale': config.shape_scale,
+    'orthogonalizer': functools.partial(
+      newton_schulz,
+      steps=config.ns_steps,
+      coefficients=config.ns_coefficients,
+    ),
     'adam_learning_rate': adam_rate,
-    'adam_b1': b1,
-    'adam_b2': b2,
+    'adam_b1': adam_b1,
+    'adam_b2': adam_b2,
     'record': True,  # For the log.
     'shard_over': 'fsdp' if 'fsdp' in mesh_axes(config.mesh) else None,
   }
   # The rest under Muon and AdamW, which have no such group or, in optax's Muon,
   # one with Nesterov momentum.
-  adamw = optax.adamw(adam_rate, b1=b1, b2=b2, weight_decay=0.0)
+  adamw = optax.adamw(adam_rate, b1=adam_b1, b2=adam_b2, weight_decay=0.0)
   match config.optimizer:
     case 'namo_d':
       clamp = config.clamp or None
@@ -63,12 +75,17 @@ def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
     case 'muon':
       # The shape scale of the others: Moonlight's 0.2 sqrt(max(m, n)).
       matrices = muon(
-        rate, weight_decay=config.weight_decay, consistent_rms=0.2
+        rate,
+        beta=config.b1,
+        nesterov=config.nesterov,
+        ns_steps=config.ns_steps,
+        weight_decay=config.weight_decay,
+        consistent_rms=0.2,
       )
       tx = optax.partition({'matrix': matrices, 'rest': adamw}, _labels)
     case 'adamw':
       matrices = optax.adamw(
-        rate, b1=b1, b2=b2, weight_decay=config.weight_decay
+        rate, b1=adam_b1, b2=adam_b2, weight_decay=config.weight_decay
       )
       tx = optax.partition({'matrix': matrices, 'rest': adamw}, _labels)
   if config.clip:

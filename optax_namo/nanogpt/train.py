@@ -56,7 +56,7 @@ def model_config(config: Config, vocab_size: int) -> gpt.GPTConfig:
     block_size=sizes.block_size,
     num_layers=sizes.num_layers,
     num_heads=sizes.num_heads,
-    embed_dim=sizes.embed_dim,
+    embed_dim=config.embed_dim,
     dtype=config.dtype,
   )
 

@@ -5,7 +5,6 @@
 import json
 import math
 import pathlib
-import subprocess
 
 from absl import flags
 from absl.testing import flagsaver
@@ -157,17 +156,15 @@ def test_killed_while_it_saves(text, tmp_path, capsys):
   only_adamw = {
     'optimizers': 'adamw', 'learning_rates': 'adamw=0.01', 'seeds': '0'
   }  # fmt: skip
-  found = subprocess.run(
+  ended = helpers.finish(
     helpers.process(
       'optax_namo.nanogpt.compare',
       _flags(text, out, **only_adamw),
-      sabotage=helpers.KILL_WHILE_SAVING,
+      sabotage=helpers.KILL_AFTER_ARRAYS,
       run=out / 'runs' / 'adamw-0.01-0.003-0',
-    ),
-    capture_output=True,
-    text=True,
+    )
   )
-  assert found.returncode == -9, found.stderr
+  assert ended.returncode == -9, ended.stderr
   assert sweep.read_results(out) == []
   assert list((out / 'runs').glob('adamw-*/checkpoints/10'))
   _main(tmp_path, **_flags(text, out, **only_adamw))

@@ -3,7 +3,9 @@
 """What several tests of the nanoGPT example share: a model and prompts."""
 
 import dataclasses
+import os
 import pathlib
+import subprocess
 import sys
 
 from flax import nnx
@@ -11,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import model as gpt
 from optax_namo.nanogpt.config import Config
 from optax_namo.nanogpt.config import make_config
@@ -74,20 +77,23 @@ folder = pathlib.Path({run!r}, 'checkpoints')
 {sabotage}
 runpy.run_module({module!r}, run_name='__main__')
 """
-# It ends itself by SIGKILL as soon as it sees that a second checkpoint is being
-# written.
-KILL_WHILE_SAVING = """
-import os, signal, threading
+# It ends itself by SIGKILL within the saving of a second checkpoint, that of
+# step 20: before its arrays are written, or after it, before it counts.
+KILL_BEFORE_ARRAYS, KILL_AFTER_ARRAYS = (
+  f"""
+import os, signal, sys
 
-def kill():
-  while True:
-    names = os.listdir(folder) if folder.is_dir() else []
-    if any(map(str.isdecimal, names)) and any('tmp' in n for n in names):
+def kill(event, args):
+  if event == {event!r}:
+    inside = os.path.relpath(args[0], folder).split(os.sep)[1:]
+    if inside and str(args[0]).startswith(str(folder / '20.')):
       os.kill(os.getpid(), signal.SIGKILL)
 
-threading.Thread(target=kill, daemon=True).start()
+sys.addaudithook(kill)
 """
-# After the first checkpoint, of step 10, no file can grow beyond 10 kB: the
+  for event in ('os.mkdir', 'os.rename')
+)
+# After the first checkpoint, of step 10, no file can grow beyond 20 kB: the
 # metrics fit, a second checkpoint does not.
 FULL_DISK = """
 import resource
@@ -96,7 +102,7 @@ make_batch = data.batch
 
 def batch(*args, step, **kwargs):
   if step == 12:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, -1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1))
   return make_batch(*args, step=step, **kwargs)
 
 data.batch = batch
@@ -127,3 +133,15 @@ def command(
   """The process that trains ``config`` with the tiny preset into ``out``."""
   flags = dataclasses.asdict(config) | {'out': out}
   return process('optax_namo.nanogpt', flags, sabotage=sabotage, run=out)
+
+
+def finish(process: list[str]) -> subprocess.CompletedProcess:
+  """Waits for a process; it compiles as the tests do, to the same numbers."""
+  env = os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+  return subprocess.run(process, capture_output=True, text=True, env=env)
+
+
+def losses(out: pathlib.Path) -> list[dict]:
+  """What the rows of a run say of the training, without its speed."""
+  kept = ('loss', 'val_loss', 'diagnostics')
+  return [{k: row[k] for k in kept if k in row} for row in metrics.read(out)]

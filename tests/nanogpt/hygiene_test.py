@@ -5,7 +5,6 @@
 import os
 import pathlib
 import pickle
-import subprocess
 import sys
 
 import pytest
@@ -92,23 +91,22 @@ def test_resume_with_a_config_that_is_none(text, tmp_path, content):
     )
 
 
-def test_full_disk(text, tmp_path, capsys):
+def test_full_disk(corpus, whole, tmp_path, capsys):
   """A clear error, a whole checkpoint, and a run that goes on from it."""
-  config, out = helpers.config(data=str(text), steps=22), tmp_path / 'out'
-  found = subprocess.run(
-    helpers.command(out, config, sabotage=helpers.FULL_DISK),
-    capture_output=True,
-    text=True,
+  (config, expected), out = whole, tmp_path / 'out'
+  ended = helpers.finish(
+    helpers.command(out, config, sabotage=helpers.FULL_DISK)
   )
-  assert found.returncode == 1
-  assert 'error: no checkpoint of step 20 was written: ' in found.stderr
-  assert f'The checkpoint of step 10 in {out} is whole' in found.stderr
+  assert ended.returncode == 1
+  assert 'error: no checkpoint of step 20 was written: ' in ended.stderr
+  assert f'The checkpoint of step 10 in {out} is whole' in ended.stderr
   # Threads of TensorStore may complain as well, but nothing ran into main.
-  assert '__main__.py' not in found.stderr
-  corpus = data.load(str(text), block_size=helpers.TINY.block_size)
+  assert '__main__.py' not in ended.stderr
   run_folder.claim(out, config, resume=True)
-  assert train.run(config, corpus, out, resume=True)['step'] == 22
+  final, _ = train.fit(config, corpus, out, resume=True)
+  assert final['step'] == 25
   assert 'Going on from step 10' in capsys.readouterr().out
+  assert helpers.losses(out) == helpers.losses(expected)
 
 
 def test_full_disk_before_the_first_checkpoint(tmp_path):

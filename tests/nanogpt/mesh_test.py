@@ -280,18 +280,3 @@ def test_mesh_and_devices_and_batch_must_fit(monkeypatch):
       make_mesh(text)
   with pytest.raises(ValueError, match='batch_size=8.*the 6 devices'):
     helpers.config(mesh='data:2,fsdp:3')
-
-
-def test_distributed_without_a_cluster(tmp_path):
-  clean = {k: v for k, v in os.environ.items() if not k.startswith('SLURM')}
-  found = subprocess.run(
-    [sys.executable, '-m', 'optax_namo.nanogpt', '--distributed'],
-    capture_output=True,
-    text=True,
-    cwd=tmp_path,
-    env=clean | {'PYTHONPATH': os.pathsep.join(sys.path)},
-  )
-  assert found.returncode == 1
-  assert '--distributed: ' in found.stderr
-  assert 'Traceback' not in found.stderr
-  assert not list(tmp_path.iterdir())

@@ -4,7 +4,8 @@
 
 import json
 import math
-import pathlib
+import os
+import shutil
 import subprocess
 import sys
 
@@ -29,6 +30,12 @@ def _run(config, corpus, out, resume=False):
   return train.run(config, corpus, out, resume)
 
 
+def _fit(config, corpus, out, resume=False):
+  run_folder.claim(out, config, resume)
+  final, _ = train.fit(config, corpus, out, resume)
+  return final
+
+
 def _prepare(config, corpus):
   """The step, the state before the first one, and the batches by step."""
   mesh = make_mesh(config.mesh)
@@ -39,19 +46,15 @@ def _prepare(config, corpus):
   return step, state, lambda i: train.batches(config, corpus, i, mesh)
 
 
-def _final(config, corpus, out) -> train.TrainState:
-  """The state in the newest checkpoint."""
+def _assert_same_end(config, corpus, *folders):
+  """The newest checkpoints are of the last step and equal to the last bit."""
   _, fresh, _ = _prepare(config, corpus)
-  with run_folder.checkpoints(out) as manager:
-    state = run_folder.restore(manager, fresh)
-  assert int(state.step) == config.steps
-  return state
-
-
-def _losses(out):
-  rows = metrics.read(out)
-  kept = ('loss', 'val_loss', 'diagnostics')
-  return [{k: row[k] for k in kept if k in row} for row in rows]
+  states = []
+  for out in folders:
+    with run_folder.checkpoints(out) as manager:
+      states.append(run_folder.restore(manager, fresh))
+    assert int(states[-1].step) == config.steps
+  chex.assert_trees_all_equal(*states)
 
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
@@ -77,10 +80,8 @@ def test_loss_falls_and_files_are_left(optimizer, corpus, tmp_path, capsys):
   assert (out / 'sample.txt').read_text() in capsys.readouterr().out
 
 
-def test_resume_is_bit_identical(corpus, tmp_path, monkeypatch, capsys):
-  config = helpers.config(steps=25, eval_every=7)
-  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-  _run(config, corpus, whole)
+def test_resume_is_bit_identical(corpus, whole, tmp_path, monkeypatch, capsys):
+  (config, expected), broken = whole, tmp_path / 'broken'
   make_batch = data.batch
 
   def fail(*args, step, **kwargs):
@@ -88,65 +89,52 @@ def test_resume_is_bit_identical(corpus, tmp_path, monkeypatch, capsys):
       raise KeyboardInterrupt
     return make_batch(*args, step=step, **kwargs)
 
-  monkeypatch.setattr(data, 'batch', fail)
-  with pytest.raises(KeyboardInterrupt):
-    _run(config, corpus, broken)
-  monkeypatch.undo()
-  assert len(_losses(broken)) == 21
-  _run(config, corpus, broken, resume=True)
+  with monkeypatch.context() as patch:
+    patch.setattr(data, 'batch', fail)
+    with pytest.raises(KeyboardInterrupt):
+      _fit(config, corpus, broken)
+  assert len(helpers.losses(broken)) == 21
+  _fit(config, corpus, broken, resume=True)
   assert 'Going on from step 20' in capsys.readouterr().out
-  assert _losses(broken) == _losses(whole)
-  chex.assert_trees_all_equal(
-    _final(config, corpus, broken), _final(config, corpus, whole)
-  )
+  assert helpers.losses(broken) == helpers.losses(expected)
+  _assert_same_end(config, corpus, broken, expected)
 
 
-def test_kill_in_the_middle_of_saving(corpus, text, tmp_path):
-  config = helpers.config(steps=40, data=str(text))
-  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-  subprocess.run(
-    helpers.command(whole, config), capture_output=True, check=True
+def test_kill_in_the_middle_of_saving(corpus, whole, tmp_path):
+  (config, expected), killed = whole, tmp_path / 'killed'
+  ended = helpers.finish(
+    helpers.command(killed, config, sabotage=helpers.KILL_BEFORE_ARRAYS)
   )
-  found = subprocess.run(
-    helpers.command(killed, config, sabotage=helpers.KILL_WHILE_SAVING),
-    capture_output=True,
-    text=True,
-  )
-  assert found.returncode == -9, found.stderr
+  assert ended.returncode == -9, ended.stderr
   names = [path.name for path in (killed / 'checkpoints').iterdir()]
   assert any('tmp' in name for name in names), names
-  steps = [int(name) for name in names if name.isdecimal()]
-  found = subprocess.run(
-    [*helpers.command(killed, config), '--resume'],
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert f'Going on from step {max(steps)} ' in found.stdout
-  assert _losses(killed) == _losses(whole)
-  chex.assert_trees_all_equal(
-    _final(config, corpus, killed), _final(config, corpus, whole)
-  )
+  assert [name for name in names if name.isdecimal()] == ['10']
+  ended = helpers.finish([*helpers.command(killed, config), '--resume'])
+  assert ended.returncode == 0, ended.stderr
+  assert 'Going on from step 10 ' in ended.stdout
+  assert helpers.losses(killed) == helpers.losses(expected)
+  _assert_same_end(config, corpus, killed, expected)
 
 
 def test_resume_of_nothing(corpus, tmp_path, capsys):
   config = helpers.config(steps=2)
-  _run(config, corpus, tmp_path / 'out', resume=True)
+  _fit(config, corpus, tmp_path / 'out', resume=True)
   assert 'starting from step 0' in capsys.readouterr().out
-  assert len(_losses(tmp_path / 'out')) == 2
+  assert len(helpers.losses(tmp_path / 'out')) == 2
 
 
-def test_resume_of_a_finished_run_changes_nothing(corpus, tmp_path):
-  config = helpers.config(steps=5)
-  _run(config, corpus, tmp_path / 'out')
-  before = (tmp_path / 'out' / 'metrics.jsonl').read_bytes()
-  first = _run(config, corpus, tmp_path / 'out', resume=True)
-  assert (tmp_path / 'out' / 'metrics.jsonl').read_bytes() == before
-  assert first['step'] == 5
+def test_resume_of_a_finished_run_changes_nothing(corpus, whole, tmp_path):
+  config, finished = whole
+  out = tmp_path / 'out'
+  shutil.copytree(finished, out)
+  before = (out / 'metrics.jsonl').read_bytes()
+  first = _fit(config, corpus, out, resume=True)
+  assert (out / 'metrics.jsonl').read_bytes() == before
+  assert first['step'] == 25
   # Asked for fewer steps, it does not take any back.
-  shorter = _run(helpers.config(steps=3), corpus, tmp_path / 'out', resume=True)
-  assert shorter == first
-  assert (tmp_path / 'out' / 'metrics.jsonl').read_bytes() == before
+  shorter = helpers.config(data=config.data, steps=3)
+  assert _fit(shorter, corpus, out, resume=True) == first
+  assert (out / 'metrics.jsonl').read_bytes() == before
 
 
 def test_accumulation_is_a_larger_batch(corpus):
@@ -220,28 +208,52 @@ def test_schedule_is_warm_up_stable_decay():
   assert [float(schedule(config, 2.0)(t)) for t in range(3)] == [2.0] * 3
 
 
-@pytest.mark.parametrize(
-  ('flags', 'message'),
-  [
-    (['--data=missing.txt'], 'missing.txt does not exist'),
-    (['--data=EMPTY'], 'is empty'),
-    (['--clamp=1.5'], 'clamp must be in'),
-    (['extra'], 'unknown argument'),
-  ],
-)
-def test_command_errors_have_no_traceback(flags, message, tmp_path):
+# One process imports everything, and a child of its own makes each mistake.
+_EACH = """
+import json, os, pathlib, sys
+from absl import app
+from optax_namo.nanogpt import __main__ as command
+
+for number, flags in enumerate(json.loads(sys.argv[1])):
+  child = os.fork()
+  if not child:
+    told = os.open(f'told-{number}', os.O_CREAT | os.O_WRONLY)
+    os.dup2(told, 1)
+    os.dup2(told, 2)
+    app.run(command.main, ['nanogpt', f'--out=out-{number}', *flags])
+  _, status = os.waitpid(child, 0)
+  print(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_command_errors_have_no_traceback(tmp_path):
   (tmp_path / 'empty.txt').write_text('')
-  flags = [f.replace('EMPTY', str(tmp_path / 'empty.txt')) for f in flags]
-  out = tmp_path / 'out'
-  found = subprocess.run(
-    [sys.executable, '-m', 'optax_namo.nanogpt', f'--out={out}', *flags],
+  (tmp_path / 'rhyme.txt').write_text(helpers.TEXT)
+  cases = {
+    'missing.txt does not exist': ['--data=missing.txt'],
+    'empty.txt is empty': ['--data=empty.txt'],
+    'clamp must be in': ['--data=rhyme.txt', '--clamp=1.5'],
+    '9999 devices, but there': ['--data=rhyme.txt', '--mesh=fsdp:9999',
+                                '--batch_size=9999'],
+    'steps must be at least 1': ['--steps=0'],
+    'should be one of': ['--columns=diagonal'],
+    'unknown argument': ['extra'],
+    '--distributed: ': ['--distributed'],
+  }  # fmt: skip
+  clean = {k: v for k, v in os.environ.items() if not k.startswith('SLURM')}
+  ended = subprocess.run(
+    [sys.executable, '-c', _EACH, json.dumps(list(cases.values()))],
     capture_output=True,
     text=True,
+    cwd=tmp_path,
+    env=clean | {'PYTHONPATH': os.pathsep.join(sys.path)},
   )
-  assert found.returncode == 1
-  assert message in found.stderr + found.stdout
-  assert 'Traceback' not in found.stderr
-  assert not pathlib.Path(out).exists()
+  assert ended.stdout.split() == ['1'] * len(cases), ended.stderr
+  for number, message in enumerate(cases):
+    told = (tmp_path / f'told-{number}').read_text()
+    assert message in told
+    assert 'Traceback' not in told
+  assert not list(tmp_path.glob('out*'))
 
 
 @pytest.mark.parametrize('optimizer', ('namo_d', 'namo'))
