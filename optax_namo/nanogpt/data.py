@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from optax_namo.nanogpt import text as text_lib
 from optax_namo.nanogpt import tokenizers
+from optax_namo.nanogpt.text import keep
+from optax_namo.nanogpt.text import read_text
+from optax_namo.nanogpt.text import SOURCES
 
 _TRAIN_FRACTION = 0.9  # nanoGPT's split of its character corpora.
 _BINS = {'train': 'train.bin', 'val': 'val.bin'}  # As nanoGPT names them.
@@ -82,11 +84,11 @@ def load(
   home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
   cache = pathlib.Path(home, 'optax-namo').expanduser()
   path = pathlib.Path(data).expanduser()
-  source = text_lib.SOURCES.get(data)
+  source = SOURCES.get(data)
   if source is None and path.is_dir():
     corpus = _load_folder(path, tokenizer)
   else:
-    text = source.read(cache) if source else text_lib.read_text(path)
+    text = source.read(cache) if source else read_text(path)
     if tokenizer == 'char':
       corpus = _load_chars(text, path.stem)
     else:
@@ -224,7 +226,7 @@ def _load_gpt2(
       tokens = encoded[split] = np.array(tokenizer.encode(part), '<u2')
       _check_length(split, tokens, block_size)  # Keep nothing useless.
     for split, tokens in encoded.items():
-      text_lib.keep(folder / _BINS[split], tokens.tobytes())
+      keep(folder / _BINS[split], tokens.tobytes())
   train, val = _read_bins(folder)
   return Corpus(train, val, *tokenizer, name)
 

