@@ -4,11 +4,11 @@
 
   python -m benchmarks.train_step --against=HEAD~1
 
-Times the model's forward pass, forward and backward pass together, and whole
-steps by optimizer, once each in turn, `--rounds` times. Times are medians over
-the rounds, and shares and ratios medians of what each round gives. With
-`--against`, another revision's code does the same in a process of its own,
-round by round in turn with this one's.
+Times the model's forward pass, the example's step without an optimizer, and
+whole steps by optimizer, once each in turn, `--rounds` times, on one device.
+Times are medians over the rounds, and shares and ratios medians of what each
+round gives. With `--against`, another revision's code does the same in a
+process of its own, round by round in turn with this one's.
 """
 
 import contextlib
@@ -26,13 +26,18 @@ from absl import flags
 from flax import nnx
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
 import numpy as np
 import optax
 from optax.contrib import muon
 
 import optax_namo
 from optax_namo.nanogpt import model as gpt
+from optax_namo.nanogpt import train
 from optax_namo.nanogpt.config import PRESETS
+from optax_namo.nanogpt.mesh import shardings
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _VOCABULARY = 96  # About what the characters of an English text need.
@@ -55,6 +60,7 @@ def optimizers(params):
   numbers = optax_namo.matrix_dimension_numbers(params)
   rates = {'learning_rate': 0.01, 'adam_learning_rate': 0.001}
   bare = {
+    BACKWARD: optax.set_to_zero(),
     'adamw': optax.adamw(0.001),
     'namo_d': optax_namo.namo_d(**rates),
     'namo_d' + RECORD: optax_namo.namo_d(**rates, record=True),
@@ -78,37 +84,36 @@ def programs(preset):
     sizes.num_heads,
     sizes.embed_dim,
   )
+  mesh = jax.make_mesh((1,), ('data',), axis_types=(AxisType.Auto,))
   graphdef, params = nnx.split(gpt.GPT(config, rngs=nnx.Rngs(0)))
   rng = np.random.default_rng(0)
-  shape = (2, sizes.batch_size, sizes.block_size)
-  batch = jnp.asarray(rng.integers(_VOCABULARY, size=shape), jnp.int32)
-
-  def loss(params, batch):
-    return gpt.loss(nnx.merge(graphdef, params), *batch)
+  shape = (2, 1, sizes.batch_size, sizes.block_size)
+  ids = jnp.asarray(rng.integers(_VOCABULARY, size=shape), jnp.int32)
+  batch = jax.device_put(ids, NamedSharding(mesh, PartitionSpec()))
 
   def stepper(tx):
-    def step(carry, batch):
-      params, state = carry
-      grads = jax.grad(loss)(params, batch)
-      updates, state = tx.update(grads, state, params)
-      return optax.apply_updates(params, updates), state
+    step = train.make_step(graphdef, tx, mesh)
 
-    # What record kept of the last step is unused, and donated all the same.
-    jitted = jax.jit(step, donate_argnums=0, keep_unused=True)
-    start = jax.tree.map(jnp.copy, params)
-    carry = (start, jax.jit(tx.init)(start))
+    def first(params):
+      return train.TrainState(jnp.zeros([], jnp.int32), params, tx.init(params))
+
+    abstract = jax.eval_shape(first, params)
+    state = jax.jit(first, out_shardings=shardings(mesh, abstract))(params)
 
     def once():
-      nonlocal carry
-      carry = jax.block_until_ready(jitted(carry, batch))
+      nonlocal state
+      state, scalars = step(state, *batch)
+      jax.block_until_ready((state, scalars))
 
     return once
 
-  forward, backward = jax.jit(loss), jax.jit(jax.value_and_grad(loss))
-  return {
-    FORWARD: lambda: jax.block_until_ready(forward(params, batch)),
-    BACKWARD: lambda: jax.block_until_ready(backward(params, batch)),
-  } | {name: stepper(tx) for name, tx in optimizers(params).items()}
+  @jax.jit
+  def forward(params):
+    return gpt.loss(nnx.merge(graphdef, params), *batch[:, 0])
+
+  return {FORWARD: lambda: jax.block_until_ready(forward(params))} | {
+    name: stepper(tx) for name, tx in optimizers(params).items()
+  }
 
 
 def one_round(pieces):

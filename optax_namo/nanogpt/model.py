@@ -195,8 +195,7 @@ class CausalSelfAttention(nnx.Module):
 @jax.checkpoint  # The backward pass keeps x alone, and finds the rest again.
 def _gelu(x: jax.Array) -> jax.Array:
   """The exact GELU, nanoGPT's; OpenAI's GPT-2 used the tanh form."""
-  wide = x.astype(jnp.float32)
-  return (0.5 * wide * (1.0 + jax.lax.erf(wide / math.sqrt(2)))).astype(x.dtype)
+  return jax.nn.gelu(x, approximate=False)
 
 
 class MLP(nnx.Module):
