@@ -130,9 +130,6 @@ def _attend(
 ) -> jax.Array:
   """Returns the values' means, weighted by the softmax of the scores.
 
-  The softmax's sums divide the few numbers of the result, not the many of the
-  weights: for the backward pass only the exponentials are kept.
-
   Args:
     query: (batch, heads, time, head_dim).
     key: (batch, heads, positions, head_dim).
@@ -147,15 +144,8 @@ def _attend(
     'bhtd,bhsd->bhts', query, key, preferred_element_type=jnp.float32
   )
   scores += jnp.where(visible, 0.0, -jnp.inf)[None, None]
-  highest = jnp.max(scores, axis=-1, keepdims=True)
-  weights = jnp.exp(scores - jax.lax.stop_gradient(highest))
-  y = jnp.einsum(
-    'bhts,bhsd->bhtd',
-    weights.astype(value.dtype),
-    value,
-    preferred_element_type=jnp.float32,
-  )
-  return (y / jnp.sum(weights, axis=-1, keepdims=True)).astype(value.dtype)
+  weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+  return jnp.einsum('bhts,bhsd->bhtd', weights, value)
 
 
 class CausalSelfAttention(nnx.Module):

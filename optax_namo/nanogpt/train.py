@@ -40,9 +40,9 @@ _FLUSH_EVERY = 10  # Steps whose losses are fetched and written together.
 _EVAL_BATCHES = 20
 # Tokens whose gradient one CPU takes at a time. XLA's CPU backend asks for a
 # program's temporary memory anew at every call, and above 32 MB malloc gives
-# pages that are mapped and zeroed each time: two fifths of the processor time
-# of a step of the `char` preset, whole (benchmarks/train_step.py).
-_CPU_TOKENS = 512
+# pages that are mapped and zeroed each time, which is a good part of a step of
+# the `char` preset taken whole (benchmarks/train_step.py).
+_CPU_TOKENS = 256
 _SAMPLE_TOKENS = 400
 
 
