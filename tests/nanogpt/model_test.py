@@ -246,7 +246,7 @@ def test_kept_keys_and_values_give_the_same_activations(chunks):
 
 
 def test_what_is_kept_for_the_backward_pass():
-  """A layer keeps its softmax once, and two arrays as wide as the MLP."""
+  """Of the MLP's wide arrays a layer keeps GELU's input and output alone."""
   model, tokens = helpers.build(num_layers=3, num_heads=4), helpers.tokens()
   graphdef, params = nnx.split(model)
 
@@ -257,7 +257,6 @@ def test_what_is_kept_for_the_backward_pass():
     return jax.vjp(loss, params)[1]
 
   sizes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(kept, params))]
-  assert sizes.count((3, 4, 8, 8)) == 3
   assert sum(s in {(3, 8, 64), (24, 64)} for s in sizes) == 6
 
 

@@ -165,7 +165,6 @@ def test_one_cpu_takes_its_batch_in_slices(corpus, monkeypatch):
   chex.assert_trees_all_close(
     sliced[0].params, whole[0].params, rtol=1e-3, atol=1e-4
   )
-  assert less < 0.5 * memory
 
 
 def test_step_donates_and_compiles_once(corpus):
