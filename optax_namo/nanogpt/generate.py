@@ -22,7 +22,10 @@ def generate(
 ) -> jax.Array:
   """Samples tokens that continue a prompt.
 
-  Each token is drawn given at most the ``block_size`` tokens before it. Token
+  Each token is drawn given at most the ``block_size`` tokens before it. Up to
+  there a token costs one position, since keys and values of those before it are
+  kept; beyond, the whole window shifts and is computed anew, as in nanoGPT.
+  Token
   ``i`` uses ``jax.random.fold_in(key, i)``, so that a longer sample starts
   with the shorter one of the same key. The function is compiled once per
   (batch, ``num_tokens``, ``top_k``), for prompts of every length.
@@ -56,7 +59,6 @@ def generate(
   block_size = model.config.block_size
   window = tokens[:, -block_size:]
   length = window.shape[1]
-  # No position sees what follows it, so the ids that pad do not matter.
   window = jnp.pad(window, ((0, 0), (0, block_size - length)))
   graphdef, state = nnx.split(model)
   sampled = _sample(
@@ -78,27 +80,42 @@ def _sample(
 ) -> jax.Array:
   """Returns (batch, num_tokens) ids that follow ``window[:, :length]``."""
   model = nnx.merge(graphdef, state)
-  block_size = window.shape[1]
+  batch, block_size = window.shape
 
-  def step(carry, index):
-    window, length = carry
-    # Only the last position goes through the output layer, the costliest one.
-    last = jax.lax.dynamic_index_in_dim(
-      model.hidden(window), length - 1, axis=1, keepdims=False
-    )  # (batch, embed)
-    logits = model.head(last) / temperature  # (batch, vocab)
+  def draw(hidden, index):
+    """Token ``index``, (batch,), given the activations before it."""
+    logits = model.head(hidden) / temperature  # (batch, vocab)
     if top_k is not None:
       likeliest, _ = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))
       logits = jnp.where(logits < likeliest[:, -1:], -jnp.inf, logits)
     token = jax.random.categorical(jax.random.fold_in(key, index), logits)
-    token = token.astype(window.dtype)  # (batch,)
-    # A full window drops its oldest token to make room for the new one.
-    window = jnp.where(
-      length == block_size, jnp.roll(window, -1, axis=1), window
-    )
-    length = jnp.minimum(length + 1, block_size)
-    return (window.at[:, length - 1].set(token), length), token
+    return token.astype(window.dtype)
 
-  carry = (window, jnp.asarray(length, jnp.int32))
-  _, sampled = jax.lax.scan(step, carry, jnp.arange(num_tokens))
-  return sampled.T
+  def at(hidden, position):
+    return jax.lax.dynamic_index_in_dim(hidden, position, 1, keepdims=False)
+
+  def extend(index, carry):
+    """Draws given the cache, to which token ``index - 1`` is new."""
+    tokens, cache = carry
+    position = length + index - 1
+    hidden, cache = model.extend(at(tokens, position)[:, None], cache, position)
+    token = draw(hidden[:, 0], index)
+    return tokens.at[:, position + 1].set(token), cache
+
+  def crop(index, tokens):
+    """Draws given the newest tokens, all of them at new positions."""
+    window = jax.lax.dynamic_slice_in_dim(
+      tokens, length + index - block_size, block_size, axis=1
+    )
+    token = draw(model.hidden(window)[:, -1], index)
+    return tokens.at[:, length + index].set(token)
+
+  # The ids behind those drawn do not matter: no position sees what follows it.
+  tokens = jnp.pad(window, ((0, 0), (0, num_tokens)))
+  hidden, cache = model.extend(window, model.empty_cache(batch), 0)
+  tokens = tokens.at[:, length].set(draw(at(hidden, length - 1), 0))
+  # Beyond block_size positions shift, and what was kept of them is void.
+  fit = jnp.minimum(num_tokens, block_size - length + 1)
+  tokens, _ = jax.lax.fori_loop(1, fit, extend, (tokens, cache))
+  tokens = jax.lax.fori_loop(fit, num_tokens, crop, tokens)
+  return jax.lax.dynamic_slice_in_dim(tokens, length, num_tokens, axis=1)

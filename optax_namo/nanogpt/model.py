@@ -9,16 +9,23 @@ chooses the dtype of the computation. Sizes below are written as (batch, time,
 embed) for activations and (inputs, outputs) for kernels.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import math
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
+import optax
 
 _DTYPES = ('float32', 'bfloat16')
 _INIT_STDDEV = 0.02  # GPT-2 and nanoGPT, for every kernel and embedding.
 _LAYER_NORM_EPSILON = 1e-5  # nanoGPT, PyTorch's default; Flax has 1e-6.
+
+Index = jax.Array | int
+# Of one layer, (batch, heads, positions, head_dim) each.
+KeysValues = tuple[jax.Array, jax.Array]
+Cache = list[KeysValues]  # By layer.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +125,29 @@ def _embed(config: GPTConfig, rows: int, *, rngs: nnx.Rngs) -> nnx.Embed:
   )
 
 
+def _attend(
+  query: jax.Array, key: jax.Array, value: jax.Array, visible: jax.Array
+) -> jax.Array:
+  """Returns the values' means, weighted by the softmax of the scores.
+
+  Args:
+    query: (batch, heads, time, head_dim).
+    key: (batch, heads, positions, head_dim).
+    value: (batch, heads, positions, head_dim).
+    visible: Which positions each time may look at, bool, (time, positions).
+
+  Returns:
+    (batch, heads, time, head_dim).
+  """
+  query /= math.sqrt(query.shape[-1])
+  scores = jnp.einsum(
+    'bhtd,bhsd->bhts', query, key, preferred_element_type=jnp.float32
+  )
+  scores += jnp.where(visible, 0.0, -jnp.inf)[None, None]
+  weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+  return jnp.einsum('bhts,bhsd->bhtd', weights, value)
+
+
 class CausalSelfAttention(nnx.Module):
   """Multi-head attention in which a position sees itself and the past."""
 
@@ -130,15 +160,32 @@ class CausalSelfAttention(nnx.Module):
       config, width, width, rngs=rngs, stddev=_residual_stddev(config)
     )
 
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, past: KeysValues | None = None, start: Index = 0
+  ) -> tuple[jax.Array, KeysValues]:
+    """Attends from ``start`` on; see ``GPT.hidden``."""
     batch, time, width = x.shape
-    heads = (batch, time, self.num_heads, width // self.num_heads)
-    query, key, value = (
-      part.reshape(heads)
-      for part in jnp.split(_project(self.c_attn, x), 3, axis=-1)
+    parts = _project(self.c_attn, x).reshape(
+      batch, time, 3, self.num_heads, width // self.num_heads
     )
-    y = jax.nn.dot_product_attention(query, key, value, is_causal=True)
-    return _project(self.c_proj, y.reshape(x.shape))
+    # Each (batch, heads, time, head_dim): the products need no other order.
+    query, key, value = jnp.moveaxis(parts, (2, 3), (0, 2))
+    if past is not None:
+      key, value = (
+        jax.lax.dynamic_update_slice_in_dim(old, new, start, axis=2)
+        for old, new in zip(past, (key, value))
+      )
+    positions, times = jnp.arange(key.shape[2]), start + jnp.arange(time)
+    visible = positions[None, :] <= times[:, None]
+    y = _attend(query, key, value, visible)
+    y = _project(self.c_proj, y.swapaxes(1, 2).reshape(x.shape))
+    return y, (key, value)
+
+
+@jax.checkpoint  # The backward pass keeps x alone, and finds the rest again.
+def _gelu(x: jax.Array) -> jax.Array:
+  """The exact GELU, nanoGPT's; OpenAI's GPT-2 used the tanh form."""
+  return jax.nn.gelu(x, approximate=False)
 
 
 class MLP(nnx.Module):
@@ -152,9 +199,7 @@ class MLP(nnx.Module):
     )
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    # nanoGPT's nn.GELU() is the exact one; OpenAI's GPT-2 used the tanh form.
-    hidden = jax.nn.gelu(_project(self.c_fc, x), approximate=False)
-    return _project(self.c_proj, hidden)
+    return _project(self.c_proj, _gelu(_project(self.c_fc, x)))
 
 
 class Block(nnx.Module):
@@ -166,9 +211,12 @@ class Block(nnx.Module):
     self.ln_2 = _layer_norm(config, rngs=rngs)
     self.mlp = MLP(config, rngs=rngs)
 
-  def __call__(self, x: jax.Array) -> jax.Array:
-    x = x + self.attn(self.ln_1(x))
-    return x + self.mlp(self.ln_2(x))
+  def __call__(
+    self, x: jax.Array, past: KeysValues | None = None, start: Index = 0
+  ) -> tuple[jax.Array, KeysValues]:
+    y, present = self.attn(self.ln_1(x), past, start)
+    x = x + y
+    return x + self.mlp(self.ln_2(x)), present
 
 
 class GPT(nnx.Module):
@@ -203,11 +251,47 @@ class GPT(nnx.Module):
         f' block_size={self.config.block_size}: crop it, or build the model'
         ' with a larger block_size.'
       )
-    positions = self.wpe(jnp.arange(time))  # (time, embed)
+    return self._run(tokens, [None] * self.config.num_layers, 0)[0]
+
+  def extend(
+    self, tokens: jax.Array, cache: Cache, start: Index
+  ) -> tuple[jax.Array, Cache]:
+    """Returns what ``hidden`` would, given the positions before the tokens.
+
+    Args:
+      tokens: int32 token ids, (batch, time).
+      cache: What the positions below ``start`` left, see ``empty_cache``.
+      start: The first token's position; the last one's is below
+        ``block_size``.
+
+    Returns:
+      Normalized activations of the tokens, (batch, time, embed); and the cache
+      with the tokens in it.
+    """
+    return self._run(tokens, cache, start)
+
+  def empty_cache(self, batch: int) -> Cache:
+    """Returns room for the keys and values of ``block_size`` positions."""
+    config = self.config
+    shape = (
+      batch,
+      config.num_heads,
+      config.block_size,
+      config.embed_dim // config.num_heads,
+    )
+    zeros = jnp.zeros(shape, config.dtype)
+    return [(zeros, zeros)] * config.num_layers
+
+  def _run(
+    self, tokens: jax.Array, cache: Sequence[KeysValues | None], start: Index
+  ) -> tuple[jax.Array, Cache]:
+    positions = self.wpe(start + jnp.arange(tokens.shape[1]))  # (time, embed)
     x = self.wte(tokens) + positions[None]
-    for block in self.blocks:
-      x = block(x)
-    return self.ln_f(x)
+    present = []
+    for block, past in zip(self.blocks, cache):
+      x, kept = block(x, past, start)
+      present.append(kept)
+    return self.ln_f(x), present
 
   def head(self, hidden: jax.Array) -> jax.Array:
     """Returns float32 logits, (..., vocab), of activations, (..., embed)."""
@@ -233,8 +317,10 @@ def loss(model: GPT, tokens: jax.Array, targets: jax.Array) -> jax.Array:
   Returns:
     A float32 scalar.
   """
-  log_probs = jax.nn.log_softmax(model(tokens))  # (batch, time, vocab)
-  return -jnp.mean(jnp.take_along_axis(log_probs, targets[..., None], axis=-1))
+  logits = model(tokens)  # (batch, time, vocab)
+  return jnp.mean(
+    optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+  )
 
 
 def num_params(model: GPT) -> int:

@@ -4,6 +4,7 @@
 
 from collections.abc import Callable
 import functools
+import math
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -37,6 +38,11 @@ from optax_namo.nanogpt.optimizers import schedule
 
 _FLUSH_EVERY = 10  # Steps whose losses are fetched and written together.
 _EVAL_BATCHES = 20
+# Tokens whose gradient one CPU takes at a time. XLA's CPU backend asks for a
+# program's temporary memory anew at every call, and above 32 MB malloc gives
+# pages that are mapped and zeroed each time, which is a good part of a step of
+# the `char` preset taken whole (benchmarks/train_step.py).
+_CPU_TOKENS = 256
 _SAMPLE_TOKENS = 400
 
 
@@ -107,9 +113,19 @@ def make_step(
   def loss_fn(params, inputs, targets):
     return gpt.loss(nnx.merge(graphdef, params), inputs, targets)
 
+  def in_slices(tokens):
+    """(accumulate, batch, time), or on one CPU more and smaller batches."""
+    if mesh.size > 1 or mesh.devices.flat[0].platform != 'cpu':
+      return tokens
+    _, batch, time = tokens.shape
+    rows = math.gcd(batch, max(1, _CPU_TOKENS // time))
+    return tokens.reshape(-1, rows, time)
+
   # What record kept of the last step is unused, and donated all the same.
   @functools.partial(jax.jit, donate_argnums=0, keep_unused=True)
   def step(state, inputs, targets):
+    inputs, targets = in_slices(inputs), in_slices(targets)
+
     def add(total, micro_batch):
       loss, gradients = jax.value_and_grad(loss_fn)(state.params, *micro_batch)
       one = loss, constrain(mesh, gradients)

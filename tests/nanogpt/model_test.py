@@ -225,3 +225,48 @@ def test_head_is_tied_to_the_token_embedding():
 
   for grads, rows in zip(gradients(model), ([5], [5, 7]), strict=True):
     assert np.flatnonzero(np.any(grads[...], axis=1)).tolist() == rows
+
+
+@pytest.mark.parametrize('chunks', [[1] * 8, [3, 1, 4], [8]])
+def test_kept_keys_and_values_give_the_same_activations(chunks):
+  model = helpers.shake(helpers.build(num_layers=2, use_bias=True))
+  tokens = helpers.tokens()
+  extend = nnx.jit(lambda model, *args: model.extend(*args))
+  # What stands behind the positions seen so far must not matter.
+  cache = jax.tree.map(lambda x: x + 9.0, model.empty_cache(3))
+  start, parts = 0, []
+  for size in chunks:
+    part = tokens[:, start : start + size]
+    hidden, cache = extend(model, part, cache, start)
+    parts.append(model.head(hidden))
+    start += size
+  np.testing.assert_allclose(
+    np.concatenate(parts, axis=1), helpers.logits(model, tokens), atol=1e-5
+  )
+
+
+def test_what_is_kept_for_the_backward_pass():
+  """Of the MLP's wide arrays a layer keeps GELU's input and output alone."""
+  model, tokens = helpers.build(num_layers=3, num_heads=4), helpers.tokens()
+  graphdef, params = nnx.split(model)
+
+  def kept(params):
+    def loss(params):
+      return gpt.loss(nnx.merge(graphdef, params), tokens, tokens)
+
+    return jax.vjp(loss, params)[1]
+
+  sizes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(kept, params))]
+  assert sum(s in {(3, 8, 64), (24, 64)} for s in sizes) == 6
+
+
+def test_gelu_is_the_exact_one():
+  x = np.linspace(-6.0, 6.0, 97, dtype=np.float32)
+  exact = [v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x.tolist()]
+  slope = [
+    (1 + math.erf(v / math.sqrt(2))) / 2
+    + v * math.exp(-v * v / 2) / math.sqrt(2 * math.pi)
+    for v in x.tolist()
+  ]
+  np.testing.assert_allclose(gpt._gelu(x), exact, atol=1e-6)
+  np.testing.assert_allclose(jax.vmap(jax.grad(gpt._gelu))(x), slope, atol=1e-6)

@@ -150,6 +150,23 @@ def test_accumulation_is_a_larger_batch(corpus):
   chex.assert_trees_all_close(*states, rtol=1e-3, atol=1e-4)
 
 
+def test_one_cpu_takes_its_batch_in_slices(corpus, monkeypatch):
+  """The same step: the mean of the slices' gradients."""
+  config = helpers.config(batch_size=256)  # Of 16 tokens each.
+  steps = []
+  for tokens in (10**6, 128):
+    monkeypatch.setattr(train, '_CPU_TOKENS', tokens)
+    step, state, batches = _prepare(config, corpus)
+    text = step.lower(state, *batches(0)).as_text()
+    steps.append((*step(state, *batches(0)), 'tensor<32x8x16xi32>' in text))
+  whole, sliced = steps
+  assert (whole[2], sliced[2]) == (False, True)
+  chex.assert_trees_all_close(sliced[1], whole[1], rtol=1e-5)
+  chex.assert_trees_all_close(
+    sliced[0].params, whole[0].params, rtol=1e-3, atol=1e-4
+  )
+
+
 def test_step_donates_and_compiles_once(corpus):
   config = helpers.config(dtype='bfloat16')
   step, state, batches = _prepare(config, corpus)

@@ -1,0 +1,99 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Sampling from the folder of a run."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from optax_namo.nanogpt import run_folder
+from optax_namo.nanogpt import train
+from optax_namo.nanogpt.generate import generate
+from optax_namo.nanogpt.sample import sample
+from tests.nanogpt import helpers
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+  """The folder of a finished run, to be changed."""
+  return shutil.copytree(whole[1], tmp_path / 'copy')
+
+
+def _files(folder):
+  return {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
+
+
+def test_sample_is_of_the_newest_checkpoint(corpus, whole, copy):
+  config, out = whole
+  _, model = train.fit(config, corpus, copy, resume=True)
+  prompt = jnp.asarray(corpus.encode('lazy '), jnp.int32)[None]
+  (ids,) = generate(
+    model, prompt, 20, key=jax.random.key(3), temperature=0.7, top_k=5
+  )
+  text = sample(out, 'lazy ', num_tokens=20, temperature=0.7, top_k=5, seed=3)
+  assert text == corpus.decode(ids.tolist())
+  assert text.startswith('lazy ') and len(text) == 25
+  shutil.rmtree(copy / 'checkpoints' / '25')
+  # The last steps change little: it takes a long text to see that they did.
+  assert sample(copy, num_tokens=300) != sample(out, num_tokens=300)
+
+
+def test_sample_of_a_running_run_only_reads(corpus, copy):
+  (copy / 'checkpoints' / '30.orbax-checkpoint-tmp').mkdir()
+  before = _files(copy)
+  text = sample(copy, num_tokens=5)
+  assert text[0] == corpus.decode(corpus.val[:1].tolist())
+  assert len(text) == 6
+  assert _files(copy) == before
+  assert (copy / 'checkpoints' / '30.orbax-checkpoint-tmp').is_dir()
+
+
+def test_sample_of_a_run_on_other_devices(copy):
+  config = run_folder.read_config(copy)
+  moved = helpers.config(
+    data=config.data, steps=25, eval_every=7, mesh='data:2,fsdp:2'
+  )
+  text = sample(copy, num_tokens=5)
+  run_folder.claim(copy, moved, resume=True)
+  assert run_folder.read_config(copy).mesh == 'data:2,fsdp:2'
+  assert sample(copy, num_tokens=5) == text
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'prompt': ''}, 'prompt is empty'),
+    ({'prompt': 'thé'}, "no character 'é'"),
+    ({'temperature': 0.0}, 'temperature .* 0.0'),
+    ({'top_k': 0}, 'top_k .* 0'),
+    ({'num_tokens': -1}, 'num_tokens .* -1'),
+  ],
+)
+def test_sample_errors(whole, change, message):
+  with pytest.raises(ValueError, match=message):
+    sample(whole[1], **change)
+
+
+def test_no_run_and_no_checkpoint(whole, tmp_path):
+  with pytest.raises(FileNotFoundError, match='holds no run'):
+    sample(tmp_path / 'missing')
+  shutil.copy(whole[1] / 'config.json', tmp_path)
+  with pytest.raises(ValueError, match='no whole checkpoint yet'):
+    sample(tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
+def test_command(whole, tmp_path):
+  flags = {'prompt': 'fox', 'num_tokens': 9, 'seed': 2, 'top_k': 4}
+  command = helpers.process('optax_namo.nanogpt.sample', flags)
+  done = helpers.finish([*command, str(whole[1])])
+  assert done.returncode == 0, done.stderr
+  assert (
+    done.stdout == sample(whole[1], 'fox', num_tokens=9, seed=2, top_k=4) + '\n'
+  )
+  failed = helpers.finish([*command, str(tmp_path / 'missing')])
+  assert failed.returncode == 1
+  assert failed.stderr.startswith('error: ')
+  assert len(failed.stderr.splitlines()) == 1
