@@ -72,8 +72,9 @@ def plain_muon():
 
 def standard_form(x):
   """newton_schulz without its Gram form, for stacks with m <= n."""
-  rows = _coefficients.triplets('muon', 5)
-  return _orthogonalize.standard_form(_norms.normalize(x), rows)
+  rows, _ = _coefficients.schedule('muon', 5, 23)
+  runs = tuple((row,) for row in rows)
+  return _orthogonalize.iterate(_norms.scaled(x), runs, 'frobenius', 23)
 
 
 def optimizers(params):
