@@ -11,11 +11,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from optax_namo import _norms
+
 NAMES = ('frobenius', 'schatten', 'spectral', 'aol')
 
 
 def scaled(
   name: str,
+  y: jax.Array,
   r: jax.Array,
   square_of: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
@@ -23,6 +26,7 @@ def scaled(
 
   Args:
     name: One of ``NAMES``.
+    y: Y, shape ``(..., m, n)``.
     r: Y Y^T, shape ``(..., m, m)``.
     square_of: Returns a matrix as products see it, and its square.
 
@@ -33,7 +37,7 @@ def scaled(
   rows, columns = axes = r.ndim - 2, r.ndim - 1
   square = None
   if name == 'frobenius':
-    squares = jnp.trace(r, axis1=rows, axis2=columns)[..., None, None]
+    squares = _norms.sum_of_squares(y.astype(r.dtype), axes)
   elif name == 'schatten':
     r, square = square_of(r)
     # ||R^2||_F is the fourth power of Y's norm of order 8.
@@ -43,7 +47,7 @@ def scaled(
     squares = jnp.linalg.eigvalsh(r)[..., -1:, None]
   else:
     squares = jnp.sum(jnp.abs(r), columns, keepdims=True)
-  s = jnp.where(squares > 0, squares, 1) ** -0.5
+  s = jax.lax.rsqrt(jnp.where(squares > 0, squares, 1))
   if square is not None:
     square = s**4 * square
   return s, r * (s * s.mT), square
