@@ -29,7 +29,9 @@ def load(path: pathlib.Path = CACHE) -> dict[int, list[np.ndarray]]:
   """The 16 momenta of every stage, from a file, which is made if missing."""
   if not path.exists():
     arrays = {
-      f'{step}/{i:02}': x for step, xs in record().items() for i, x in enumerate(xs)
+      f'{step}/{i:02}': x
+      for step, xs in record().items()
+      for i, x in enumerate(xs)
     }
     np.savez(path, **arrays)
   with np.load(path) as arrays:
@@ -46,7 +48,8 @@ def record() -> dict[int, list[np.ndarray]]:
   graphdef, params = nnx.split(gpt.GPT(config, rngs=nnx.Rngs(0)))
   warm_up = optax.linear_schedule(0, 0.035, 40)
   tx = optax.chain(
-    optax.clip_by_global_norm(1.0), optax_namo.namo_d(warm_up, adam_learning_rate=3e-3)
+    optax.clip_by_global_norm(1.0),
+    optax_namo.namo_d(warm_up, adam_learning_rate=3e-3),
   )
   # The first stage once more, beside the optimizer, to see what it hands on.
   numbers = jax.tree.leaves(

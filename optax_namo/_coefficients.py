@@ -3,6 +3,7 @@
 """Coefficients of the Newton-Schulz iteration, with their sources."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,8 @@ _POLAR_EXPRESS = (
   (1.875, -1.25, 0.375),
 )
 
-# (a, b, c) of each step X <- aX + b(XX^T)X + c(XX^T)^2 X; the last one repeats.
+# (a, b, c, ...) of each step X <- aX + b(XX^T)X + c(XX^T)^2 X + ...; the last
+# one repeats.
 COEFFICIENTS: dict[str, tuple[Row, ...]] = {
   # Keller Jordan's Muon, which the NAMO reference code uses unchanged:
   # https://kellerjordan.github.io/posts/muon, "Tuning the coefficients".
@@ -122,12 +124,12 @@ def checked(coefficients: Coefficients) -> str | tuple[Row, ...]:
         ' for each step, works too.'
       )
     return coefficients
+  rows: tuple[Row, ...] = ()
   try:
-    if np.ndim(coefficients[0]) == 0:
-      coefficients = (coefficients,)
-    rows = tuple(tuple(map(float, row)) for row in coefficients)
+    table: Any = coefficients if np.ndim(coefficients[0]) else [coefficients]
+    rows = tuple(tuple(map(float, row)) for row in table)
   except (TypeError, ValueError, IndexError):
-    rows = ()
+    pass
   if not rows or not all(2 <= len(row) <= 5 for row in rows):
     raise ValueError(
       'coefficients must be a name, a row of two to five numbers such as a'

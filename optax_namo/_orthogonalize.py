@@ -39,7 +39,7 @@ def newton_schulz(
     X_0 = x / \|x\|_F, \qquad
     X_{k+1} = a X_k + b (X_k X_k^T) X_k + c (X_k X_k^T)^2 X_k
 
-  An odd polynomial of the singular values, here of degree 5 and at most 9, which
+  An odd polynomial of the singular values, of degree 5 here and at most 9, that
   leaves the singular vectors alone and drives the values towards one. The
   iteration commutes with transposition; it runs on the side with fewer rows, on
   the Gram matrix ``X X^T`` where that takes fewer products.
@@ -59,8 +59,8 @@ def newton_schulz(
       and one of m x m otherwise. ``'spectral'``: the largest singular value, by
       an eigenvalue decomposition of ``x x^T``. ``'aol'``: each row, on the side
       with fewer, by its own number; that leads to the polar factor of the
-      scaled matrix, not of ``x``: on momenta of a small GPT 0.40 to 0.75 from it,
-      relative, and for square matrices transposition matters.
+      scaled matrix, not of ``x``: on momenta of a small GPT 26% from it at step
+      1, 11% at step 300. For square matrices transposition matters then.
     dtype: The dtype of the operands of each product; sums are
       ``promote_types(dtype, float32)``. None means
       ``promote_types(x.dtype, float32)``; ``jnp.bfloat16`` is the fast choice
@@ -157,7 +157,9 @@ def cheapest(rows: Sequence[Row], gain: float, m: int, n: int) -> Runs:
   alone = tuple((row,) for row in rows)
   together: list[tuple[Row, ...]] = [()]
   for row in rows:
-    if together[-1] and abs(math.prod(r[0] for r in (*together[-1], row))) > gain:
+    if (
+      together[-1] and abs(math.prod(r[0] for r in (*together[-1], row))) > gain
+    ):
       together.append(())
     together[-1] += (row,)
   return min(alone, tuple(together), key=lambda runs: flops(runs, m, n))
@@ -208,20 +210,20 @@ def _run(
   back = None
   if len(rows) > 1 and bits >= 23 and preconditioning != 'aol':
     y, back = _reflected(y)
-  r = product(y, y.mT)
-  q = scale = square = None
+  q = t = r = product(y, y.mT)
+  scale = square = None
   if preconditioning is not None:
     scale, r, square = _preconditioning.scaled(
       preconditioning, y, r, lambda r: _square(r, product, bits)
     )
   identity = jnp.eye(r.shape[-1], dtype=r.dtype)
-  for row in rows:
-    if q is not None:
+  for k, row in enumerate(rows):
+    if k:
       r, square = product(product(r, t), t), None
     if square is None and len(row) > 2:
       r, square = _square(r, product, bits)
     t = _polynomial(row, identity, r, square, product)
-    q = t if q is None else product(t, q)
+    q = product(t, q) if k else t
   if scale is not None:
     q = q * scale.mT
   if back is not None:
@@ -254,7 +256,7 @@ def _polynomial(
   square: jax.Array | None,
   product: Product,
 ) -> jax.Array:
-  """``row[0] I + row[1] R + row[2] R^2 + ...``, by which a step multiplies Y."""
+  """``row[0] I + row[1] R + row[2] R^2 ...``, by which a step multiplies Y."""
 
   def terms(a, b, c=0.0):
     linear = jnp.broadcast_to(a * identity, r.shape) + b * r
@@ -262,8 +264,8 @@ def _polynomial(
 
   if len(row) <= 3:
     return terms(*row)
-  # low(z) + z^2 high(z) of z = R - center, where the last term but one vanishes:
-  # there the terms are small that cancel where singular values are large.
+  # low(z) + z^2 high(z) of z = R - center, without the last term but one:
+  # the terms that cancel where singular values are large are small there.
   degree = len(row) - 1
   center = min(max(-row[-2] / (degree * row[-1]), 0.0), 2.0)
   coefficients = Polynomial(row)(Polynomial((center, 1.0))).coef
@@ -322,9 +324,7 @@ def polar_svd(x: jax.Array) -> jax.Array:
     Algorithm 1 and 2, ``Orth``, in arXiv 2602.17080.
   """
   wide = jnp.promote_types(x.dtype, jnp.float32)
-  u, s, vt = jnp.linalg.svd(
-    _norms.scaled(x.astype(wide)), full_matrices=False
-  )
+  u, s, vt = jnp.linalg.svd(_norms.scaled(x.astype(wide)), full_matrices=False)
   # Float32 matrices of lower rank have up to 4 epsilon there at 512 x 512.
   zero = float(jnp.finfo(wide).eps) * math.sqrt(max(x.shape[-2:]))
   u = jnp.where((s <= zero * s[..., :1])[..., None, :], 0, u)
