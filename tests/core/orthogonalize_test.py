@@ -323,7 +323,7 @@ class DominantColumnTest(parameterized.TestCase):
         x / jnp.linalg.norm(x), tuple((row,) for row in _ROWS), None, 23
       )
       chex.assert_trees_all_close(
-        optax_namo.newton_schulz(x), expected, atol=1e-5
+        optax_namo.newton_schulz(x), expected, atol=1e-4
       )
 
 
