@@ -30,8 +30,8 @@ from optax_namo import _coefficients
 from optax_namo import _norms
 from optax_namo import _orthogonalize
 
-_SHAPES = ((64, 64), (32, 128), (8, 64))
-_MARGINS = (1.0, 1.01, 1.02, 1.05, 1.1)
+_SHAPES = ((64, 64), (32, 128), (8, 64), (64, 512))
+_MARGINS = (1.0, 1.02, 1.05, 1.1)
 _GAINS = (10.0, 15.0, 20.0, 30.0, 50.0, 100.0)
 _LIFT = 1.05
 _SETS = flags.DEFINE_list('sets', list(_coefficients.COEFFICIENTS), 'Which.')
