@@ -22,8 +22,8 @@ def spread(
 ) -> tuple[float, float]:
   """Least and greatest result for singular values from ``smallest`` to 1."""
   s = np.geomspace(smallest, 1, 100_001)
-  for a, b, c in _coefficients.triplets(coefficients, steps):
-    s = a * s + b * s**3 + c * s**5
+  for row in _coefficients.schedule(coefficients, steps, bits=23)[0]:
+    s = sum(c * s ** (2 * k + 1) for k, c in enumerate(row))
   return s.min(), s.max()
 
 

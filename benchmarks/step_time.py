@@ -28,6 +28,8 @@ import numpy as np
 import optax
 
 from benchmarks import steps
+from optax_namo import _coefficients
+from optax_namo import _orthogonalize
 
 FIGURES = {  # name: (unit, how many of it)
   'step_time': ('ms', 1e-3),
@@ -115,6 +117,41 @@ def table(rows):
   return '\n'.join(lines)
 
 
+def accelerators(shape, rows):
+  """FLOPs of the products on GPUs and TPUs, as ratios to optax's Muon."""
+  params = steps.parameters(*steps.SHAPES[shape])
+  theirs = rows[steps.BASELINE]['flops']['value']
+  return {
+    f'{coefficients}, {device}': steps.product_flops(
+      params, coefficients, count, bits
+    )
+    / theirs
+    for coefficients, count in (('muon', 5), ('minimax', 3))
+    for device, bits in (('cuda', 10), ('tpu', 7))
+  }
+
+
+def fraction_of_product_rate(stack=(12, 384, 1536), side=2048):
+  """FLOP/s of Newton-Schulz's products over those of one large product."""
+  x = jax.random.normal(jax.random.key(0), stack)
+  y = jax.random.normal(jax.random.key(1), (side, side))
+  fast = jax.jit(steps.FAST).lower(x).compile()
+  product = jax.jit(jnp.matmul).lower(y, y).compile()
+  rows, gain = _coefficients.schedule('minimax', 3, 23)
+  runs = _orthogonalize.cheapest(rows, gain, *stack[1:])
+  flops = stack[0] * _orthogonalize.flops(runs, *stack[1:])
+
+  def rate(flops, program, *arguments):
+    start = time.perf_counter()
+    jax.block_until_ready(program(*arguments))
+    return flops / (time.perf_counter() - start)
+
+  fast(x), product(y, y)
+  return statistics.median(
+    rate(flops, fast, x) / rate(2 * side**3, product, y, y) for _ in range(9)
+  )
+
+
 def draw(shapes, device, path):
   """Bars of every figure's ratio to optax's Muon, one panel a shape."""
   fig, panels = plt.subplots(
@@ -149,13 +186,19 @@ def main(argv):
   where = f'{device.device_kind}, {jax.device_count()} device(s)'
   if device.platform == 'cpu':
     where = f'CPU, {len(os.sched_getaffinity(0))} cores'
-  shapes = {}
+  shapes, accelerated = {}, {}
   for shape in _SHAPES.value:
     shapes[shape] = compare(shape, _ROUNDS.value)
     print(f'\n{shape} on {where}\n\n{table(shapes[shape])}', flush=True)
+    accelerated[shape] = accelerators(shape, shapes[shape])
+    print(f'Products alone, by the formula: {accelerated[shape]}', flush=True)
+  if _ROUNDS.value:
+    rate = fraction_of_product_rate()
+    print(f'Orthogonalizing runs at {rate:.2f} of the rate of a large product.')
   if _JSON.value:
     versions = {'jax': jax.__version__, 'optax': optax.__version__}
     report = {'device': where, 'versions': versions, 'shapes': shapes}
+    report['accelerators'] = accelerated
     pathlib.Path(_JSON.value).write_text(json.dumps(report, indent=2) + '\n')
   if _PLOT.value:
     draw(shapes, where, _PLOT.value)

@@ -24,6 +24,12 @@ SHAPES = {
   'gpt2-medium': (24, 1024, 50304, 1024),
 }
 BASELINE = 'optax.contrib.muon'
+FAST = functools.partial(
+  optax_namo.newton_schulz,
+  steps=3,
+  coefficients='minimax',
+  preconditioning='schatten',
+)
 
 
 def parameters(layers, width, vocabulary, context):
@@ -72,8 +78,9 @@ def plain_muon():
 
 def standard_form(x):
   """newton_schulz without its Gram form, for stacks with m <= n."""
-  rows = _coefficients.triplets('muon', 5)
-  return _orthogonalize.standard_form(_norms.normalize(x), rows)
+  rows, _ = _coefficients.schedule('muon', 5, 23)
+  runs = tuple((row,) for row in rows)
+  return _orthogonalize.iterate(_norms.scaled(x), runs, 'frobenius', 23)
 
 
 def optimizers(params):
@@ -85,6 +92,7 @@ def optimizers(params):
   rates = {'learning_rate': 0.01, 'adam_learning_rate': 0.001}
   return {
     'namo_d': optax_namo.namo_d(**rates),
+    'namo_d, minimax': optax_namo.namo_d(**rates, orthogonalizer=FAST),
     'namo': optax_namo.namo(**rates),
     'namo_d, standard form': optax_namo.namo_d(
       **rates, orthogonalizer=standard_form
@@ -116,6 +124,26 @@ def compiled(tx, params):
   state = jax.eval_shape(tx.init, params)
   jitted = jax.jit(functools.partial(step, tx), donate_argnums=(0, 1))
   return jitted.lower(params, state, params).compile()
+
+
+def product_flops(params, coefficients, count, bits):
+  """FLOPs of the products with operands of so many bits, over all matrices.
+
+  Accelerators round operands (TF32 to 10 bits, TPUs to 7), hence the R of the
+  Gram form is computed afresh more often there. Counted from the formula.
+  """
+  rows, gain = _coefficients.schedule(coefficients, count, bits)
+  numbers = jax.tree.leaves(
+    optax_namo.matrix_dimension_numbers(params),
+    is_leaf=lambda x: x is None or isinstance(x, MuonDimensionNumbers),
+  )
+  total = 0
+  for x, spec in zip(jax.tree.leaves(params), numbers):
+    if spec is not None:
+      m, n = sorted(x.shape)
+      runs = _orthogonalize.cheapest(rows, gain, m, n)
+      total += _orthogonalize.flops(runs, m, n)
+  return total
 
 
 def size(tree):

@@ -4,6 +4,7 @@
 
 from optax_namo._dimension_numbers import SplitMatrices as SplitMatrices
 from optax_namo._factored import Factored as Factored
+from optax_namo._minimax import minimax_coefficients as minimax_coefficients
 from optax_namo._momentum import adaptive_momentum as adaptive_momentum
 from optax_namo._momentum import NamoState as NamoState
 from optax_namo._namo import namo as namo

@@ -3,10 +3,11 @@
 """Coefficients of the Newton-Schulz iteration, with their sources."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-Triplet = tuple[float, float, float]
+Row = tuple[float, ...]  # a, b, c, ... of a x + b x^3 + c x^5 + ...
 Coefficients = str | Sequence[float] | Sequence[Sequence[float]]
 
 # The optimal polynomials for singular values in [1e-3, 1], one after the other:
@@ -22,8 +23,9 @@ _POLAR_EXPRESS = (
   (1.875, -1.25, 0.375),
 )
 
-# (a, b, c) of each step X <- aX + b(XX^T)X + c(XX^T)^2 X; the last one repeats.
-COEFFICIENTS: dict[str, tuple[Triplet, ...]] = {
+# (a, b, c, ...) of each step X <- aX + b(XX^T)X + c(XX^T)^2 X + ...; the last
+# one repeats.
+COEFFICIENTS: dict[str, tuple[Row, ...]] = {
   # Keller Jordan's Muon, which the NAMO reference code uses unchanged:
   # https://kellerjordan.github.io/posts/muon, "Tuning the coefficients".
   # The slope at zero is maximal, singular values end in about [0.7, 1.2].
@@ -51,18 +53,65 @@ COEFFICIENTS: dict[str, tuple[Triplet, ...]] = {
     (2.8769, -3.1427, 1.2046),
     (2.8366, -3.0525, 1.2012),
   ),
+  # The fast choice, for 3 steps with preconditioning='schatten':
+  # minimax_coefficients(3e-3, (9, 9, 9), margin=1.03). Without the margin the
+  # slope at the largest singular value is 15,000, with it 3.
+  'minimax': (
+    (14.381312, -132.342796, 414.755847, -502.300621, 205.943350),
+    (6.283362, -14.228211, 11.437235, -3.585844, 0.381963),
+    (3.651288, -6.850116, 5.973747, -2.198487, 0.284231),
+  ),
 }
 
 
-def triplets(coefficients: Coefficients, steps: int) -> tuple[Triplet, ...]:
-  """The coefficients of each step; the last triplet repeats where they end.
+# By how much rounding may lift singular values above what a step is made for,
+# and how far the steps on one R may amplify its rounding: the product of their
+# slopes at zero. The small eigenvalues of R drown in the rounding of products,
+# and Q then takes them for what they are not. By set and by the bits of the
+# mantissa of the products' operands (bfloat16 7, float16 and TF32 10); found by
+# `python -m benchmarks.restarts`. In float32 five steps of 'muon' (485) stay
+# within 1e-3 of the standard form at condition number 1e6.
+SAFETY: dict[str, dict[int, tuple[float, float]]] = {
+  'muon': {7: (1.0, 30.0), 10: (1.0, 100.0), 23: (1.0, 512.0)},
+  'polar_express': {7: (1.0, 10.0), 10: (1.0, 100.0), 23: (1.0, 512.0)},
+  'cans': {7: (1.02, 30.0), 10: (1.02, 100.0), 23: (1.0, 512.0)},
+  'dion': {7: (1.0, 30.0), 10: (1.0, 100.0), 23: (1.0, 512.0)},
+  'minimax': {7: (1.0, 20.0), 10: (1.0, 100.0), 23: (1.0, 512.0)},
+}
+# Of rows of one's own.
+_DEFAULT = {7: (1.0, 10.0), 10: (1.0, 30.0), 23: (1.0, 512.0)}
+
+
+def schedule(
+  coefficients: str | tuple[Row, ...], steps: int, bits: int
+) -> tuple[tuple[Row, ...], float]:
+  """The row of each step, and how far steps on one R may amplify its rounding.
 
   Args:
-    coefficients: A name, a triplet, or a sequence of triplets.
-    steps: How many triplets to return.
+    coefficients: What ``checked`` returned.
+    steps: How many rows; the last one repeats where they end.
+    bits: Of the mantissa of the products' operands.
 
   Returns:
-    Tuple of ``steps`` triplets (a, b, c).
+    Tuple of ``steps`` rows, in few bits with a margin, and the greatest product
+    of their slopes at zero.
+  """
+  margins = _DEFAULT
+  if isinstance(coefficients, str):
+    margins = SAFETY.get(coefficients, _DEFAULT)
+    coefficients = COEFFICIENTS[coefficients]
+  margin, gain = margins[min(bits, 23)]
+  rows = (coefficients[min(k, len(coefficients) - 1)] for k in range(steps))
+  return tuple(with_margin(row, margin) for row in rows), gain
+
+
+def with_margin(row: Row, margin: float) -> Row:
+  """The coefficients of p(x / margin)."""
+  return tuple(c / margin ** (2 * k + 1) for k, c in enumerate(row))
+
+
+def checked(coefficients: Coefficients) -> str | tuple[Row, ...]:
+  """A name that is known, or rows of two to five floats.
 
   Raises:
     ValueError: The coefficients are unknown, misshapen or not finite.
@@ -71,22 +120,28 @@ def triplets(coefficients: Coefficients, steps: int) -> tuple[Triplet, ...]:
     if coefficients not in COEFFICIENTS:
       raise ValueError(
         f'coefficients={coefficients!r} is unknown; known names are'
-        f' {sorted(COEFFICIENTS)}. A triplet (a, b, c) or a sequence of them,'
-        ' one for each step, works too.'
+        f' {sorted(COEFFICIENTS)}. A row (a, b, c) or a sequence of them, one'
+        ' for each step, works too.'
       )
-    coefficients = COEFFICIENTS[coefficients]
+    return coefficients
+  rows: tuple[Row, ...] = ()
   try:
-    rows = np.asarray(coefficients, np.float64)
-  except (TypeError, ValueError):
-    rows = np.empty(0)
-  if rows.ndim == 1:
-    rows = rows[None]
-  if rows.ndim != 2 or rows.shape[-1] != 3 or not len(rows):
+    table: Any = coefficients if np.ndim(coefficients[0]) else [coefficients]
+    rows = tuple(tuple(map(float, row)) for row in table)
+  except (TypeError, ValueError, IndexError):
+    pass
+  if not rows or not all(2 <= len(row) <= 5 for row in rows):
     raise ValueError(
-      'coefficients must be a name, a triplet (a, b, c) or a sequence of'
-      f' triplets, got {coefficients!r}.'
+      'coefficients must be a name, a row of two to five numbers such as a'
+      f' triplet (a, b, c), or a sequence of rows, got {coefficients!r}.'
     )
-  if not np.isfinite(rows).all():
+  if not np.isfinite(np.concatenate(rows)).all():
     raise ValueError(f'coefficients must be finite, got {coefficients!r}.')
-  rows = rows[np.minimum(np.arange(steps), len(rows) - 1)]
-  return tuple((a, b, c) for a, b, c in rows.tolist())
+  return tuple(_trimmed(row) for row in rows)
+
+
+def _trimmed(row: Row) -> Row:
+  """Without zeros at the end, which would cost a product."""
+  while len(row) > 2 and not row[-1]:
+    row = row[:-1]
+  return row

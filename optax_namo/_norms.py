@@ -6,6 +6,8 @@ Squares of float32 entries below 1e-19 or above 1e19 leave float32's range:
 entries are divided by a unit of their own magnitude first.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -56,16 +58,18 @@ def norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
   return size * root(sum_of_squares(x / size, axes))
 
 
-def normalize(x: jax.Array) -> jax.Array:
-  """``x / ||x||_F`` for each matrix of a stack; a zero matrix stays zero."""
-  axes = (x.ndim - 2, x.ndim - 1)
+def scaled(x: jax.Array) -> jax.Array:
+  """Each m x n matrix of a stack by a power of two, which rounds nothing.
+
+  The largest entry becomes about (m n)^-1/4: then squares and their sums stay
+  normal numbers, also those of a few large entries in float16.
+  """
+  m, n = x.shape[-2:]
   info = jnp.finfo(x.dtype)
-  # A power of two rounds nothing, so that matrices times a power of two give
-  # bit-identical results. From 1.5 * 2**127 on it would round up to infinity.
-  size = jnp.minimum(largest(x, axes), 1 / info.tiny)
+  # From 1.5 * 2**127 on it would round up to infinity.
+  size = jnp.minimum(largest(x, (x.ndim - 2, x.ndim - 1)), 1 / info.tiny)
   size = jax.lax.reduce_precision(
     size, exponent_bits=info.nexp, mantissa_bits=0
   )
-  x = x / unit(size)
-  size = root(sum_of_squares(x, axes))
-  return x / jnp.where(size == 0, 1, size)
+  about = 2.0 ** round(0.25 * math.log2(max(m * n, 1)))
+  return x / unit(size * about)

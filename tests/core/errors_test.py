@@ -224,9 +224,11 @@ class OtherShapesTest(parameterized.TestCase):
 class NewtonSchulzTest(parameterized.TestCase):
   @parameterized.parameters(
     ({'coefficients': 'quintic'}, ValueError, "'quintic' is unknown"),
-    ({'coefficients': (1.0, 2.0)}, ValueError, 'triplet'),
+    ({'coefficients': (1.0,)}, ValueError, 'triplet'),
+    ({'coefficients': (1.0,) * 6}, ValueError, 'two to five'),
+    ({'preconditioning': 'none'}, ValueError, "'schatten'"),
     ({'coefficients': ()}, ValueError, 'triplet'),
-    ({'coefficients': [(1, 2, 3), (1, 2)]}, ValueError, 'triplet'),
+    ({'coefficients': [(1, 2, 3), (1,)]}, ValueError, 'triplet'),
     ({'coefficients': (1.0, 2.0, float('nan'))}, ValueError, 'finite'),
     ({'steps': 0}, ValueError, 'steps'),
     ({'steps': 2.5}, ValueError, 'steps'),

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Newton-Schulz and the exact polar factor."""
 
+import functools
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import chex
@@ -10,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from optax.contrib import _muon
 
+from benchmarks import restarts
 import optax_namo
 from optax_namo import _coefficients
 from optax_namo import _orthogonalize as orthogonalize
@@ -22,6 +25,12 @@ def _normal(*shape, seed=0, dtype=jnp.float32):
 
 def _values(x):
   return np.linalg.svd(np.asarray(x, np.float64), compute_uv=False)
+
+
+_PRECONDITIONED = tuple(
+  functools.partial(optax_namo.newton_schulz, preconditioning=name)
+  for name in ('frobenius', 'schatten', 'spectral', 'aol')
+)
 
 
 class NewtonSchulzTest(chex.TestCase):
@@ -90,15 +99,18 @@ class NewtonSchulzTest(chex.TestCase):
 
   @parameterized.product(
     exponent=(-35, -30, -20, 20, 30, 37),
-    function=(optax_namo.newton_schulz, optax_namo.polar_svd),
+    function=(*_PRECONDITIONED, optax_namo.polar_svd),
   )
   def test_any_magnitude(self, exponent, function):
     x = jnp.clip(_normal(5, 8), -3, 3)
     chex.assert_trees_all_close(
       function(x * 10.0**exponent), function(x), atol=1e-5
     )
+    chex.assert_trees_all_equal(
+      function(x * 2.0 ** (3 * exponent)), function(x)
+    )
 
-  @parameterized.parameters(optax_namo.newton_schulz, optax_namo.polar_svd)
+  @parameterized.parameters(*_PRECONDITIONED, optax_namo.polar_svd)
   def test_zero_stays_zero_beside_others(self, function):
     x = jnp.stack([_normal(4, 6), jnp.zeros((4, 6))])
     found = function(x)
@@ -150,7 +162,7 @@ class PrecisionTest(parameterized.TestCase):
   )
   def test_float32(self, shape, coefficients):
     m, n = min(shape), max(shape)
-    rows = _coefficients.triplets(coefficients, 5)
+    rows, _ = _coefficients.schedule(coefficients, 5, 23)
     for exponent in (None, 1, 2, 4, 6):
       x = _conditioned(m, n, exponent)
       x = x / jnp.linalg.norm(x)
@@ -169,7 +181,7 @@ class PrecisionTest(parameterized.TestCase):
   def test_bfloat16(self, shape, coefficients):
     """At most 1.1 times the error of the plain bfloat16 iteration."""
     m, n = min(shape), max(shape)
-    rows = _coefficients.triplets(coefficients, 5)
+    rows, _ = _coefficients.schedule(coefficients, 5, 7)
     for exponent in (None, 1, 2, 3, 6):
       x = _conditioned(m, n, exponent)
       x = x / jnp.linalg.norm(x)
@@ -184,7 +196,9 @@ class PrecisionTest(parameterized.TestCase):
     x = x / jnp.linalg.norm(x)
     exact = _textbook(np.asarray(x, np.float64), _ROWS, np.float64)
     plain = _error(_textbook_jit(x, _ROWS, jnp.bfloat16), exact)
-    once = orthogonalize.gram_form(x.astype(jnp.bfloat16), _ROWS)
+    once = orthogonalize.iterate(
+      x.astype(jnp.bfloat16), (_ROWS,), 'frobenius', 7
+    )
     self.assertGreater(_error(once, exact), 1.1 * plain)
 
 
@@ -204,7 +218,7 @@ class CoefficientsTest(parameterized.TestCase):
   )
   def test_singular_values_end_near_one(self, name, steps, low, high):
     s = np.linspace(0.02, 1, 10_001)
-    for a, b, c in _coefficients.triplets(name, steps):
+    for a, b, c in _coefficients.schedule(name, steps, 23)[0]:
       s = a * s + b * s**3 + c * s**5
     self.assertBetween(s.min(), low, low + 0.02)
     self.assertBetween(s.max(), high - 0.02, high)
@@ -212,41 +226,188 @@ class CoefficientsTest(parameterized.TestCase):
   def test_polar_express_lands_on_one(self):
     """Where rounding needs no margin: the published polynomials themselves."""
     s = np.logspace(-3, 0, 10_001)
-    for i, (a, b, c) in enumerate(_coefficients.triplets('polar_express', 8)):
+    rows, _ = _coefficients.schedule('polar_express', 8, 23)
+    for i, (a, b, c) in enumerate(rows):
       margin = 1.01 if i < 7 else 1
       s = a * margin * s + b * margin**3 * s**3 + c * margin**5 * s**5
     np.testing.assert_allclose(s, 1, atol=1e-6)
 
 
-class GramFormTest(parameterized.TestCase):
-  @parameterized.parameters(1, 2, 5)
-  def test_schedules(self, steps):
-    rows = ((2.0, -1.5, 0.5), (3.0, -3.0, 1.0), *_ROWS)[:steps]
-    x = _normal(6, 10) / 10
-    chex.assert_trees_all_close(
-      orthogonalize.gram_form(x, rows),
-      orthogonalize.standard_form(x, rows),
-      atol=1e-5,
-    )
+_SCHEDULES = {
+  'quintic': _ROWS,
+  'cubic': ((1.5, -0.5),) * 4,
+  'septic': optax_namo.minimax_coefficients(0.1, (7, 7)),
+  'nonic': optax_namo.minimax_coefficients(3e-3, (9, 9, 9)),
+  'mixed': optax_namo.minimax_coefficients(0.02, (3, 5, 7, 9)),
+}
 
-  @parameterized.product(m=(64, 96), ratio=(1, 1.25, 2, 4))
-  def test_newton_schulz_takes_the_cheaper_form(self, m, ratio):
-    n, steps = int(m * ratio), 5
-    flops = lambda f, *args: (
-      jax.jit(f, static_argnums=range(1, 1 + len(args)))
-      .lower(_normal(m, n), *args)
+
+class FormsTest(parameterized.TestCase):
+  @parameterized.parameters(*_SCHEDULES)
+  def test_agree(self, name):
+    rows = _SCHEDULES[name]
+    x = _normal(6, 10)
+    u, s, vt = np.linalg.svd(np.float64(x), full_matrices=False)
+    s = s / np.linalg.norm(s)
+    for row in rows:
+      s = sum(c * s ** (2 * k + 1) for k, c in enumerate(row))
+    for runs in ((rows,), tuple((row,) for row in rows), (rows[:1], rows[1:])):
+      found = orthogonalize.iterate(x, runs, 'frobenius', 23)
+      chex.assert_trees_all_close(found, (u * s) @ vt, atol=2e-5, rtol=0)
+
+  @parameterized.product(
+    name=tuple(_SCHEDULES),
+    shape=((64, 80), (64, 256)),
+    preconditioning=('frobenius', 'schatten'),
+  )
+  def test_takes_the_fewest_products(self, name, shape, preconditioning):
+    """FLOPs of the compiled program: those of the formula, and the fewest."""
+    rows = _SCHEDULES[name]
+    compiled = (
+      jax.jit(
+        lambda x: optax_namo.newton_schulz(
+          x,
+          steps=len(rows),
+          coefficients=rows,
+          preconditioning=preconditioning,
+        )
+      )
+      .lower(_normal(*shape))
       .compile()
-      .cost_analysis()['flops']
     )
-    standard = flops(orthogonalize.standard_form, _ROWS)
-    gram = flops(orthogonalize.gram_form, _ROWS)
-    # The formulas that the choice rests on; entrywise work is the rest.
-    products = steps * (4 * m * m * n + 2 * m**3)
-    self.assertBetween(standard / products, 1.0, 1.05)
-    products = 4 * m * m * n + 2 * (4 * steps - 3) * m**3
-    self.assertBetween(gram / products, 1.0, 1.05)
-    chosen = flops(optax_namo.newton_schulz)
-    self.assertLess(chosen / min(standard, gram), 1.02)
+    candidates = ((rows,), tuple((row,) for row in rows))
+    expected = min(
+      orthogonalize.flops(runs, *shape, preconditioning) for runs in candidates
+    )
+    # Entrywise work is the rest: some 10 a product.
+    found = compiled.cost_analysis()['flops']
+    self.assertBetween(found / expected, 1.0, 1.0 + 8 / min(shape))
+
+  def test_formula(self):
+    """Products of the table in the README, at n = m."""
+    count = lambda runs: orthogonalize.flops(runs, 1, 1) / 2
+    for rows, gram, square in ((_ROWS, 17, 15), (_SCHEDULES['nonic'], 12, 12)):
+      # Both forms have two products with Y in a run.
+      self.assertEqual(count((rows,)) - 2, gram)
+      self.assertEqual(count(tuple((row,) for row in rows)), square)
+    extra = orthogonalize.flops((((1.5, -0.5),),), 1, 1, 'schatten') / 2
+    self.assertEqual(extra - count((((1.5, -0.5),),)), 1)
+
+
+class DominantColumnTest(parameterized.TestCase):
+  @parameterized.product(
+    shape=((64, 512), (12, 32), (32, 64)),
+    side=(0, 1),
+    factor=(10, 1e3, 2e3, 1e4, 1e6),
+  )
+  def test_is_as_precise_as_without(self, shape, side, factor):
+    """To 2e-5, relative to the matrix and to each row and column of it."""
+    x = np.array(_normal(*shape))
+    x[(3, ...) if side == 0 else (..., 3)] *= factor
+    found = np.float64(optax_namo.newton_schulz(x))
+    u, s, vt = np.linalg.svd(np.float64(x), full_matrices=False)
+    s = s / np.linalg.norm(s)
+    for a, b, c in _ROWS:
+      s = a * s + b * s**3 + c * s**5
+    expected = (u * s) @ vt
+    for axis in (None, 0, 1):
+      error = np.linalg.norm(found - expected, axis=axis) / np.linalg.norm(
+        expected, axis=axis
+      )
+      self.assertLess(np.max(error), 2e-5, axis)
+
+  def test_equal_columns(self):
+    for x in (np.ones((4, 9)), np.sign(np.asarray(_normal(8, 32)))):
+      x = jnp.asarray(x, jnp.float32)
+      expected = orthogonalize.iterate(
+        x / jnp.linalg.norm(x), tuple((row,) for row in _ROWS), None, 23
+      )
+      chex.assert_trees_all_close(
+        optax_namo.newton_schulz(x), expected, atol=1e-4
+      )
+
+
+class PreconditioningTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('schatten', (3.4445, -4.775, 2.0315)),
+    ('schatten', (1.5, -0.5)),
+    ('spectral', (3.4445, -4.775, 2.0315)),
+  )
+  def test_divides_by_the_norm(self, name, row):
+    x = _normal(8, 20)
+    u, s, vt = np.linalg.svd(np.float64(x), full_matrices=False)
+    s = s / {'schatten': np.sum(s**8) ** 0.125, 'spectral': s.max()}[name]
+    for _ in range(3):
+      s = sum(c * s ** (2 * k + 1) for k, c in enumerate(row))
+    found = optax_namo.newton_schulz(
+      x, steps=3, coefficients=row, preconditioning=name
+    )
+    chex.assert_trees_all_close(found, (u * s) @ vt, atol=2e-5, rtol=0)
+
+  @parameterized.parameters((6, 10), (10, 6), (7, 7))
+  def test_aol_as_in_optax(self, m, n):
+    x = _normal(m, n)
+    coefficients = jnp.asarray((3.4445, -4.7750, 2.0315))
+    expected = _muon.orthogonalize_via_newton_schulz(
+      x, coefficients, preconditioning='aol'
+    )
+    found = optax_namo.newton_schulz(x, preconditioning='aol')
+    chex.assert_trees_all_close(found, expected, atol=2e-5)
+
+  def test_aol_is_the_factor_of_another_matrix(self):
+    x = _normal(6, 10) * jnp.logspace(0, 2, 6)[:, None]
+    found = optax_namo.newton_schulz(
+      x, steps=40, coefficients=(1.5, -0.5), preconditioning='aol'
+    )
+    scale = jnp.sum(jnp.abs(x @ x.T), 1, keepdims=True) ** -0.5
+    chex.assert_trees_all_close(
+      found, optax_namo.polar_svd(scale * x), atol=1e-4
+    )
+    self.assertGreater(_error(found, optax_namo.polar_svd(x)), 0.1)
+
+
+class FewBitsTest(parameterized.TestCase):
+  """No singular value leaves [0, 1.3]."""
+
+  @parameterized.product(
+    name=tuple(_coefficients.COEFFICIENTS),
+    dtype=('bfloat16', 'float16'),
+    shape=((64, 64), (32, 128), (64, 512)),
+  )
+  def test_bounded(self, name, dtype, shape):
+    stack = restarts.matrices(*shape, seed=sum(shape))
+    for steps in restarts.steps_of(name):
+      found = optax_namo.newton_schulz(
+        stack,
+        steps=steps,
+        coefficients=name,
+        preconditioning=restarts.preconditioning_of(name),
+        dtype=jnp.dtype(dtype),
+      )
+      self.assertLessEqual(np.linalg.norm(found, 2, axis=(1, 2)).max(), 1.3)
+
+  @parameterized.parameters(*_coefficients.COEFFICIENTS)
+  def test_float32_on_tpus(self, name):
+    """Products of one bfloat16 pass, by rounding their operands."""
+    stack = restarts.matrices(32, 128, 0)
+    for steps in restarts.steps_of(name):
+      rows, gain = _coefficients.schedule(name, steps, 7)
+      runs = orthogonalize.cheapest(rows, gain, 32, 128)
+      found = restarts.iterated(
+        stack, runs, restarts.preconditioning_of(name), jnp.float32, 7
+      )
+      self.assertLessEqual(np.linalg.norm(found, 2, axis=(1, 2)).max(), 1.3)
+
+  @parameterized.parameters('cans', 'minimax')
+  def test_what_safety_is_for(self, name):
+    """Bare rows on one R leave it by far."""
+    stack = restarts.matrices(32, 128, 0)
+    rows = _coefficients.COEFFICIENTS[name]
+    found = restarts.iterated(
+      stack, (rows,), restarts.preconditioning_of(name), jnp.bfloat16, 7
+    )
+    highest = np.linalg.norm(np.nan_to_num(found, nan=9), 2, axis=(1, 2)).max()
+    self.assertGreater(highest, 1.3)
 
 
 class PolarSvdTest(parameterized.TestCase):

@@ -1,0 +1,53 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Scalings of a matrix before Newton-Schulz, read from R.
+
+With R = Y Y^T none of them costs a product with Y: a diagonal D turns R into
+D R D, and what D does to Y is gathered with the polynomials of R.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from optax_namo import _norms
+
+NAMES = ('frobenius', 'schatten', 'spectral', 'aol')
+
+
+def scaled(
+  name: str,
+  y: jax.Array,
+  r: jax.Array,
+  square_of: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+  """Scales R so that no singular value of D Y is above one.
+
+  Args:
+    name: One of ``NAMES``.
+    y: Y, shape ``(..., m, n)``.
+    r: Y Y^T, shape ``(..., m, m)``.
+    square_of: Returns a matrix as products see it, and its square.
+
+  Returns:
+    D's diagonal, shape ``(..., 1, 1)`` or ``(..., m, 1)``; D R D; and its
+    square where it is known, else None.
+  """
+  rows, columns = axes = r.ndim - 2, r.ndim - 1
+  square = None
+  if name == 'frobenius':
+    squares = _norms.sum_of_squares(y.astype(r.dtype), axes)
+  elif name == 'schatten':
+    r, square = square_of(r)
+    # ||R^2||_F is the fourth power of Y's norm of order 8.
+    fourth = jnp.sqrt(jnp.sum(jnp.square(square), axes, keepdims=True))
+    squares = jnp.sqrt(fourth)
+  elif name == 'spectral':
+    squares = jnp.linalg.eigvalsh(r)[..., -1:, None]
+  else:
+    squares = jnp.sum(jnp.abs(r), columns, keepdims=True)
+  s = jax.lax.rsqrt(jnp.where(squares > 0, squares, 1))
+  if square is not None:
+    square = s**4 * square
+  return s, r * (s * s.mT), square
