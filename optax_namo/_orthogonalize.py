@@ -284,8 +284,10 @@ def _reflected(
   the iteration, gathers the column in the row where it is largest. Then R keeps
   them apart, since every entry of it is precise by itself.
   """
-  sizes = _norms.sum_of_squares(y, (y.ndim - 2,))
-  z = jnp.squeeze(y @ sizes.mT, -1)  # Where none dwarfs the rest any z will do.
+  constant = jax.lax.stop_gradient(y)  # It cancels, and so no slope needs it.
+  sizes = _norms.sum_of_squares(constant, (y.ndim - 2,))
+  # Where none dwarfs the rest any z will do.
+  z = jnp.squeeze(constant @ sizes.mT, -1)
   square = jnp.square(z)
   peak = jnp.max(square, -1, keepdims=True)
   size = jnp.sqrt(jnp.sum(square, -1, keepdims=True))

@@ -41,8 +41,8 @@ def scaled(
   elif name == 'schatten':
     r, square = square_of(r)
     # ||R^2||_F is the fourth power of Y's norm of order 8.
-    fourth = jnp.sqrt(jnp.sum(jnp.square(square), axes, keepdims=True))
-    squares = jnp.sqrt(fourth)
+    fourth = _norms.root(_norms.sum_of_squares(square, axes))
+    squares = _norms.root(fourth)
   elif name == 'spectral':
     squares = jnp.linalg.eigvalsh(r)[..., -1:, None]
   else:

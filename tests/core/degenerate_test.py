@@ -180,11 +180,20 @@ class MetaGradientTest(_StrictTestCase):
   """Gradients through the update, where a column's norm is exactly zero."""
 
   @parameterized.product(
-    rule=('namo', 'input', 'output'), eps=(0.0, 1e-8), zero=(False, True)
+    rule=('namo', 'input', 'output', 'schatten', 'spectral', 'aol'),
+    zero=(False, True),
   )
-  def test_finite(self, rule, eps, zero):
-    columns = None if rule == 'namo' else rule
-    tx = optax_namo.namo_d(0.1, columns=columns, eps=eps)
+  def test_finite(self, rule, zero):
+    columns = rule if rule in ('input', 'output') else None
+    scaling = rule if rule in ('schatten', 'spectral', 'aol') else 'frobenius'
+    tx = optax_namo.namo_d(
+      0.1,
+      columns=columns,
+      eps=0.0 if rule == 'input' else 1e-8,
+      orthogonalizer=functools.partial(
+        optax_namo.newton_schulz, preconditioning=scaling
+      ),
+    )
     params = _GRADIENTS['no_column']
     gradient = 0 * params if zero else params
 
