@@ -117,7 +117,7 @@ def scale_by_namo(
 
   Args:
     b1: This and all other arguments are those of ``scale_by_namo_d``, which
-      describes them; ``clamp`` and ``columns`` are not there.
+      describes them. There is no ``clamp`` and there are no ``columns``.
 
   Returns:
     A transformation whose updates have the gradients' shapes and dtypes.
@@ -337,7 +337,7 @@ def namo(
 
   Args:
     learning_rate: This and all other arguments are those of ``namo_d``, which
-      describes them; ``clamp`` and ``columns`` are not there.
+      describes them. There is no ``clamp`` and there are no ``columns``.
 
   Returns:
     A transformation, as that of ``namo_d``.
