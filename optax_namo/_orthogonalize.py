@@ -30,7 +30,7 @@ def newton_schulz(
   *,
   steps: int = 5,
   coefficients: _coefficients.Coefficients = 'muon',
-  preconditioning: str = 'frobenius',
+  preconditioning: _preconditioning.Preconditioning = 'frobenius',
   dtype: Any = None,
 ) -> jax.Array:
   r"""Approximate polar factor of each matrix, by Newton-Schulz iteration.
@@ -107,14 +107,14 @@ def newton_schulz(
     raise TypeError(f'newton_schulz needs real floats, got dtype {x.dtype}.')
   if not isinstance(steps, int) or steps < 1:
     raise ValueError(f'steps must be a positive int, got {steps!r}.')
-  coefficients = _coefficients.checked(coefficients)
+  rows = _coefficients.checked(coefficients)
   hyperparameters.choice(
     'preconditioning', preconditioning, _preconditioning.NAMES
   )
   dtype = dtype or jnp.promote_types(x.dtype, jnp.float32)
   if not jnp.issubdtype(dtype, jnp.floating):
     raise TypeError(f'dtype must be a real floating dtype, got {dtype!r}.')
-  return _iterate(x, coefficients, steps, preconditioning, jnp.dtype(dtype))
+  return _iterate(x, rows, steps, preconditioning, jnp.dtype(dtype))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
