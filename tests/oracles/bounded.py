@@ -27,7 +27,11 @@ class Options(NamedTuple):
 
 
 def _orthogonalize(m, exact):
-  """Orth(M), and the most by which it magnifies a change of M / ||M||_F."""
+  """Orth(M), and the most by which it magnifies a change of M / ||M||_F.
+
+  The Gram form gathers five factors before they meet the matrix: up to 30 times
+  the error of the standard form where singular values are small.
+  """
   s = np.linalg.svd(m, compute_uv=False)
   s = s / (np.linalg.norm(s) or 1)
   if exact:
@@ -41,7 +45,8 @@ def _orthogonalize(m, exact):
     slope = slope * np.abs(a + 3 * b * f**2 + 5 * c * f**4)
     f = a * f + b * f**3 + c * f**5
   stretch = np.abs(f) / np.where(grid > 0, grid, 1)
-  return paper.newton_schulz(m), max(1, slope.max(), stretch.max())
+  gram = 32 if max(m.shape) > 1.5 * min(m.shape) > 1.5 else 1
+  return paper.newton_schulz(m), gram * max(1, slope.max(), stretch.max())
 
 
 def _shape_factor(shape, shape_scale, rms):
