@@ -3,12 +3,13 @@
 """Coefficients of the Newton-Schulz iteration, with their sources."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 Row = tuple[float, ...]  # a, b, c, ... of a x + b x^3 + c x^5 + ...
-Coefficients = str | Sequence[float] | Sequence[Sequence[float]]
+Name = Literal['muon', 'polar_express', 'cans', 'dion', 'minimax']
+Coefficients = Name | Sequence[float] | Sequence[Sequence[float]]
 
 # The optimal polynomials for singular values in [1e-3, 1], one after the other:
 # Algorithm 1 of Amsel et al., arXiv 2505.16932.

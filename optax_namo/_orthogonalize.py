@@ -30,7 +30,7 @@ def newton_schulz(
   *,
   steps: int = 5,
   coefficients: _coefficients.Coefficients = 'muon',
-  preconditioning: str = 'frobenius',
+  preconditioning: _preconditioning.Preconditioning = 'frobenius',
   dtype: Any = None,
 ) -> jax.Array:
   r"""Approximate polar factor of each matrix, by Newton-Schulz iteration.
@@ -107,14 +107,14 @@ def newton_schulz(
     raise TypeError(f'newton_schulz needs real floats, got dtype {x.dtype}.')
   if not isinstance(steps, int) or steps < 1:
     raise ValueError(f'steps must be a positive int, got {steps!r}.')
-  coefficients = _coefficients.checked(coefficients)
+  rows = _coefficients.checked(coefficients)
   hyperparameters.choice(
     'preconditioning', preconditioning, _preconditioning.NAMES
   )
   dtype = dtype or jnp.promote_types(x.dtype, jnp.float32)
   if not jnp.issubdtype(dtype, jnp.floating):
     raise TypeError(f'dtype must be a real floating dtype, got {dtype!r}.')
-  return _iterate(x, coefficients, steps, preconditioning, jnp.dtype(dtype))
+  return _iterate(x, rows, steps, preconditioning, jnp.dtype(dtype))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
@@ -207,9 +207,6 @@ def _run(
   """
   dtype = y.dtype
   product = functools.partial(_product, dtype=dtype)
-  back = None
-  if len(rows) > 1 and bits >= 23 and preconditioning != 'aol':
-    y, back = _reflected(y)
   q = t = r = product(y, y.mT)
   scale = square = None
   if preconditioning is not None:
@@ -226,8 +223,6 @@ def _run(
     q = product(t, q) if k else t
   if scale is not None:
     q = q * scale.mT
-  if back is not None:
-    q = back(q)
   return product(q, y).astype(dtype)
 
 
@@ -274,30 +269,6 @@ def _polynomial(
   return terms(*low.coef) + product(terms(*(z**2).coef), terms(*high.coef))
 
 
-def _reflected(
-  y: jax.Array,
-) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
-  """Y with its largest column turned into one entry, and the way back.
-
-  The squares of a column that dwarfs the others drown theirs in all of R, and
-  the Gram form amplifies that. A reflection from the left, which commutes with
-  the iteration, gathers the column in the row where it is largest. Then R keeps
-  them apart, since every entry of it is precise by itself.
-  """
-  constant = jax.lax.stop_gradient(y)  # It cancels, and so no slope needs it.
-  sizes = _norms.sum_of_squares(constant, (y.ndim - 2,))
-  # Where none dwarfs the rest any z will do.
-  z = jnp.squeeze(constant @ sizes.mT, -1)
-  square = jnp.square(z)
-  peak = jnp.max(square, -1, keepdims=True)
-  size = jnp.sqrt(jnp.sum(square, -1, keepdims=True))
-  v = jnp.where(square == peak, z + jnp.sign(z) * size, z)
-  half = 0.5 * jnp.sum(jnp.square(v), -1, keepdims=True)
-  w = (v / (half + jnp.finfo(v.dtype).tiny))[..., None, :]
-  back = lambda x: x - v[..., None] * (w @ x)
-  return back(y), back
-
-
 def polar_svd(x: jax.Array) -> jax.Array:
   r"""Exact polar factor of each matrix, by singular value decomposition.
 
@@ -326,7 +297,11 @@ def polar_svd(x: jax.Array) -> jax.Array:
     Algorithm 1 and 2, ``Orth``, in arXiv 2602.17080.
   """
   wide = jnp.promote_types(x.dtype, jnp.float32)
-  u, s, vt = jnp.linalg.svd(_norms.scaled(x.astype(wide)), full_matrices=False)
+  y = _norms.scaled(x.astype(wide))
+  # LAPACK may not return from a matrix with some entries that are not finite.
+  size = jnp.sum(jnp.abs(y), (-2, -1), keepdims=True)
+  y = jnp.where(jnp.isfinite(size), y, jnp.nan)
+  u, s, vt = jnp.linalg.svd(y, full_matrices=False)
   # Float32 matrices of lower rank have up to 4 epsilon there at 512 x 512.
   zero = float(jnp.finfo(wide).eps) * math.sqrt(max(x.shape[-2:]))
   u = jnp.where((s <= zero * s[..., :1])[..., None, :], 0, u)

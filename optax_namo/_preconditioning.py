@@ -7,13 +7,15 @@ D R D, and what D does to Y is gathered with the polynomials of R.
 """
 
 from collections.abc import Callable
+from typing import get_args, Literal
 
 import jax
 import jax.numpy as jnp
 
 from optax_namo import _norms
 
-NAMES = ('frobenius', 'schatten', 'spectral', 'aol')
+Preconditioning = Literal['frobenius', 'schatten', 'spectral', 'aol']
+NAMES = get_args(Preconditioning)
 
 
 def scaled(

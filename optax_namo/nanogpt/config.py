@@ -167,10 +167,11 @@ class Config:
   )
   b1: float = _knob(0.95, "Decay rate of momentum, NAMO's and Muon's.")
   b2: float = _knob(0.99, "Decay rate of NAMO's second moment.")
-  ns_coefficients: str = _knob(
-    'muon',
-    "Of NAMO's Newton-Schulz iteration.",
-    choices=('muon', 'polar_express', 'cans', 'dion'),
+  ns_coefficients: Literal[
+    'muon', 'polar_express', 'cans', 'dion', 'minimax'
+  ] = _knob('muon', "Of NAMO's Newton-Schulz iteration.")
+  preconditioning: Literal['frobenius', 'schatten', 'spectral', 'aol'] = _knob(
+    'frobenius', "What NAMO's Newton-Schulz iteration divides by."
   )
   ns_steps: int = _knob(
     5, "Of the Newton-Schulz iteration, NAMO's and Muon's.", least=1

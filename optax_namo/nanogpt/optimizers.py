@@ -56,6 +56,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
       newton_schulz,
       steps=config.ns_steps,
       coefficients=config.ns_coefficients,
+      preconditioning=config.preconditioning,
     ),
     'adam_learning_rate': adam_rate,
     'adam_b1': adam_b1,

@@ -37,6 +37,7 @@ def plain():
     ({'b1': 0.9}, ('namo_d', 'namo', 'muon')),
     ({'b2': 0.9}, ('namo_d', 'namo')),
     ({'ns_coefficients': 'polar_express'}, ('namo_d', 'namo')),
+    ({'preconditioning': 'schatten'}, ('namo_d', 'namo')),
     ({'ns_steps': 3}, ('namo_d', 'namo', 'muon')),
     ({'clamp': 1.0}, ('namo_d',)),
     ({'columns': 'output'}, ('namo_d',)),
