@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What boxes_test.py looks at: annotated Flax models on eight host devices.
 
-  XLA_FLAGS=--xla_force_host_platform_device_count=8 \\
+  XLA_FLAGS=--xla_force_host_platform_device_count=8 PJRT_NPROC=16 \\
       python -m tests.core.annotated_models
 
 prints JSON lines.
@@ -296,8 +296,6 @@ def _print(name, found, alone, **rest):
 
 def main():
   jax.config.update('jax_disable_most_optimizations', True)  # Half the time.
-  # Virtual devices on few cores: see the README, "Many devices".
-  jax.config.update('jax_cpu_enable_async_dispatch', False)
   alone, _ = _train_nnx(False, None)
   for devices, kind, over in ((4, 'auto', 'fsdp'), (8, 'explicit', 'fsdp'),
                               (8, 'auto', None)):  # fmt: skip
