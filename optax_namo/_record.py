@@ -172,13 +172,8 @@ def _measured(
       )
   measured = jax.tree.map(function, *values, u.numbers)
   if isinstance(measured, tuple):
-    return {_part(i): x for i, x in enumerate(measured)}
+    return {f'[{i}]': x for i, x in enumerate(measured)}
   return measured
-
-
-def _part(i: int) -> str:
-  """The key of a part of a split leaf."""
-  return f'[{i}]'
 
 
 def _batch_first(scale: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:

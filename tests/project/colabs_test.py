@@ -129,7 +129,7 @@ def test_redefines_nothing(name):
   modules = [optax_namo] + [
     importlib.import_module(f'{nanogpt.__name__}.{module.name}')
     for module in pkgutil.iter_modules(nanogpt.__path__)
-    if module.name not in ('__main__', 'compare', 'train_flags')  # Flags.
+    if module.name != '__main__'  # Flags.
   ]
   library = {
     name
