@@ -18,7 +18,6 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 from absl import app
@@ -33,13 +32,13 @@ import numpy as np
 import optax
 from optax.contrib import muon
 
+from benchmarks import revisions
 import optax_namo
 from optax_namo.nanogpt import model as gpt
 from optax_namo.nanogpt import train
 from optax_namo.nanogpt.config import PRESETS
 from optax_namo.nanogpt.mesh import shardings
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 _VOCABULARY = 96  # About what the characters of an English text need.
 FORWARD, BACKWARD = 'forward', 'forward and backward'
 RECORD = ', record=True'
@@ -129,16 +128,11 @@ def one_round(pieces):
 @contextlib.contextmanager
 def other(revision, preset):
   """Gives a function that measures a round with another revision's code."""
-  with tempfile.TemporaryDirectory() as scratch:
-    tree = pathlib.Path(scratch, 'tree')
-    git = ['git', '-C', str(_ROOT), 'worktree']
-    subprocess.run(
-      [*git, 'add', '--quiet', '--detach', str(tree), revision], check=True
-    )
-    command = [sys.executable, __file__, '--answer', f'--preset={preset}']
+  command = [sys.executable, __file__, '--answer', f'--preset={preset}']
+  with revisions.environment(revision) as environment:
     process = subprocess.Popen(
       command,
-      env=os.environ | {'PYTHONPATH': str(tree)},
+      env=environment,
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
@@ -154,7 +148,6 @@ def other(revision, preset):
     finally:
       process.stdin.close()
       process.wait()
-      subprocess.run([*git, 'remove', '--force', str(tree)], check=True)
 
 
 def figures(rounds, tokens):

@@ -11,6 +11,7 @@ embed) for activations and (inputs, outputs) for kernels.
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import math
 
 from flax import nnx
@@ -139,6 +140,19 @@ def _attend(
   Returns:
     (batch, heads, time, head_dim).
   """
+  # XLA's CPU backend takes 1.4 times as long for jax.nn's; on accelerators that
+  # moves fewer bytes (python -m benchmarks.tpu).
+  return jax.lax.platform_dependent(
+    query,
+    key,
+    value,
+    visible,
+    cpu=_softmax_attention,
+    default=_dot_product_attention,
+  )
+
+
+def _softmax_attention(query, key, value, visible):
   query /= math.sqrt(query.shape[-1])
   scores = jnp.einsum(
     'bhtd,bhsd->bhts', query, key, preferred_element_type=jnp.float32
@@ -146,6 +160,14 @@ def _attend(
   scores += jnp.where(visible, 0.0, -jnp.inf)[None, None]
   weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
   return jnp.einsum('bhts,bhsd->bhtd', weights, value)
+
+
+def _dot_product_attention(query, key, value, visible):
+  heads_last = lambda x: x.swapaxes(1, 2)  # (batch, time, heads, head_dim)
+  y = jax.nn.dot_product_attention(
+    *map(heads_last, (query, key, value)), mask=visible[None, None]
+  )
+  return heads_last(y)
 
 
 class CausalSelfAttention(nnx.Module):
@@ -165,11 +187,12 @@ class CausalSelfAttention(nnx.Module):
   ) -> tuple[jax.Array, KeysValues]:
     """Attends from ``start`` on; see ``GPT.hidden``."""
     batch, time, width = x.shape
-    parts = _project(self.c_attn, x).reshape(
-      batch, time, 3, self.num_heads, width // self.num_heads
-    )
+    heads = (batch, time, self.num_heads, width // self.num_heads)
     # Each (batch, heads, time, head_dim): the products need no other order.
-    query, key, value = jnp.moveaxis(parts, (2, 3), (0, 2))
+    query, key, value = (
+      part.reshape(heads).swapaxes(1, 2)
+      for part in jnp.split(_project(self.c_attn, x), 3, axis=-1)
+    )
     if past is not None:
       key, value = (
         jax.lax.dynamic_update_slice_in_dim(old, new, start, axis=2)
@@ -182,10 +205,11 @@ class CausalSelfAttention(nnx.Module):
     return y, (key, value)
 
 
-@jax.checkpoint  # The backward pass keeps x alone, and finds the rest again.
 def _gelu(x: jax.Array) -> jax.Array:
   """The exact GELU, nanoGPT's; OpenAI's GPT-2 used the tanh form."""
-  return jax.nn.gelu(x, approximate=False)
+  gelu = functools.partial(jax.nn.gelu, approximate=False)
+  # On a CPU the backward pass keeps x alone, and finds the rest again.
+  return jax.lax.platform_dependent(x, cpu=jax.checkpoint(gelu), default=gelu)
 
 
 class MLP(nnx.Module):

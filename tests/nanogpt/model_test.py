@@ -245,19 +245,25 @@ def test_kept_keys_and_values_give_the_same_activations(chunks):
   )
 
 
-def test_what_is_kept_for_the_backward_pass():
-  """Of the MLP's wide arrays a layer keeps GELU's input and output alone."""
-  model, tokens = helpers.build(num_layers=3, num_heads=4), helpers.tokens()
+@pytest.mark.full_compile
+def test_what_is_kept_for_the_backward_pass(monkeypatch):
+  """On a CPU a layer keeps GELU's input alone, or its output as well."""
+  model = helpers.build(num_layers=3, num_heads=1, embed_dim=64)
   graphdef, params = nnx.split(model)
+  tokens = helpers.tokens()
 
-  def kept(params):
-    def loss(params):
-      return gpt.loss(nnx.merge(graphdef, params), tokens, tokens)
+  def temporary_memory():
+    gradient = jax.grad(
+      lambda params: gpt.loss(nnx.merge(graphdef, params), tokens, tokens)
+    )
+    program = jax.jit(gradient).lower(params).compile()
+    return program.memory_analysis().temp_size_in_bytes
 
-    return jax.vjp(loss, params)[1]
-
-  sizes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(kept, params))]
-  assert sum(s in {(3, 8, 64), (24, 64)} for s in sizes) == 6
+  ours = temporary_memory()
+  plain = lambda x: jax.nn.gelu(x, approximate=False)
+  monkeypatch.setattr(gpt, '_gelu', plain)
+  wide = 4 * tokens.size * 4 * 64
+  assert temporary_memory() - ours > 3 * wide
 
 
 def test_gelu_is_the_exact_one():
