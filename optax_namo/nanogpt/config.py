@@ -29,13 +29,15 @@ class Optimizer(NamedTuple):
   learning_rate: float  # Peak rate of the matrices in the `char` preset.
 
 
-# benchmarks/char_losses.yaml measures the rates. NAMO's scale is well below one
-# for noisy gradients, hence its larger rates.
+# benchmarks/char_losses.yaml measures the rates, Muon's that of optax, which is
+# the same rule. NAMO's scale is well below one for noisy gradients, hence its
+# larger rates.
 OPTIMIZERS = {
   'namo_d': Optimizer('NAMO-D', 0.035),
   'namo': Optimizer('NAMO', 0.035),
   'muon': Optimizer('Muon', 0.006),
   'adamw': Optimizer('AdamW', 0.0042),
+  'optax_muon': Optimizer('Muon (optax)', 0.006),
 }
 # Embeddings and vectors, which AdamW trains whatever the optimizer is.
 ADAM_LEARNING_RATE = 0.003
@@ -54,6 +56,7 @@ class Preset:
     accumulate: Micro-batches in a step.
     steps: Optimizer steps.
     learning_rate_scale: Factor on all default learning rates.
+    eval_sequences: Sequences of a validation loss.
     eval_every: Steps between two estimates of the validation loss.
     checkpoint_every: Steps between two checkpoints.
   """
@@ -66,20 +69,21 @@ class Preset:
   accumulate: int
   steps: int
   learning_rate_scale: float
+  eval_sequences: int
   eval_every: int
   checkpoint_every: int
 
 
 PRESETS = {
   # About three minutes on two CPU cores.
-  'char': Preset(4, 4, 128, 128, 16, 1, 800, 1.0, 100, 100),
+  'char': Preset(4, 4, 128, 128, 16, 1, 800, 1.0, 1024, 100, 100),
   # nanoGPT's config/train_gpt2.py: 12 sequences of 1024 tokens, 40 times a
   # step. Its AdamW rate, 6e-4, is a seventh of ours for `char`; the other
   # optimizers' rates are scaled alike and not tuned.
-  'gpt2': Preset(12, 12, 768, 1024, 12, 40, 600_000, 1 / 7, 1000, 1000),
+  'gpt2': Preset(12, 12, 768, 1024, 12, 40, 600_000, 1 / 7, 240, 1000, 1000),
   # GPT-3's table 2.1 halves the rate from 125M to 350M parameters.
   'gpt2-medium': Preset(
-    24, 16, 1024, 1024, 12, 40, 600_000, 1 / 14, 1000, 1000
+    24, 16, 1024, 1024, 12, 40, 600_000, 1 / 14, 240, 1000, 1000
   ),
 }
 
@@ -159,23 +163,22 @@ class Config:
     "Whether NAMO's scale multiplies the decay.",
     choices=('adaptive', 'decoupled'),
   )
-  nesterov: bool = _knob(True, "Look-ahead, NAMO's and Muon's.")
+  nesterov: bool = _knob(True, 'Look-ahead of the momentum.')
   shape_scale: str = _knob(
     'rms',
-    "NAMO's factor of a matrix's shape.",
+    "Factor of a matrix's shape; optax's Muon has 'rms'.",
     choices=('rms', 'width', 'none'),
   )
-  b1: float = _knob(0.95, "Decay rate of momentum, NAMO's and Muon's.")
+  b1: float = _knob(0.95, 'Decay rate of the momentum.')
   b2: float = _knob(0.99, "Decay rate of NAMO's second moment.")
   ns_coefficients: Literal[
     'muon', 'polar_express', 'cans', 'dion', 'minimax'
-  ] = _knob('muon', "Of NAMO's Newton-Schulz iteration.")
+  ] = _knob('muon', "Of the Newton-Schulz iteration; optax's Muon has its own.")
   preconditioning: Literal['frobenius', 'schatten', 'spectral', 'aol'] = _knob(
-    'frobenius', "What NAMO's Newton-Schulz iteration divides by."
+    'frobenius',
+    "What the Newton-Schulz iteration divides by; optax's Muon: 'frobenius'.",
   )
-  ns_steps: int = _knob(
-    5, "Of the Newton-Schulz iteration, NAMO's and Muon's.", least=1
-  )
+  ns_steps: int = _knob(5, 'Of the Newton-Schulz iteration.', least=1)
   clamp: float = _knob(0.75, "NAMO-D's c, in (0, 1]; 0 means no clamp.")
   columns: Literal['input', 'output'] = _knob(
     'input', 'What a NAMO-D scale belongs to.'
@@ -221,6 +224,13 @@ class Config:
   )
   seed: int = _knob(
     0, 'Of initialization, batches and sample.', least=0, swept=True
+  )
+  eval_sequences: int = _knob(
+    _of_preset('eval_sequences'),
+    'Sequences of a validation loss, whatever the batch; default: of the'
+    ' preset.',
+    least=1,
+    may_change=True,
   )
   eval_every: int = _knob(
     _of_preset('eval_every'),

@@ -29,6 +29,7 @@ TINY = Preset(
   accumulate=1,
   steps=30,
   learning_rate_scale=1.0,
+  eval_sequences=160,
   eval_every=10,
   checkpoint_every=10,
 )
