@@ -3,12 +3,13 @@
 """What a run is made of: presets, the optimizers, and every knob once.
 
 A field of ``Config`` is all there is to say of a knob: the command-line flags
-of a run, the checks, the defaults, what a comparison sweeps and what a resumed
-run may change are read off the fields' metadata.
+of a run, the checks, the defaults, what tells runs apart and what a resumed run
+may change are read off the fields' metadata.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 import dataclasses
+import json
 import math
 from typing import Any, get_args, Literal, NamedTuple
 
@@ -94,8 +95,8 @@ def _knob(
   *,
   choices: Collection[str] | None = None,
   least: int | None = None,
-  swept: bool = False,
   may_change: bool = False,
+  neutral: bool = False,
 ) -> Any:
   """A field of ``Config``.
 
@@ -105,9 +106,9 @@ def _knob(
     choices: The values it may have, where they are few and its type does not
       say so.
     least: Its least value, where it has one that the optimizer does not check.
-    swept: Whether the runs of a comparison differ in it.
     may_change: Whether a resumed run may: a longer run of the same beginning
       goes on from a shorter one's checkpoint.
+    neutral: Whether the result is the same, but for rounding, whatever it is.
 
   Returns:
     The field.
@@ -118,8 +119,8 @@ def _knob(
       'help': help,
       'choices': choices,
       'least': least,
-      'swept': swept,
       'may_change': may_change,
+      'neutral': neutral,
     }
   )
 
@@ -145,17 +146,14 @@ class Config:
     'namo_d',
     'Optimizer of the matrices; AdamW trains the rest.',
     choices=OPTIMIZERS,
-    swept=True,
   )
   learning_rate: float = _knob(
     lambda above: _scaled(OPTIMIZERS[above['optimizer']].learning_rate, above),
     "Peak rate of the matrices; default: the optimizer's.",
-    swept=True,
   )
   adam_learning_rate: float = _knob(
     lambda above: _scaled(ADAM_LEARNING_RATE, above),
     'Peak rate of embeddings and vectors; default: of the preset.',
-    swept=True,
   )
   weight_decay: float = _knob(0.01, 'Decay of the matrices.')
   decay: str = _knob(
@@ -222,9 +220,7 @@ class Config:
   dtype: Literal['float32', 'bfloat16'] = _knob(
     'float32', "The model's computation."
   )
-  seed: int = _knob(
-    0, 'Of initialization, batches and sample.', least=0, swept=True
-  )
+  seed: int = _knob(0, 'Of initialization, batches and sample.', least=0)
   eval_sequences: int = _knob(
     _of_preset('eval_sequences'),
     'Sequences of a validation loss, whatever the batch; default: of the'
@@ -237,20 +233,22 @@ class Config:
     'Steps between validation losses; default: of the preset.',
     least=1,
     may_change=True,
+    neutral=True,
   )
   checkpoint_every: int = _knob(
     _of_preset('checkpoint_every'),
     'Steps between checkpoints; default: of the preset.',
     least=1,
     may_change=True,
+    neutral=True,
   )
-  # It changes the result by rounding alone.
   mesh: str = _knob(
     '',
     "Devices to share the work, as in 'fsdp:8' or 'data:2,fsdp:4': both split"
     ' the batch, fsdp the parameters and the optimizer as well; default: one'
     ' device.',
     may_change=True,
+    neutral=True,
   )
 
   @property
@@ -264,7 +262,6 @@ def _choices(field: dataclasses.Field) -> list[str]:
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 KNOBS = tuple(_FIELDS)
-SWEPT = tuple(name for name in KNOBS if _FIELDS[name].metadata['swept'])
 
 
 def make_config(**given: Any) -> Config:
@@ -297,6 +294,15 @@ def make_config(**given: Any) -> Config:
   return config
 
 
+# What flags take, and so files: 1 is a float and '1e-3', as YAML reads it, too.
+_PARSERS: dict[Any, flags.ArgumentParser] = {
+  bool: flags.BooleanParser(),
+  float: flags.FloatParser(),
+  int: flags.IntegerParser(),
+  str: flags.ArgumentParser(),
+}
+
+
 def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
   """The fields of a config, each checked on its own."""
   values: dict[str, Any] = {}
@@ -308,6 +314,13 @@ def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
     choices = _choices(field)
     if choices and value not in choices:
       raise ValueError(f'{name} must be one of {choices}, got {value!r}.')
+    if not choices:
+      try:
+        value = _PARSERS[field.type].parse(value)
+      except (ValueError, TypeError):
+        raise ValueError(
+          f'{name} takes a value of type {field.type.__name__}, got {value!r}.'
+        ) from None
     if knob['least'] is not None and value < knob['least']:
       raise ValueError(f'{name} must be at least {knob["least"]}, got {value}.')
     values[name] = value
@@ -343,6 +356,17 @@ def changes(before: Mapping[str, Any], config: Config) -> dict[str, str]:
     for name in sorted(new.keys() | old.keys())
     if new.get(name) != old.get(name)
   }
+
+
+def identity(config: Config) -> str:
+  """What tells a run from others: the knobs that its result depends on."""
+  return json.dumps(
+    {
+      name: getattr(config, name)
+      for name, field in _FIELDS.items()
+      if not field.metadata['neutral']
+    }
+  )
 
 
 def may_resume(changed: Iterable[str]) -> bool:

@@ -209,6 +209,9 @@ def fit(
     resume: Whether to go on from the newest whole checkpoint.
     tensorboard: Whether to write the metrics for TensorBoard as well.
 
+  It ends before its last step where a validation loss is not finite: a
+  parameter is not either, and stays so.
+
   Returns:
     The last ``step``, its ``loss`` and ``val_loss`` in nats a token; and the
     model, on one device.
@@ -276,6 +279,10 @@ def fit(
       f'loss {rows[-1]["loss"]:.3f}, {speed:,.0f} tokens/s,'
       f' lr {rows[-1]["learning_rate"]:.2g}'
     )
+    if look and not math.isfinite(rows[-1]['val_loss']):
+      if first:
+        print(f'The loss of step {done} is not finite: there it ends.')
+      break
     began = time.perf_counter()
   bar.close()
   if log:
