@@ -156,16 +156,12 @@ class Config:
     'Peak rate of embeddings and vectors; default: of the preset.',
   )
   weight_decay: float = _knob(0.01, 'Decay of the matrices.')
-  decay: str = _knob(
-    'adaptive',
-    "Whether NAMO's scale multiplies the decay.",
-    choices=('adaptive', 'decoupled'),
+  decay: Literal['adaptive', 'decoupled'] = _knob(
+    'adaptive', "Whether NAMO's scale multiplies the decay."
   )
   nesterov: bool = _knob(True, 'Look-ahead of the momentum.')
-  shape_scale: str = _knob(
-    'rms',
-    "Factor of a matrix's shape; optax's Muon has 'rms'.",
-    choices=('rms', 'width', 'none'),
+  shape_scale: Literal['rms', 'width', 'none'] = _knob(
+    'rms', "Factor of a matrix's shape; optax's Muon has 'rms'."
   )
   b1: float = _knob(0.95, 'Decay rate of the momentum.')
   b2: float = _knob(0.99, "Decay rate of NAMO's second moment.")
@@ -315,11 +311,12 @@ def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
     if choices and value not in choices:
       raise ValueError(f'{name} must be one of {choices}, got {value!r}.')
     if not choices:
+      parser = _PARSERS[field.type]
       try:
-        value = _PARSERS[field.type].parse(value)
+        value = parser.parse(value)
       except (ValueError, TypeError):
         raise ValueError(
-          f'{name} takes a value of type {field.type.__name__}, got {value!r}.'
+          f'{name} takes a value of type {parser.flag_type()}, got {value!r}.'
         ) from None
     if knob['least'] is not None and value < knob['least']:
       raise ValueError(f'{name} must be at least {knob["least"]}, got {value}.')

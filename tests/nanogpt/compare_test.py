@@ -305,7 +305,7 @@ def test_a_run_of_another_process_is_left_to_it(text, tmp_path, capsys):
 
 
 def test_two_processes_share_the_work(text, tmp_path):
-  """Each run is one's; that of one that is killed is taken over."""
+  """Each run is one's alone."""
   out = tmp_path / 'out'
   values = _variants(text, out)
   variant = json.dumps(values.pop('variants'))
@@ -413,8 +413,8 @@ def test_variants_of_the_flags_for_rates():
   [
     ({}, 'there are no variants'),
     ({'a': 0.1}, r"variant 'a': 0.1 does not map knobs to values, as in"),
-    ({'a': {'learning_rat': 1}}, r"'a': \['learning_rat'\] are no knobs; known.*"
-     "'learning_rate'.*'seeds'"),
+    ({'a': {'steps': 5, 'learning_rat': 1}},
+     r"'a': \['learning_rat'\] are no knobs; known.*'learning_rate'.*'seeds'"),
     ({'a': {'seed': 1}}, r"\['seed'\] are no knobs; known.*'seeds'"),
     ({'a': {'clamp': []}}, "'a': clamp is an empty list: give"),
     ({'a': {'learning_rate': 'fast'}},

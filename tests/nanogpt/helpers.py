@@ -137,7 +137,7 @@ def command(
 
 
 def started(process: list[str]) -> subprocess.Popen:
-  """A process that goes on; it compiles as the tests do, to the same numbers."""
+  """A process that goes on, as ``finish`` starts it."""
   return subprocess.Popen(
     process,
     stdout=subprocess.PIPE,

@@ -64,15 +64,15 @@ def _product(
     )
   if strange := [name for name in knobs if name not in _KNOWN]:
     raise ValueError(f'{strange} are no knobs; known are {_KNOWN}.')
-  lists = {'seed': seeds}
+  lists: dict[str, Sequence[Any]] = {'seed': seeds}
   for name, value in knobs.items():
     values = value if isinstance(value, list) else [value]
     lists['seed' if name == 'seeds' else name] = values
   for name, values in lists.items():
     if not values:
       raise ValueError(f'{name} is an empty list: give a value or more.')
-  for values in itertools.product(*lists.values()):
-    yield make_config(**{**shared, **dict(zip(lists, values))})
+  for one in itertools.product(*lists.values()):
+    yield make_config(**{**shared, **dict(zip(lists, one))})
 
 
 def around_the_default(
