@@ -43,7 +43,7 @@ class Best(NamedTuple):
 def final_loss(row: dict[str, Any]) -> float:
   """The last validation loss of a run; infinite where it diverged."""
   loss = row['val_losses'][-1][1]
-  return loss if math.isfinite(loss) else math.inf
+  return loss if loss is not None and math.isfinite(loss) else math.inf
 
 
 def by_rate(rows: Iterable[dict[str, Any]]) -> dict[tuple, dict[int, dict]]:
@@ -98,8 +98,11 @@ def best_of(rows: Iterable[dict[str, Any]]) -> list[Best]:
         learning_rate,
         adam_learning_rate,
         losses=[final_loss(run) for run in runs],
-        steps=[step for step, _ in runs[0]['val_losses']],
-        curves=[[loss for _, loss in run['val_losses']] for run in runs],
+        steps=min(([s for s, _ in run['val_losses']] for run in runs), key=len),
+        curves=[
+          [math.inf if loss is None else loss for _, loss in run['val_losses']]
+          for run in runs
+        ],
         ms_per_step=statistics.median(times) if times else None,
       )
     )
