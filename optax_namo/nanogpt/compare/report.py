@@ -144,9 +144,8 @@ def _loss(best: Best) -> str:
 
 def _width(best: Best) -> str:
   losses = best.by_value('learning_rate')
-  if len(losses) < 2 or math.isinf(min(losses.values())):
-    return '-'
-  return str(robustness.width(losses))
+  finite = sum(map(math.isfinite, losses.values()))
+  return str(robustness.width(losses)) if finite > 1 else '-'
 
 
 def _steps_to_adamw(best: Best, bests: Sequence[Best]) -> str:
@@ -192,7 +191,7 @@ def _caption(
     text += f' The settings were chosen on {chose}, and are judged on others.'
   unfinished = sum(not arms.finished(row) for row in rows)
   if unfinished:
-    text += f' {unfinished} runs did not finish and are not counted.'
+    text += f' Runs that did not finish, and do not count: {unfinished}.'
   if any(best.edges for best in bests):
     text += ' ↓ and ↑: the best is the lowest or highest value tried.'
   text += (
