@@ -3,12 +3,13 @@
 """What a run is made of: presets, the optimizers, and every knob once.
 
 A field of ``Config`` is all there is to say of a knob: the command-line flags
-of a run, the checks, the defaults, what a comparison sweeps and what a resumed
-run may change are read off the fields' metadata.
+of a run, the checks, the defaults, what tells runs apart and what a resumed run
+may change are read off the fields' metadata.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 import dataclasses
+import json
 import math
 from typing import Any, get_args, Literal, NamedTuple
 
@@ -29,13 +30,15 @@ class Optimizer(NamedTuple):
   learning_rate: float  # Peak rate of the matrices in the `char` preset.
 
 
-# benchmarks/char_losses.yaml measures the rates. NAMO's scale is well below one
-# for noisy gradients, hence its larger rates.
+# benchmarks/char_losses.yaml measures the rates, Muon's that of optax, which is
+# the same rule. NAMO's scale is well below one for noisy gradients, hence its
+# larger rates.
 OPTIMIZERS = {
   'namo_d': Optimizer('NAMO-D', 0.035),
   'namo': Optimizer('NAMO', 0.035),
   'muon': Optimizer('Muon', 0.006),
   'adamw': Optimizer('AdamW', 0.0042),
+  'optax_muon': Optimizer('Muon (optax)', 0.006),
 }
 # Embeddings and vectors, which AdamW trains whatever the optimizer is.
 ADAM_LEARNING_RATE = 0.003
@@ -54,6 +57,7 @@ class Preset:
     accumulate: Micro-batches in a step.
     steps: Optimizer steps.
     learning_rate_scale: Factor on all default learning rates.
+    eval_sequences: Sequences of a validation loss.
     eval_every: Steps between two estimates of the validation loss.
     checkpoint_every: Steps between two checkpoints.
   """
@@ -66,20 +70,21 @@ class Preset:
   accumulate: int
   steps: int
   learning_rate_scale: float
+  eval_sequences: int
   eval_every: int
   checkpoint_every: int
 
 
 PRESETS = {
   # About three minutes on two CPU cores.
-  'char': Preset(4, 4, 128, 128, 16, 1, 800, 1.0, 100, 100),
+  'char': Preset(4, 4, 128, 128, 16, 1, 800, 1.0, 1024, 100, 100),
   # nanoGPT's config/train_gpt2.py: 12 sequences of 1024 tokens, 40 times a
   # step. Its AdamW rate, 6e-4, is a seventh of ours for `char`; the other
   # optimizers' rates are scaled alike and not tuned.
-  'gpt2': Preset(12, 12, 768, 1024, 12, 40, 600_000, 1 / 7, 1000, 1000),
+  'gpt2': Preset(12, 12, 768, 1024, 12, 40, 600_000, 1 / 7, 240, 1000, 1000),
   # GPT-3's table 2.1 halves the rate from 125M to 350M parameters.
   'gpt2-medium': Preset(
-    24, 16, 1024, 1024, 12, 40, 600_000, 1 / 14, 1000, 1000
+    24, 16, 1024, 1024, 12, 40, 600_000, 1 / 14, 240, 1000, 1000
   ),
 }
 
@@ -90,8 +95,8 @@ def _knob(
   *,
   choices: Collection[str] | None = None,
   least: int | None = None,
-  swept: bool = False,
   may_change: bool = False,
+  neutral: bool = False,
 ) -> Any:
   """A field of ``Config``.
 
@@ -101,9 +106,9 @@ def _knob(
     choices: The values it may have, where they are few and its type does not
       say so.
     least: Its least value, where it has one that the optimizer does not check.
-    swept: Whether the runs of a comparison differ in it.
     may_change: Whether a resumed run may: a longer run of the same beginning
       goes on from a shorter one's checkpoint.
+    neutral: Whether the result is the same, but for rounding, whatever it is.
 
   Returns:
     The field.
@@ -114,8 +119,8 @@ def _knob(
       'help': help,
       'choices': choices,
       'least': least,
-      'swept': swept,
       'may_change': may_change,
+      'neutral': neutral,
     }
   )
 
@@ -141,41 +146,33 @@ class Config:
     'namo_d',
     'Optimizer of the matrices; AdamW trains the rest.',
     choices=OPTIMIZERS,
-    swept=True,
   )
   learning_rate: float = _knob(
     lambda above: _scaled(OPTIMIZERS[above['optimizer']].learning_rate, above),
     "Peak rate of the matrices; default: the optimizer's.",
-    swept=True,
   )
   adam_learning_rate: float = _knob(
     lambda above: _scaled(ADAM_LEARNING_RATE, above),
     'Peak rate of embeddings and vectors; default: of the preset.',
-    swept=True,
   )
   weight_decay: float = _knob(0.01, 'Decay of the matrices.')
-  decay: str = _knob(
-    'adaptive',
-    "Whether NAMO's scale multiplies the decay.",
-    choices=('adaptive', 'decoupled'),
+  decay: Literal['adaptive', 'decoupled'] = _knob(
+    'adaptive', "Whether NAMO's scale multiplies the decay."
   )
-  nesterov: bool = _knob(True, "Look-ahead, NAMO's and Muon's.")
-  shape_scale: str = _knob(
-    'rms',
-    "NAMO's factor of a matrix's shape.",
-    choices=('rms', 'width', 'none'),
+  nesterov: bool = _knob(True, 'Look-ahead of the momentum.')
+  shape_scale: Literal['rms', 'width', 'none'] = _knob(
+    'rms', "Factor of a matrix's shape; optax's Muon has 'rms'."
   )
-  b1: float = _knob(0.95, "Decay rate of momentum, NAMO's and Muon's.")
+  b1: float = _knob(0.95, 'Decay rate of the momentum.')
   b2: float = _knob(0.99, "Decay rate of NAMO's second moment.")
   ns_coefficients: Literal[
     'muon', 'polar_express', 'cans', 'dion', 'minimax'
-  ] = _knob('muon', "Of NAMO's Newton-Schulz iteration.")
+  ] = _knob('muon', "Of the Newton-Schulz iteration; optax's Muon has its own.")
   preconditioning: Literal['frobenius', 'schatten', 'spectral', 'aol'] = _knob(
-    'frobenius', "What NAMO's Newton-Schulz iteration divides by."
+    'frobenius',
+    "What the Newton-Schulz iteration divides by; optax's Muon: 'frobenius'.",
   )
-  ns_steps: int = _knob(
-    5, "Of the Newton-Schulz iteration, NAMO's and Muon's.", least=1
-  )
+  ns_steps: int = _knob(5, 'Of the Newton-Schulz iteration.', least=1)
   clamp: float = _knob(0.75, "NAMO-D's c, in (0, 1]; 0 means no clamp.")
   columns: Literal['input', 'output'] = _knob(
     'input', 'What a NAMO-D scale belongs to.'
@@ -219,28 +216,35 @@ class Config:
   dtype: Literal['float32', 'bfloat16'] = _knob(
     'float32', "The model's computation."
   )
-  seed: int = _knob(
-    0, 'Of initialization, batches and sample.', least=0, swept=True
+  seed: int = _knob(0, 'Of initialization, batches and sample.', least=0)
+  eval_sequences: int = _knob(
+    _of_preset('eval_sequences'),
+    'Sequences of a validation loss, whatever the batch; default: of the'
+    ' preset.',
+    least=1,
+    may_change=True,
   )
   eval_every: int = _knob(
     _of_preset('eval_every'),
     'Steps between validation losses; default: of the preset.',
     least=1,
     may_change=True,
+    neutral=True,
   )
   checkpoint_every: int = _knob(
     _of_preset('checkpoint_every'),
     'Steps between checkpoints; default: of the preset.',
     least=1,
     may_change=True,
+    neutral=True,
   )
-  # It changes the result by rounding alone.
   mesh: str = _knob(
     '',
     "Devices to share the work, as in 'fsdp:8' or 'data:2,fsdp:4': both split"
     ' the batch, fsdp the parameters and the optimizer as well; default: one'
     ' device.',
     may_change=True,
+    neutral=True,
   )
 
   @property
@@ -254,7 +258,6 @@ def _choices(field: dataclasses.Field) -> list[str]:
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 KNOBS = tuple(_FIELDS)
-SWEPT = tuple(name for name in KNOBS if _FIELDS[name].metadata['swept'])
 
 
 def make_config(**given: Any) -> Config:
@@ -287,6 +290,15 @@ def make_config(**given: Any) -> Config:
   return config
 
 
+# What flags take, and so files: 1 is a float and '1e-3', as YAML reads it, too.
+_PARSERS: dict[Any, flags.ArgumentParser] = {
+  bool: flags.BooleanParser(),
+  float: flags.FloatParser(),
+  int: flags.IntegerParser(),
+  str: flags.ArgumentParser(),
+}
+
+
 def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
   """The fields of a config, each checked on its own."""
   values: dict[str, Any] = {}
@@ -298,6 +310,14 @@ def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
     choices = _choices(field)
     if choices and value not in choices:
       raise ValueError(f'{name} must be one of {choices}, got {value!r}.')
+    if not choices:
+      parser = _PARSERS[field.type]
+      try:
+        value = parser.parse(value)
+      except (ValueError, TypeError):
+        raise ValueError(
+          f'{name} takes a value of type {parser.flag_type()}, got {value!r}.'
+        ) from None
     if knob['least'] is not None and value < knob['least']:
       raise ValueError(f'{name} must be at least {knob["least"]}, got {value}.')
     values[name] = value
@@ -333,6 +353,17 @@ def changes(before: Mapping[str, Any], config: Config) -> dict[str, str]:
     for name in sorted(new.keys() | old.keys())
     if new.get(name) != old.get(name)
   }
+
+
+def identity(config: Config) -> str:
+  """What tells a run from others: the knobs that its result depends on."""
+  return json.dumps(
+    {
+      name: getattr(config, name)
+      for name, field in _FIELDS.items()
+      if not field.metadata['neutral']
+    }
+  )
 
 
 def may_resume(changed: Iterable[str]) -> bool:

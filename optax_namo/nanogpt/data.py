@@ -138,7 +138,7 @@ def batch(
 def eval_batches(
   tokens: np.ndarray,
   *,
-  num_batches: int,
+  num_sequences: int,
   batch_size: int,
   block_size: int,
   rows: slice | np.ndarray = _ALL,
@@ -147,8 +147,9 @@ def eval_batches(
 
   Args:
     tokens: Token ids, (tokens,).
-    num_batches: Number of batches.
-    batch_size: Number of crops in each.
+    num_sequences: Number of crops.
+    batch_size: Number of crops in a batch. The last batch is filled up with the
+      last crop.
     block_size: Length of a crop, in tokens.
     rows: Which crops of each batch to cut; all by default.
 
@@ -160,8 +161,9 @@ def eval_batches(
   """
   _check_length('tokens', tokens, block_size)
   last = len(tokens) - block_size - 1
-  starts = np.linspace(0, last, num_batches * batch_size).astype(np.int64)
-  for part in starts.reshape(num_batches, batch_size):
+  starts = np.linspace(0, last, num_sequences).astype(np.int64)
+  starts = np.pad(starts, (0, -num_sequences % batch_size), mode='edge')
+  for part in starts.reshape(-1, batch_size):
     yield _crop(tokens, part[rows], block_size)
 
 

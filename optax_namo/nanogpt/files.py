@@ -3,6 +3,8 @@
 """Files that are whole at any moment, and rows of JSON, one a line."""
 
 from collections.abc import Iterable, Iterator
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -21,6 +23,28 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
   except OSError:
     scratch.unlink(missing_ok=True)
     raise
+
+
+@contextlib.contextmanager
+def lock(path: pathlib.Path, *, wait: bool = False) -> Iterator[bool]:
+  """Holds a file, made if there is none, against all other processes.
+
+  The system lets go of it when the process ends, however it ends.
+
+  Args:
+    path: The file.
+    wait: Whether to wait for another that holds it.
+
+  Yields:
+    Whether it is held; always with ``wait``.
+  """
+  with path.open('a') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+      held = True
+    except BlockingIOError:
+      held = False
+    yield held
 
 
 def as_rows(rows: Iterable[dict[str, Any]]) -> str:

@@ -317,10 +317,15 @@ def loss(model: GPT, tokens: jax.Array, targets: jax.Array) -> jax.Array:
   Returns:
     A float32 scalar.
   """
+  return jnp.mean(token_losses(model, tokens, targets))
+
+
+def token_losses(
+  model: GPT, tokens: jax.Array, targets: jax.Array
+) -> jax.Array:
+  """As ``loss``, but of each token: float32, (batch, time)."""
   logits = model(tokens)  # (batch, time, vocab)
-  return jnp.mean(
-    optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-  )
+  return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
 
 def num_params(model: GPT) -> int:

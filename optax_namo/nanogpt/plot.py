@@ -5,7 +5,7 @@
   python -m optax_namo.nanogpt.plot RUN...
 
 draws RUN/loss.png from RUN/metrics.jsonl, and RUN/diagnostics.png where the
-run's optimizer was NAMO or NAMO-D.
+run's optimizer was NAMO-D, NAMO or Muon, of which optax's tells nothing.
 """
 
 from collections.abc import Sequence

@@ -37,7 +37,6 @@ from optax_namo.nanogpt.optimizers import make_optimizer
 from optax_namo.nanogpt.optimizers import schedule
 
 _FLUSH_EVERY = 10  # Steps whose losses are fetched and written together.
-_EVAL_BATCHES = 20
 # Tokens whose gradient one CPU takes at a time. XLA's CPU backend asks for a
 # program's temporary memory anew at every call, and above 32 MB malloc gives
 # pages that are mapped and zeroed each time, which is a good part of a step of
@@ -164,24 +163,30 @@ def make_evaluate(
   graphdef: Any, config: Config, tokens: np.ndarray, mesh: Mesh
 ) -> Callable[[nnx.State], float]:
   """The mean loss, in nats a token, over fixed crops spread over ``tokens``."""
-  loss = jax.jit(
-    lambda params, *batch: gpt.loss(nnx.merge(graphdef, params), *batch)
-  )
-  shape = (config.batch_size, config.sizes.block_size)
+  count = config.eval_sequences
+  # The sample is the same on every mesh and for every batch size of a step.
+  size = mesh.size * -(-config.sizes.batch_size // mesh.size)
+  shape = (size, config.sizes.block_size)
+  counted = np.arange(count + -count % size).reshape(-1, size) < count
+
+  @jax.jit
+  def loss(params, counted, *batch):
+    losses = gpt.token_losses(nnx.merge(graphdef, params), *batch)
+    return jnp.sum(jnp.mean(losses, axis=-1), where=counted)
 
   def evaluate(params):
     crops = data.eval_batches(
       tokens,
-      num_batches=_EVAL_BATCHES,
-      batch_size=config.batch_size,
+      num_sequences=count,
+      batch_size=size,
       block_size=config.sizes.block_size,
       rows=local_rows(mesh, shape),
     )
     losses = [
-      loss(params, *(place_batch(mesh, part, shape) for part in crop))
-      for crop in crops
+      loss(params, rows, *(place_batch(mesh, part, shape) for part in crop))
+      for rows, crop in zip(counted, crops)
     ]
-    return float(np.mean(losses))
+    return float(np.sum(losses)) / count
 
   return evaluate
 
@@ -203,6 +208,9 @@ def fit(
     out: The run's folder, claimed before (``run_folder.claim``).
     resume: Whether to go on from the newest whole checkpoint.
     tensorboard: Whether to write the metrics for TensorBoard as well.
+
+  It ends before its last step where a validation loss is not finite: a
+  parameter is not either, and stays so.
 
   Returns:
     The last ``step``, its ``loss`` and ``val_loss`` in nats a token; and the
@@ -258,7 +266,7 @@ def fit(
       row['tokens_per_second'] = speed
     if look:
       rows[-1]['val_loss'] = evaluate(state.params)
-      if config.optimizer in ('namo_d', 'namo'):
+      if config.optimizer in ('namo_d', 'namo', 'muon'):
         rows[-1]['diagnostics'] = metrics.diagnostics(state.opt_state)
     if log:
       log.write(rows)
@@ -271,6 +279,10 @@ def fit(
       f'loss {rows[-1]["loss"]:.3f}, {speed:,.0f} tokens/s,'
       f' lr {rows[-1]["learning_rate"]:.2g}'
     )
+    if look and not math.isfinite(rows[-1]['val_loss']):
+      if first:
+        print(f'The loss of step {done} is not finite: there it ends.')
+      break
     began = time.perf_counter()
   bar.close()
   if log:

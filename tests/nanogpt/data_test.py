@@ -328,13 +328,13 @@ def test_crops_of_too_few_tokens():
   with pytest.raises(ValueError, match='4 tokens, but block_size=4'):
     data.batch(tokens, seed=0, step=0, batch_size=1, block_size=4)
   with pytest.raises(ValueError, match='4 tokens, but block_size=4'):
-    next(data.eval_batches(tokens, num_batches=1, batch_size=1, block_size=4))
+    next(data.eval_batches(tokens, num_sequences=1, batch_size=1, block_size=4))
 
 
 def test_eval_batches_are_spread_evenly():
   tokens = np.arange(100, dtype=np.uint16)
   batches = list(
-    data.eval_batches(tokens, num_batches=3, batch_size=2, block_size=9)
+    data.eval_batches(tokens, num_sequences=6, batch_size=2, block_size=9)
   )
   starts = np.concatenate([inputs[:, 0] for inputs, _ in batches])
   assert starts.tolist() == [0, 18, 36, 54, 72, 90]
@@ -343,3 +343,12 @@ def test_eval_batches_are_spread_evenly():
     assert inputs.dtype == targets.dtype == np.int32
     np.testing.assert_array_equal(inputs + 1, targets)
   assert batches[-1][1].max() == 99  # The last token is a target.
+
+
+def test_the_last_eval_batch_is_filled_up():
+  tokens = np.arange(100, dtype=np.uint16)
+  batches = data.eval_batches(
+    tokens, num_sequences=6, batch_size=4, block_size=9
+  )
+  starts = [inputs[:, 0].tolist() for inputs, _ in batches]
+  assert starts == [[0, 18, 36, 54], [72, 90, 90, 90]]

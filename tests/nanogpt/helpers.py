@@ -29,6 +29,7 @@ TINY = Preset(
   accumulate=1,
   steps=30,
   learning_rate_scale=1.0,
+  eval_sequences=160,
   eval_every=10,
   checkpoint_every=10,
 )
@@ -135,10 +136,24 @@ def command(
   return process('optax_namo.nanogpt', flags, sabotage=sabotage, run=out)
 
 
+def started(process: list[str]) -> subprocess.Popen:
+  """A process that goes on, as ``finish`` starts it."""
+  return subprocess.Popen(
+    process,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env=_env(),
+  )
+
+
 def finish(process: list[str]) -> subprocess.CompletedProcess:
   """Waits for a process; it compiles as the tests do, to the same numbers."""
-  env = os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
-  return subprocess.run(process, capture_output=True, text=True, env=env)
+  return subprocess.run(process, capture_output=True, text=True, env=_env())
+
+
+def _env() -> dict[str, str]:
+  return os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
 
 
 def losses(out: pathlib.Path) -> list[dict]:

@@ -2,19 +2,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m optax_namo.nanogpt.compare``: a sweep, a table and a figure.
 
-Trains every optimizer at every learning rate, AdamW-group rate and seed, alike
-in all else, and leaves in --out
+Trains every variant of a run, each a grid over any knobs, at every seed, and
+leaves in --out
 
   results.jsonl    one row a run: its config, validation losses, ms/step
-  table.md         each optimizer at its best rates
-  comparison.png   loss curves, and loss against learning rate
+  table.md         each arm at its best, and what may be concluded
+  comparison.png   differences to a baseline over steps, and loss against rate
   runs/            the folders of the runs, without their checkpoints
 
-Stopped at any moment, the same command goes on where it was. A further sweep of
-other rates or seeds into the same folder adds to what is there.
+Stopped at any moment, the same command goes on where it was; --max_minutes
+stops it between two runs. A further sweep into the same folder adds to what is
+there, and several processes may share one: each run is trained by one of them.
+
+The rows are strict JSON, and only runs that came to their end have one:
+
+  config        every knob under its flag's name, as a value the flag parses
+  val_losses    [step, nats a token] of every evaluation; null: not finite
+  ms_per_step   median after compilation, or null
+  device        what it ran on
+  diagnostics   of the last evaluation, where the optimizer tells any
+  diverged      true for a run whose loss was not finite, and ended there, or
+                was at last above its first one or a uniform guess's; else not
+                there
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+import json
 import pathlib
 import sys
 from typing import Any
@@ -26,20 +39,29 @@ import yaml
 
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import files
+from optax_namo.nanogpt import train
 from optax_namo.nanogpt.compare import report
 from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.compare import variants
+from optax_namo.nanogpt.config import Config
 from optax_namo.nanogpt.config import define_flags
 from optax_namo.nanogpt.config import flag_values
 from optax_namo.nanogpt.config import KNOBS
 from optax_namo.nanogpt.config import OPTIMIZERS
-from optax_namo.nanogpt.config import SWEPT
 from optax_namo.nanogpt.mesh import make_mesh
 from optax_namo.nanogpt.optimizers import make_optimizer
 
-_SHARED = [name for name in KNOBS if name not in SWEPT]
+_SHARED = [name for name in KNOBS if name != 'seed']
 define_flags(_SHARED)
 _CONFIG = flags.DEFINE_string(
   'config', None, 'A YAML file with values of these flags, by their names.'
+)
+_VARIANTS = flags.DEFINE_string(
+  'variants',
+  None,
+  "YAML, from labels to what is run: '{muon: {optimizer: muon, learning_rate:"
+  " [0.004, 0.006], seeds: [0, 1]}}'. A list is a grid over that knob, several"
+  ' lists are their product. In the place of --optimizers and its rates.',
 )
 _OPTIMIZERS = flags.DEFINE_list(
   'optimizers', list(OPTIMIZERS), 'The optimizers to compare.'
@@ -53,18 +75,18 @@ _LEARNING_RATES = flags.DEFINE_multi_string(
 _ADAM_LEARNING_RATES = flags.DEFINE_list(
   'adam_learning_rates', [], 'Of the AdamW group; default: of the preset.'
 )
-_SEEDS = flags.DEFINE_list('seeds', ['0', '1'], 'The seeds of every pairing.')
+_SEEDS = flags.DEFINE_list('seeds', ['0', '1'], 'The seeds of every variant.')
 _OUT = flags.DEFINE_string('out', 'out/compare', 'Folder of the comparison.')
-
-
-_NAMES = (
-  'optimizers',
-  'learning_rates',
-  'adam_learning_rates',
-  'seeds',
-  'out',
-  *_SHARED,
+_MAX_MINUTES = flags.DEFINE_float(
+  'max_minutes', None, 'Begin no run after so many minutes.', lower_bound=0
 )
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'Print the runs that are left, and stop.'
+)
+
+# Two ways to say what is swept.
+_RATES = ('optimizers', 'learning_rates', 'adam_learning_rates')
+_NAMES = ('variants', *_RATES, 'seeds', 'out', 'max_minutes', *_SHARED)
 
 
 def _arguments(path: str) -> list[str]:
@@ -81,7 +103,9 @@ def _arguments(path: str) -> list[str]:
     )
   arguments = []
   for name, value in values.items():
-    if isinstance(value, dict):  # One flag for each optimizer.
+    if name == 'variants':
+      arguments.append(f'--variants={json.dumps(value)}')  # JSON is YAML.
+    elif isinstance(value, dict):  # One flag for each optimizer.
       arguments += [f'--{name}={k}={_joined(v)}' for k, v in value.items()]
     else:
       arguments.append(f'--{name}={_joined(value)}')
@@ -112,39 +136,89 @@ def _numbers(name: str, values: Iterable[str], kind: type) -> list:
     raise ValueError(f'--{name} takes numbers, got {list(values)}.') from None
 
 
+def _variants() -> dict[str, Any]:
+  """What the flags sweep."""
+  if _VARIANTS.value is None:
+    for name in ('optimizer', 'learning_rate', 'adam_learning_rate'):
+      if flags.FLAGS[name].present:
+        raise ValueError(f'--{name} is for --variants: give --{name}s.')
+    rates = {}
+    for entry in _LEARNING_RATES.value:
+      name, _, values = entry.partition('=')
+      rates[name] = _numbers('learning_rates', values.split(','), float)
+    return variants.around_the_default(
+      _OPTIMIZERS.value,
+      rates,
+      _numbers('adam_learning_rates', _ADAM_LEARNING_RATES.value, float),
+      **flag_values(_SHARED),
+    )
+  if both := [name for name in _RATES if flags.FLAGS[name].present]:
+    raise ValueError(f'--{both[0]} and --variants: give one of them.')
+  try:
+    given = yaml.safe_load(_VARIANTS.value)
+  except yaml.YAMLError as error:
+    raise ValueError(f'--variants cannot be read: {error}') from None
+  if not isinstance(given, dict):
+    raise ValueError(f'--variants must map labels to knobs, got {given!r}.')
+  return given
+
+
+def _check(runs: Sequence[Config], out: pathlib.Path) -> data.Corpus:
+  """The corpus; what would fail in a run, hours from now, fails here."""
+  sweep.check(out, runs)
+  corpus = data.load(
+    runs[0].data,
+    tokenizer=runs[0].tokenizer,
+    block_size=max(config.sizes.block_size for config in runs),
+  )
+  for config in runs:
+    make_optimizer(config)
+    train.model_config(config, corpus.vocab_size)
+  for mesh in {config.mesh for config in runs}:
+    make_mesh(mesh)
+  return corpus
+
+
+def _print_left(left: Sequence[Config], runs: Sequence[Config]) -> None:
+  """The folder of each run and the flags in which the runs differ."""
+  differ = [k for k in KNOBS if len({getattr(one, k) for one in runs}) > 1]
+  for config in left:
+    knobs = [f'--{name}={getattr(config, name)}' for name in differ]
+    print(sweep.name_of(config), *knobs)
+  print(f'{len(left)} of {len(runs)} runs are left.')
+
+
 def main(argv: list[str]) -> None:
   del argv
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
   out = pathlib.Path(_OUT.value)
   try:
-    rates = {}
-    for entry in _LEARNING_RATES.value:
-      name, _, values = entry.partition('=')
-      rates[name] = _numbers('learning_rates', values.split(','), float)
-    runs = sweep.grid(
-      _OPTIMIZERS.value,
-      rates,
-      _numbers('adam_learning_rates', _ADAM_LEARNING_RATES.value, float),
+    runs = variants.runs_of(
+      _variants(),
       _numbers('seeds', _SEEDS.value, int),
       **flag_values(_SHARED),
     )
-    for config in runs:
-      make_optimizer(config)  # Bad hyperparameters fail here.
-    make_mesh(runs[0].mesh)  # Too few devices fail here.
-    corpus = data.load(
-      runs[0].data,
-      tokenizer=runs[0].tokenizer,
-      block_size=runs[0].sizes.block_size,
-    )
-    sweep.claim(out, runs[0])
+    corpus = _check(runs, out)
+    if _DRY_RUN.value:
+      _print_left(sweep.left(runs, sweep.read_results(out)), runs)
+      return
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
-  rows = sweep.run(runs, corpus, out)
-  text = report.table(rows)
-  files.write_whole(out / 'table.md', text)
-  report.draw(rows, out / 'comparison.png')
-  print(f'\n{text}\nEverything is in {out}.')
+  try:
+    rows = sweep.run(runs, corpus, out, _MAX_MINUTES.value)
+  except OSError as error:  # A full disk, say.
+    sys.exit(f'error: {error}')
+  if rows:
+    text = report.table(rows)
+    files.write_whole(out / 'table.md', text)
+    report.draw(rows, out / 'comparison.png')
+    print(f'\n{text}\nEverything is in {out}.')
+  if left := sweep.left(runs, rows):
+    print(
+      f'{len(left)} of {len(runs)} runs are left, or with another process: the'
+      ' same command goes on.'
+    )
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@
 
 from collections.abc import Collection, Iterable
 import dataclasses
+import json
 import math
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from optax_namo.nanogpt.config import Config
 from optax_namo.nanogpt.config import from_file
+from optax_namo.nanogpt.config import identity
 from optax_namo.nanogpt.config import OPTIMIZERS
 
 # What an optimizer's runs may be tuned in.
@@ -33,7 +35,7 @@ class Setting(NamedTuple):
 
 
 class Arm(NamedTuple):
-  """Runs alike in every knob but the tuned ones and the seed.
+  """Runs alike in every knob that bears on the result but tuned ones and seed.
 
   Attributes:
     knobs: The values of all other knobs.
@@ -133,7 +135,7 @@ def find(
   """
   groups: dict[tuple, dict[tuple, Setting]] = {}
   for row in filter(finished, rows):
-    config = dataclasses.asdict(from_file(row['config']))
+    config = json.loads(identity(from_file(row['config'])))
     seed = config.pop('seed')
     values = {knob: config.pop(knob) for knob in tuned}
     settings = groups.setdefault(tuple(config.items()), {})

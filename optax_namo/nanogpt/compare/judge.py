@@ -71,14 +71,13 @@ def bests(
 
 
 def default_baseline(bests: Sequence[Best]) -> Baseline:
-  """Muon where it is, else AdamW, else the first; of one optimizer, an arm."""
+  """Muon, optax's, AdamW or the first, whichever is there; of one, an arm."""
   first = bests[0].arm
   names = {best.arm.optimizer for best in bests}
   if len(names) == 1:
     return {knob: first.knobs[knob] for knob in first.names if knob in _OWN}
-  return next(
-    name for name in ('muon', 'adamw', first.optimizer) if name in names
-  )
+  order = 'muon', 'optax_muon', 'adamw', first.optimizer
+  return next(name for name in order if name in names)
 
 
 def against(

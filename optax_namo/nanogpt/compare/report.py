@@ -34,7 +34,7 @@ def table(
   Args:
     rows: Rows of results.jsonl.
     baseline: What the arms are compared with, an optimizer or values of knobs;
-      None means Muon where it is, else AdamW.
+      None means Muon where it is, else optax's, else AdamW.
     tuned: The knobs that were tuned for each arm.
     tuning_seeds: The seeds that choose each arm's setting, which the others
       judge; None means that the seeds that all settings have choose, and all
@@ -99,6 +99,8 @@ def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 def _arms(bests: Sequence[Best], tuned: Collection[str]) -> str:
   """The table of the arms, without the columns that would say nothing."""
+  if not bests:
+    return 'No run has finished.'
   header = [
     '', *map(arms.words, tuned), 'validation loss', 'seeds', 'rates within 1%',
     "steps to AdamW's", 'ms/step',

@@ -1,14 +1,17 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Runs that differ in optimizer, learning rates and seed, and their rows."""
+"""Trains what has no row yet: resumable, and shared by several processes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
-import itertools
+import hashlib
+import json
+import math
 import os
 import pathlib
 import shutil
 import statistics
+import time
 from typing import Any
 
 import jax
@@ -21,62 +24,11 @@ from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
 from optax_namo.nanogpt.config import changes
 from optax_namo.nanogpt.config import Config
-from optax_namo.nanogpt.config import make_config
-from optax_namo.nanogpt.config import SWEPT
+from optax_namo.nanogpt.config import from_file
+from optax_namo.nanogpt.config import identity
 
-# Around the default learning rate, where no rates are given.
-_FACTORS = (1 / 1.4, 1, 1.4)
-
-
-def grid(
-  optimizer_names: Sequence[str],
-  learning_rates: Mapping[str, Sequence[float]],
-  adam_learning_rates: Sequence[float],
-  seeds: Sequence[int],
-  **shared: Any,
-) -> list[Config]:
-  """The runs of a sweep, one seed after the other.
-
-  Args:
-    optimizer_names: Keys of ``config.OPTIMIZERS``.
-    learning_rates: Peak rates of the matrices by optimizer; three around the
-      default where one is missing.
-    adam_learning_rates: Peak rates of the rest; empty for the default.
-    seeds: The seeds.
-    **shared: The fields of ``Config`` that all runs share; None means default.
-
-  Returns:
-    The configs, each of them once.
-
-  Raises:
-    ValueError: A field is out of range, or rates are given for no optimizer.
-  """
-  if not optimizer_names or not seeds:
-    raise ValueError('a comparison needs an optimizer and a seed or more.')
-  strange = set(learning_rates) - set(optimizer_names)
-  if strange:
-    raise ValueError(
-      f'learning_rates names {sorted(strange)}, and optimizers only'
-      f' {list(optimizer_names)}.'
-    )
-  runs: dict[Config, None] = {}
-  for seed, name in itertools.product(seeds, optimizer_names):
-    one = lambda rate, adam_rate, name=name, seed=seed: make_config(
-      **shared,
-      optimizer=name,
-      learning_rate=rate,
-      adam_learning_rate=adam_rate,
-      seed=seed,
-    )
-    rates = learning_rates.get(name)
-    if not rates:
-      default = one(None, None).learning_rate
-      rates = [float(f'{default * factor:.2g}') for factor in _FACTORS]
-    for rate, adam_rate in itertools.product(
-      rates, adam_learning_rates or (None,)
-    ):
-      runs[one(rate, adam_rate)] = None
-  return list(runs)
+# Losses on another text, or of other tokens, are not to be compared.
+_ALIKE = ('data', 'tokenizer')
 
 
 def read_results(out: pathlib.Path) -> list[dict[str, Any]]:
@@ -84,81 +36,89 @@ def read_results(out: pathlib.Path) -> list[dict[str, Any]]:
   return list(files.read_rows(out / 'results.jsonl'))
 
 
-def key(config: dict[str, Any]) -> tuple:
-  """What tells a run from the others of its comparison."""
-  return tuple(config[name] for name in SWEPT)
+def left(
+  runs: Iterable[Config], rows: Iterable[dict[str, Any]]
+) -> list[Config]:
+  """The runs that have no row."""
+  done = {identity(from_file(row['config'])) for row in rows}
+  return [config for config in runs if identity(config) not in done]
 
 
-def claim(out: pathlib.Path, config: Config) -> list[dict[str, Any]]:
-  """Makes a folder that of a comparison, for runs like the given one.
+def name_of(config: Config) -> str:
+  """A run's folder: optimizer, rate, seed, and a hash of all knobs."""
+  digest = hashlib.sha256(identity(config).encode()).hexdigest()[:8]
+  rate = f'{config.learning_rate:g}'
+  return f'{config.optimizer}-{rate}-{config.seed}-{digest}'
 
-  Args:
-    out: The folder, of a comparison or of nothing yet.
-    config: A run of the sweep to come.
 
-  Returns:
-    The rows in the folder's results.jsonl, which ends in a whole line now.
-
-  Raises:
-    ValueError: There are runs of another configuration, or a broken row.
-    OSError: The folder cannot be written.
-  """
-  rows = read_results(out)
-  others = [row['config'] for row in rows]
+def check(out: pathlib.Path, runs: Sequence[Config]) -> None:
+  """Raises ValueError if runs, or those of the folder, differ in their text."""
+  others = [dataclasses.asdict(config) for config in runs]
+  others += [row['config'] for row in read_results(out)]
   for path in sorted(out.glob('runs/*/config.json')):
     others.append(dataclasses.asdict(run_folder.read_config(path.parent)))
   for other in others:
-    changed = [
-      line for name, line in changes(other, config).items() if name not in SWEPT
-    ]
-    if changed:
+    changed = changes(other, runs[0])
+    if lines := [changed[name] for name in _ALIKE if name in changed]:
       raise ValueError(
-        f'--out={out} holds runs of another configuration:'
-        f' {"; ".join(changed)}. Runs are compared only if they are alike in'
-        ' all but optimizer, learning rates and seed: name another --out, or'
-        ' give the flags of the runs there.'
+        f'{"; ".join(lines)}, for a run of this comparison or in --out={out}.'
+        ' Losses are compared on one text in one kind of tokens: name another'
+        ' --out, or make them the same.'
       )
-  out.mkdir(parents=True, exist_ok=True)
-  files.write_whole(out / 'results.jsonl', files.as_rows(rows))
-  return rows
 
 
 def run(
-  runs: Sequence[Config], corpus: data.Corpus, out: pathlib.Path
+  runs: Sequence[Config],
+  corpus: data.Corpus,
+  out: pathlib.Path,
+  max_minutes: float | None = None,
 ) -> list[dict[str, Any]]:
   """Trains the runs that have no row yet, and appends a row for each.
 
   All runs are in this process: it loads the text and the libraries once, and
-  holds an accelerator once. Each run compiles its own step.
+  holds an accelerator once. Each run compiles its own step. Other processes may
+  do the same in the same folder: each run is one's alone.
 
   Args:
-    runs: Configs that differ in what is swept alone.
+    runs: Configs of one corpus.
     corpus: The data of all.
-    out: The folder of the comparison.
+    out: The folder of the comparison, checked before (``check``).
+    max_minutes: No run is begun after so many minutes; None means no end.
 
   Returns:
     All rows of the folder, also those of earlier sweeps.
 
   Raises:
-    ValueError: The folder holds runs of another configuration.
+    OSError: The folder cannot be written.
   """
-  rows = claim(out, runs[0])
-  done = {key(row['config']) for row in rows}
-  bar = tqdm.tqdm(
-    total=len(runs), unit='run', dynamic_ncols=True, desc='comparison'
-  )
-  for config in runs:
-    one = key(dataclasses.asdict(config))
-    if one not in done:
-      name = '-'.join(map(str, one))
-      bar.set_postfix_str(name)
-      rows.append(_train(config, corpus, out / 'runs' / name))
-      files.append_rows(out / 'results.jsonl', rows[-1:])
-      # Only after the row is safe; the metrics stay for the plot command.
-      shutil.rmtree(out / 'runs' / name / 'checkpoints')
-    bar.update()
+  (out / 'runs').mkdir(parents=True, exist_ok=True)
+  began = time.monotonic()
+  bar = tqdm.tqdm(runs, unit='run', dynamic_ncols=True, desc='comparison')
+  for config in bar:
+    if not left([config], read_results(out)):
+      continue
+    if max_minutes is not None and time.monotonic() - began > 60 * max_minutes:
+      break
+    folder = out / 'runs' / name_of(config)
+    bar.set_postfix_str(folder.name)
+    held = folder.with_name(f'{folder.name}.lock')
+    with files.lock(held) as mine:
+      if not mine:
+        continue  # Another process is at it.
+      if left([config], read_results(out)):  # Nor has one just ended it.
+        _append(out / 'results.jsonl', _train(config, corpus, folder))
+        # Only after the row is safe; the metrics stay for the plot command.
+        shutil.rmtree(folder / 'checkpoints')
+      held.unlink(missing_ok=True)  # Who holds it later finds the row.
   bar.close()
-  return rows
+  return read_results(out)
+
+
+def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
+  """Adds a row, in the place of one that a kill cut short."""
+  with files.lock(path, wait=True):
+    os.truncate(path, path.read_bytes().rfind(b'\n') + 1)
+    files.append_rows(path, [row])
 
 
 def _train(
@@ -171,14 +131,30 @@ def _train(
   device = jax.devices()[0].device_kind
   if device == 'cpu':
     device = f'{os.cpu_count()} CPU cores'
-  return {
+  losses = [[x['step'], x['val_loss']] for x in steps if 'val_loss' in x]
+  row = {
     'config': dataclasses.asdict(config),
-    'val_losses': [
-      [row['step'], row['val_loss']] for row in steps if 'val_loss' in row
-    ],
+    'val_losses': losses,
     'ms_per_step': ms_per_step(config, steps),
     'device': device,
   }
+  if 'diagnostics' in steps[-1]:
+    row['diagnostics'] = steps[-1]['diagnostics']
+  if diverged([loss for _, loss in losses], corpus.vocab_size):
+    row['diverged'] = True
+  # NaN and Infinity are no JSON: null.
+  return json.loads(json.dumps(row), parse_constant=lambda _: None)
+
+
+def diverged(losses: Sequence[float], vocab_size: int) -> bool:
+  """Whether a run is worse than at its first evaluation, or than a guess.
+
+  Args:
+    losses: Its validation losses, in nats a token.
+    vocab_size: Number of ids that a guess is among.
+  """
+  ceiling = min(losses[0], math.log(vocab_size))
+  return not (all(map(math.isfinite, losses)) and losses[-1] <= ceiling)
 
 
 def ms_per_step(config: Config, rows: Sequence[dict[str, Any]]) -> float | None:
