@@ -325,12 +325,25 @@ def test_a_difference_that_is_not_seen_says_what_it_would_take():
 
 def test_an_arm_that_is_not_tuned_is_named():
   found = [*rows('namo', [1.0, 1.01, 1.02]), *rows('muon', [1.1, 1.11, 1.121])]
+  for rate in (0.003, 0.012):
+    found += rows('muon', [1.2, 1.2, 1.2], learning_rate=rate)
   worse = rows('namo', [1.2, 1.2, 1.2], learning_rate=0.07)
   assert _conclusions([*found, *worse])[0].endswith('; but NAMO is not tuned.')
-  worse += rows('muon', [1.2, 1.2, 1.2], learning_rate=0.07)
+  worse += rows('muon', [1.0, 1.0, 1.0], learning_rate=0.02)
   assert _conclusions([*found, *worse])[0].endswith(
     '; but NAMO and Muon are not tuned.'
   )
+
+
+def test_an_arm_that_was_not_tuned_as_the_other_was_is_named():
+  found = [
+    *rows('namo', [1.0, 1.01, 1.02], learning_rate=0.05),
+    *rows('muon', [1.1, 1.11, 1.121], learning_rate=0.01),
+  ]
+  assert 'not tuned' not in _conclusions(found)[0]  # Both are not.
+  for rate in (0.02, 0.1):
+    found += rows('namo', [1.2, 1.2, 1.2], learning_rate=rate)
+  assert _conclusions(found)[0].endswith('; but Muon is not tuned.')
 
 
 def _against(found, baseline=None):

@@ -120,7 +120,15 @@ _STUDY = [
 
 
 @pytest.mark.parametrize(
-  'found', [_ROWS, _ROWS[7:8], _ROWS[:1], _STUDY, [row('namo', 0, [])]]
+  'found',
+  [
+    _ROWS,
+    _ROWS[7:8],
+    _ROWS[:1],
+    _STUDY,
+    [row('namo', 0, [])],
+    [row('namo', 0, []), row('namo', 1, 1.0), *rows('muon', [1.0, 1.0])],
+  ],  # fmt: skip
 )
 def test_figure(found, tmp_path):
   report.draw(found, tmp_path / 'figure.png')
@@ -198,6 +206,11 @@ def test_panel():
     lines['NAMO'].get_ydata(), [(-0.01 - 0.01 - 0.0102) / 3] * 2, rtol=1e-6
   )
   assert 'AdamW (outside)' in lines
+  gone = row('namo', 1, math.nan, learning_rate=0.1, batch_size=4)
+  axes = _axes()
+  figures.panel(axes, [*_STUDY, gone], 'batch_size', tuning_seeds=[0])
+  crosses = [line for line in axes.lines if line.get_marker() == 'x']
+  assert [round(*line.get_xdata()) for line in crosses] == [0]
   # Only arms that differ in the knob are on its axis.
   clamps = [x for c in (0.4, 0.75) for x in rows('namo_d', [1.0, 1.1], clamp=c)]
   axes = _axes()

@@ -105,8 +105,9 @@ def _dress(axes: Any, comparisons: Iterable[judge.Comparison]) -> None:
     axes.set_ylim(low - margin, high + margin)
     for line in axes.lines:
       y = line.get_ydata()
-      if all(x < low - margin or x > high + margin for x in y):
+      if len(y) and all(x < low - margin or x > high + margin for x in y):
         line.set_label(f'{line.get_label()} (outside)')
+  if axes.get_legend_handles_labels()[1]:
     axes.legend(fontsize=8)
   axes.set(ylabel='difference in validation loss (nats a token)')
   axes.grid(alpha=0.3)
@@ -172,6 +173,8 @@ def panel(
 ) -> None:
   """Draws the final difference to the baseline along one axis of a study.
 
+  Hollow where there is one pair, a cross at the top where a run diverged.
+
   Args:
     axes: Matplotlib's.
     rows: Rows of results.jsonl, of arms that differ in the knob.
@@ -209,8 +212,11 @@ def panel(
       if c.paired:
         interval = c.paired.low, c.paired.high
         axes.plot([at, at], interval, color=style['color'])
-      else:
+      elif math.isfinite(c.mean):
         axes.plot(at, c.mean, **(style | {'markerfacecolor': 'white'}))
+      else:  # Diverged.
+        top = axes.get_xaxis_transform()
+        axes.plot(at, 0.97, 'x', color=style['color'], transform=top)
   axes.set(xlabel=arms.words(knob))
   axes.set_xticks(range(len(values)), map(arms.number, values))
   _dress(axes, comparisons)

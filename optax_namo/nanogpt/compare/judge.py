@@ -182,15 +182,23 @@ def conclusion(comparison: Comparison) -> str:
       f' {interval(test)}, {said}; {DIFFERENCE} would'
       + (f' need {more} more seed{"s"[: more > 1]}' if more else ' be seen')
     )
-  loose = [
-    one.arm for one in (comparison.arm, comparison.baseline) if one.edges
-  ]
+  loose = _not_tuned(comparison)
   if loose:
     sentence += (
       f'; but {" and ".join(map(str, loose))}'
       f' {"are" if len(loose) > 1 else "is"} not tuned'
     )
   return sentence + '.'
+
+
+def _not_tuned(comparison: Comparison) -> list[arms.Arm]:
+  """The arms at an edge, or fixed in what the other one was tuned in."""
+  arm, baseline = comparison.arm, comparison.baseline
+  return [
+    one.arm
+    for one, other in ((arm, baseline), (baseline, arm))
+    if one.edges or one.fixed.keys() - other.fixed.keys()
+  ]
 
 
 def _why(comparison: Comparison) -> str:

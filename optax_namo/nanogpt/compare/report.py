@@ -191,6 +191,8 @@ def _caption(
   if tuning_seeds:
     chose = tuning.seed_list(tuning_seeds)
     text += f' The settings were chosen on {chose}, and are judged on others.'
+  else:
+    text += ' The seeds that chose a setting judge it as well.'
   unfinished = sum(not arms.finished(row) for row in rows)
   if unfinished:
     text += f' Runs that did not finish, and do not count: {unfinished}.'
