@@ -91,6 +91,18 @@ def test_what_diverged_or_did_not_finish():
   assert ' Runs that did not finish, and do not count: 1.' in text
 
 
+def test_no_steps_to_the_loss_of_an_adamw_that_diverged():
+  adamw = rows('adamw', [2.0, math.nan])
+  header, *lines = report.table([*rows('namo', [1.0, 1.0]), *adamw]).split('\n')
+  assert header == '| | validation loss | seeds |'
+  # Nor for an arm of which one run did.
+  late = [*rows('namo', [1.0, math.nan]), *rows('adamw', [3.0, 3.0])]
+  header, _, namo, adamw, *_ = report.table(late).split('\n')
+  assert header == "| | validation loss | seeds | steps to AdamW's |"
+  assert namo == '| NAMO | 1 of 2 diverged | 2 | - |'
+  assert adamw == '| AdamW | 3.000 ± 0.000 | 2 | 30 |'
+
+
 def test_an_arm_that_nothing_chose_is_named():
   found = [
     *rows('namo', [1.0]), *rows('namo', [1.0], learning_rate=0.1),
