@@ -16,8 +16,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
+import yaml
 
 import optax_namo
+from optax_namo.nanogpt.compare.variants import runs_of
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _README = (_ROOT / 'README.md').read_text()
@@ -75,7 +77,15 @@ def test_python_block_runs(block):
 def test_every_block_has_a_language_that_is_checked():
   fences = re.findall(r'^```(.+)$', _README, re.MULTILINE)
   assert _README.count('\n```') == 2 * len(fences)
-  assert set(fences) == {'python', 'sh', 'text', 'bibtex'}
+  assert set(fences) == {'python', 'sh', 'yaml', 'text', 'bibtex'}
+
+
+def test_yaml_block_is_a_comparison():
+  (block,) = _blocks('yaml')
+  asked = yaml.safe_load(block)
+  del asked['out']
+  runs = runs_of(asked.pop('variants'), asked.pop('seeds'), **asked)
+  assert len(runs) == 3 * 2 * 3 + 2 * 3 + 2
 
 
 @pytest.mark.parametrize('module', sorted({name for name, _ in _COMMANDS}))

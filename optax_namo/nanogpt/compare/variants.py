@@ -68,8 +68,8 @@ def _product(
   for name, value in knobs.items():
     values = value if isinstance(value, list) else [value]
     lists['seed' if name == 'seeds' else name] = values
-  for name, values in lists.items():
-    if not values:
+  for name, several in lists.items():
+    if not several:
       raise ValueError(f'{name} is an empty list: give a value or more.')
   for one in itertools.product(*lists.values()):
     yield make_config(**{**shared, **dict(zip(lists, one))})
