@@ -6,8 +6,8 @@ Trains every variant of a run, each a grid over any knobs, at every seed, and
 leaves in --out
 
   results.jsonl    one row a run: its config, validation losses, ms/step
-  table.md         each optimizer at its best rates
-  comparison.png   loss curves, and loss against learning rate
+  table.md         each arm at its best, and what may be concluded
+  comparison.png   differences to a baseline over steps, and loss against rate
   runs/            the folders of the runs, without their checkpoints
 
 Stopped at any moment, the same command goes on where it was; --max_minutes

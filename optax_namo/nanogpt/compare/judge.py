@@ -1,109 +1,232 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the rows of a comparison say: each optimizer at its best rates."""
+"""What may be concluded: arms against a baseline, paired over seeds."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import math
-import statistics
 from typing import Any, NamedTuple
 
-from optax_namo.nanogpt.config import OPTIMIZERS
+from optax_namo.nanogpt.compare import arms
+from optax_namo.nanogpt.compare import significance
+from optax_namo.nanogpt.compare import tuning
+from optax_namo.nanogpt.compare.tuning import Best
+
+# An optimizer's name, or the values of any knobs.
+Baseline = str | Mapping[str, Any]
+
+# What seeds are asked to show, in nats a token: a fourth of the paper's gain of
+# NAMO-D on Muon (arXiv 2602.17080, GPT-2 124M: 3.0246 and 3.0435).
+DIFFERENCE = 0.005
+
+# In these an arm and its baseline may differ, as optimizers have them of their
+# own or not at all. All else is the task, and is to be equal.
+_OWN = (
+  'learning_rate', 'adam_learning_rate', 'weight_decay', 'decay', 'nesterov',
+  'shape_scale', 'b1', 'b2', 'ns_coefficients', 'preconditioning', 'ns_steps',
+  'clamp', 'columns',
+)  # fmt: skip
 
 
-class Best(NamedTuple):
-  """An optimizer at its best learning rates.
+class Comparison(NamedTuple):
+  """An arm against its baseline.
 
   Attributes:
-    optimizer: Its name in the config.
-    learning_rate: Peak learning rate of the matrices.
-    adam_learning_rate: Peak learning rate of the rest.
-    losses: Final validation loss of each seed, in nats a token.
-    steps: The steps of the evaluations.
-    curves: Validation losses, (seed, evaluation).
-    ms_per_step: Median over the seeds of milliseconds a step, or None.
+    arm: The arm at its best setting.
+    baseline: The baseline at its own.
+    seeds: The seeds that both have: same data, same initialization.
+    paired: Loss of the arm minus that of the baseline, in nats a token; None
+      where there are fewer than two such seeds, or one diverged.
+    p: The p-value, corrected for the number of comparisons; None likewise.
+    needed: The number of pairs that would show a difference of 0.005.
   """
 
-  optimizer: str
-  learning_rate: float
-  adam_learning_rate: float
-  losses: list[float]
-  steps: list[int]
-  curves: list[list[float]]
-  ms_per_step: float | None
+  arm: Best
+  baseline: Best
+  seeds: tuple[int, ...]
+  paired: significance.Paired | None
+  p: float | None
+  needed: int | None
 
   @property
-  def loss(self) -> float:
-    return statistics.fmean(self.losses)
-
-  @property
-  def curve(self) -> list[float]:
-    return [statistics.fmean(losses) for losses in zip(*self.curves)]
-
-
-def final_loss(row: dict[str, Any]) -> float:
-  """The last validation loss of a run; infinite where it diverged."""
-  loss = row['val_losses'][-1][1]
-  return loss if loss is not None and math.isfinite(loss) else math.inf
+  def mean(self) -> float:
+    """Mean difference over one seed or more; not finite where one diverged."""
+    if self.paired:
+      return self.paired.mean
+    arm, baseline = (
+      [one.losses[seed] for seed in self.seeds]
+      for one in (self.arm, self.baseline)
+    )
+    return math.fsum(arm) / len(arm) - math.fsum(baseline) / len(baseline)
 
 
-def by_rate(rows: Iterable[dict[str, Any]]) -> dict[tuple, dict[int, dict]]:
-  """From learning rates to the rows of each seed, rates in order."""
-  rates: dict[tuple, dict[int, dict]] = {}
-  for row in rows:
-    config = row['config']
-    rate = config['learning_rate'], config['adam_learning_rate']
-    rates.setdefault(rate, {})[config['seed']] = row
-  return dict(sorted(rates.items()))
+def bests(
+  rows: Iterable[dict[str, Any]],
+  *,
+  tuned: Collection[str] = arms.TUNED,
+  tuning_seeds: Collection[int] | None = None,
+) -> list[Best]:
+  """Each arm of some rows at its best setting, without those that have none."""
+  found = (tuning.best(arm, tuning_seeds) for arm in arms.find(rows, tuned))
+  return [best for best in found if best]
 
 
-def by_optimizer(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict]]:
-  """The rows of each optimizer that has any, in the order of the table."""
-  groups: dict[str, list[dict]] = {name: [] for name in OPTIMIZERS}
-  for row in rows:
-    groups[row['config']['optimizer']].append(row)
-  return {name: group for name, group in groups.items() if group}
+def default_baseline(bests: Sequence[Best]) -> Baseline:
+  """Muon, optax's, AdamW or the first, whichever is there; of one, an arm."""
+  first = bests[0].arm
+  names = {best.arm.optimizer for best in bests}
+  if len(names) == 1:
+    return {knob: first.knobs[knob] for knob in first.names if knob in _OWN}
+  order = 'muon', 'optax_muon', 'adamw', first.optimizer
+  return next(name for name in order if name in names)
 
 
-def best_of(rows: Iterable[dict[str, Any]]) -> list[Best]:
-  """Each optimizer at the rates with the lowest mean final loss.
-
-  Rates are compared on the seeds that all rates of the optimizer have, so that
-  further seeds at the best rate do not change which it is.
+def against(
+  best: Best, baseline: Baseline, bests: Iterable[Best]
+) -> Best | None:
+  """What an arm is compared with: itself with the knobs of the baseline.
 
   Args:
-    rows: Rows of results.jsonl.
+    best: The arm.
+    baseline: The baseline.
+    bests: The arms there are.
 
   Returns:
-    One ``Best`` for each optimizer.
+    The arm with the baseline's knobs that runs the same task, and otherwise
+    differs least from this one; None where there is none, or it is this one.
   """
-  bests = []
-  for optimizer, of_optimizer in by_optimizer(rows).items():
-    rates = by_rate(of_optimizer)
-    common = set.intersection(*(set(seeds) for seeds in rates.values()))
+  named = {'optimizer': baseline} if isinstance(baseline, str) else baseline
+  wanted = {**best.arm.knobs, **named}
+  free = set(_OWN) - set(named)
+  candidates = [
+    other
+    for other in bests
+    if all(other.arm.knobs[k] == wanted[k] for k in wanted if k not in free)
+  ]
+  if not candidates or best in candidates:
+    return None
+  return max(
+    candidates,
+    key=lambda other: sum(other.arm.knobs[k] == wanted[k] for k in wanted),
+  )
 
-    def loss(rate, rates=rates, common=common):
-      return statistics.fmean(
-        final_loss(row)
-        for seed, row in rates[rate].items()
-        if seed in common or not common
-      )
 
-    rate = min(rates, key=loss)
-    learning_rate, adam_learning_rate = rate
-    runs = [rates[rate][seed] for seed in sorted(rates[rate])]
-    times = [run['ms_per_step'] for run in runs if run['ms_per_step']]
-    bests.append(
-      Best(
-        optimizer,
-        learning_rate,
-        adam_learning_rate,
-        losses=[final_loss(run) for run in runs],
-        steps=min(([s for s, _ in run['val_losses']] for run in runs), key=len),
-        curves=[
-          [math.inf if loss is None else loss for _, loss in run['val_losses']]
-          for run in runs
-        ],
-        ms_per_step=statistics.median(times) if times else None,
-      )
+def compare(
+  bests: Sequence[Best], baseline: Baseline | None = None
+) -> list[Comparison]:
+  """Every arm against its baseline.
+
+  p-values are Holm-corrected for the number of comparisons, of which those that
+  cannot be judged count as well.
+
+  Args:
+    bests: The arms at their best settings.
+    baseline: What they are compared with; None means ``default_baseline``.
+
+  Returns:
+    A comparison for each arm that has a baseline.
+  """
+  if not bests:
+    return []
+  if baseline is None:
+    baseline = default_baseline(bests)
+  pairs = [
+    (best, other) for best in bests if (other := against(best, baseline, bests))
+  ]
+  tests = [_paired(best, other) for best, other in pairs]
+  corrected = significance.holm([test.p if test else 1.0 for test in tests])
+  level = significance.LEVEL / max(len(pairs), 1)
+  return [
+    Comparison(
+      best,
+      other,
+      common(best, other),
+      test,
+      p if test else None,
+      significance.pairs_needed(test.sd, DIFFERENCE, level=level)
+      if test
+      else None,
     )
-  return bests
+    for (best, other), test, p in zip(pairs, tests, corrected)
+  ]
+
+
+def common(best: Best, other: Best) -> tuple[int, ...]:
+  """The seeds that judge both."""
+  return tuple(seed for seed in best.runs if seed in other.runs)
+
+
+def _paired(best: Best, other: Best) -> significance.Paired | None:
+  seeds = common(best, other)
+  losses = [[one.losses[seed] for seed in seeds] for one in (best, other)]
+  if len(seeds) < 2 or not all(map(math.isfinite, [*losses[0], *losses[1]])):
+    return None
+  return significance.paired(*losses)
+
+
+def conclusion(comparison: Comparison) -> str:
+  """What a comparison shows, in a sentence."""
+  arm, other = comparison.arm.arm, comparison.baseline.arm
+  test, p = comparison.paired, comparison.p
+  if test is None or p is None:
+    return f'{arm} and {other}: no conclusion, {_why(comparison)}.'
+  said = f'{test.n} seeds, {p_value(p)}'
+  digits = decimals(test)
+  if p < significance.LEVEL:
+    side = 'below' if test.mean < 0 else 'above'
+    size = f'{abs(test.mean):.{digits}f} ± {test.half:.{digits}f}'
+    sentence = f'{arm} is {size} {side} {other} ({said})'
+  else:
+    more = more_pairs(comparison)
+    sentence = (
+      f'{arm} and {other}: no difference seen, {test.mean:.{digits}f}'
+      f' {interval(test)}, {said}; {DIFFERENCE} would'
+      + (f' need {more} more seed{"s"[: more > 1]}' if more else ' be seen')
+    )
+  loose = _not_tuned(comparison)
+  if loose:
+    sentence += (
+      f'; but {" and ".join(map(str, loose))}'
+      f' {"are" if len(loose) > 1 else "is"} not tuned'
+    )
+  return sentence + '.'
+
+
+def _not_tuned(comparison: Comparison) -> list[arms.Arm]:
+  """The arms at an edge, or fixed in what the other one was tuned in."""
+  arm, baseline = comparison.arm, comparison.baseline
+  return [
+    one.arm
+    for one, other in ((arm, baseline), (baseline, arm))
+    if one.edges or one.fixed.keys() - other.fixed.keys()
+  ]
+
+
+def _why(comparison: Comparison) -> str:
+  seeds = comparison.seeds
+  if len(seeds) == 1:
+    return f'only {tuning.seed_list(seeds)} in common'
+  for one in (comparison.arm, comparison.baseline):
+    gone = [seed for seed in seeds if math.isinf(one.losses[seed])]
+    if gone:
+      return f'{one.arm} diverged ({tuning.seed_list(gone)})'
+  return 'no seed in common'
+
+
+def more_pairs(comparison: Comparison) -> int:
+  """How many more pairs show a difference of 0.005."""
+  assert comparison.paired and comparison.needed
+  return max(comparison.needed - comparison.paired.n, 0)
+
+
+def decimals(test: significance.Paired) -> int:
+  """Three, or as many as the interval's half-width takes, but float32's."""
+  return max(3, -math.floor(math.log10(max(test.half, 1e-6))))
+
+
+def interval(test: significance.Paired) -> str:
+  digits = decimals(test)
+  return f'[{test.low:.{digits}f}, {test.high:.{digits}f}]'
+
+
+def p_value(p: float) -> str:
+  return 'p < 0.001' if p < 0.001 else f'p = {p:.2g}'
