@@ -128,15 +128,12 @@ def _train(
   run_folder.claim(folder, config, resume=True)
   train.fit(config, corpus, folder, resume=(folder / 'checkpoints').is_dir())
   steps = metrics.read(folder)
-  device = jax.devices()[0].device_kind
-  if device == 'cpu':
-    device = f'{os.cpu_count()} CPU cores'
   losses = [[x['step'], x['val_loss']] for x in steps if 'val_loss' in x]
   row = {
     'config': dataclasses.asdict(config),
     'val_losses': losses,
     'ms_per_step': ms_per_step(config, steps),
-    'device': device,
+    'device': _device(),
   }
   if 'diagnostics' in steps[-1]:
     row['diagnostics'] = steps[-1]['diagnostics']
@@ -144,6 +141,18 @@ def _train(
     row['diverged'] = True
   # NaN and Infinity are no JSON: null.
   return json.loads(json.dumps(row), parse_constant=lambda _: None)
+
+
+def _device() -> str:
+  kind = jax.devices()[0].device_kind
+  if kind != 'cpu':
+    return kind
+  # Those that this process may use: two may have a core each.
+  pinned = getattr(
+    os, 'sched_getaffinity', lambda _: range(os.cpu_count() or 1)
+  )
+  cores = len(pinned(0))
+  return f'{cores} CPU cores' if cores > 1 else '1 CPU core'
 
 
 def diverged(losses: Sequence[float], vocab_size: int) -> bool:
