@@ -7,6 +7,7 @@ rows for mean losses, and where one is missing its runs are what is left to do.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+import functools
 import statistics
 from typing import Any
 
@@ -30,7 +31,7 @@ RATES = {
   'muon': 0.006,
   'adamw': 0.0042,
 }
-_STEPS = range(-8, 7)
+_STEPS = range(-10, 9)
 DECAYS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-4, 4))
 RULES = ('namo_d', 'namo', 'muon')
@@ -65,6 +66,10 @@ class Rows:
       identity(from_file(row['config'])): arms.final_loss(row) for row in rows
     }
 
+  def seeds(self, arm: Arm, among: Sequence[int]) -> tuple[int, ...]:
+    """Those for which there is a row."""
+    return tuple(s for s in among if identity(run(arm, s)) in self._losses)
+
   def need(self, wanted: Iterable[Arm], seeds: Sequence[int]) -> None:
     """Raises Wanted unless all of these runs have a row."""
     runs = (run(arm, seed) for arm in wanted for seed in seeds)
@@ -93,7 +98,17 @@ def judged(
 
 
 def run(arm: Arm, seed: int) -> Config:
-  return make_config(**COMMON | arm, seed=seed)
+  return _run(tuple(arm.items()), seed)
+
+
+@functools.cache  # A study asks for the same runs again and again.
+def _run(knobs: tuple[tuple[str, Any], ...], seed: int) -> Config:
+  return make_config(**COMMON | dict(knobs), seed=seed)
+
+
+def rule(arm: Arm) -> str:
+  """The optimizer whose ladder of rates an arm is on."""
+  return arm['optimizer'].removeprefix('optax_')
 
 
 def rates(optimizer: str) -> tuple[float, ...]:
