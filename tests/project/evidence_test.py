@@ -7,8 +7,13 @@ import functools
 import math
 import pathlib
 
+from absl.testing import flagsaver
+import numpy as np
+
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
+from benchmarks.evidence import steps_to
+from optax_namo.nanogpt.compare import __main__ as command
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.config import from_file
 
@@ -78,3 +83,31 @@ def test_published_results_are_those_of_the_rows():
   for row in rows:
     from_file(row['config'])
   assert (_FOLDER / 'RESULTS.md').read_text() == report.document(rows)
+
+
+def test_steps_to_a_target():
+  rows = [
+    {
+      'config': {'optimizer': 'muon', 'learning_rate': 0.1},
+      'val_losses': losses,
+    }
+    for losses in ([[10, 4.0], [20, 2.0]], [[10, 3.0], [20, None]])
+  ]
+  assert '| Muon | 0.1 | 12 ± 4 | 2 |' in steps_to.table(rows, 3.0)
+  assert '| Muon | 0.1 | reached by 1 | 2 |' in steps_to.table(rows, 2.5)
+
+
+def test_the_study_of_gpt2_can_be_run(capsys, tmp_path):
+  """All but the data: the runs it names, and that they are left."""
+  ids = np.arange(2000, dtype=np.uint16)
+  for name in ('train.bin', 'val.bin'):
+    ids.tofile(tmp_path / name)
+  config = f'--config={_FOLDER / "gpt2.yaml"}'
+  with flagsaver.flagsaver():
+    command.main(
+      command.parse(
+        ['compare', config, f'--data={tmp_path}', f'--out={tmp_path / "out"}',
+         '--dry_run']
+      )
+    )  # fmt: skip
+  assert '36 of 36 runs are left' in capsys.readouterr().out
