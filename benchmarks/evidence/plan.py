@@ -202,6 +202,13 @@ def horizon(rows: Rows, optimizer: str) -> dict[str, Arm]:
   return judged(rows, {'': arm}, FEW)
 
 
+def constant(rows: Rows, optimizer: str) -> dict[str, Arm]:
+  """No decay of the rate at the end, the paper's schedule."""
+  arm = tuned(rows, optimizer) | {'decay_steps': 0}
+  arm = walk(rows, arm, 'learning_rate', rates(optimizer))
+  return judged(rows, {'': arm}, FEW)
+
+
 def decay(rows: Rows, optimizer: str) -> dict[str, Arm]:
   """Adaptive, decoupled, none; each with its strength."""
   adaptive = decoupled = tuned(rows, optimizer)
@@ -273,6 +280,7 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
   '(d) Decay': (decay, RULES),
   '(h) Rate of the AdamW group': (adamw_group, RULES),
   '(b) Noise: batch 64': (noise(64), RULES),
+  '(l) A constant rate': (constant, RULES),
   '(e, f, g, i) Variations': (variations, RULES),
   '(j) Rates': (robustness, RULES),
   '(c) Four times the steps': (horizon, RULES),
