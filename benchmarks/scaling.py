@@ -20,7 +20,6 @@ import pathlib
 import re
 import subprocess
 import sys
-from unittest import mock
 
 from absl import app
 from absl import flags
@@ -96,7 +95,7 @@ def figures(layers: int, explicit: bool = False) -> dict[str, dict]:
     del optimizers['optax.contrib.muon']  # Raises ShardingTypeError there.
   rows = {}
   for name, tx in optimizers.items():
-    with mock.patch.object(jax.lax, 'fori_loop', steps.unrolled):
+    with steps.unrolled():
       program = compiled(tx)
     rows[name] = {
       'flops': program.cost_analysis()['flops'],
