@@ -284,7 +284,7 @@ class FormsTest(parameterized.TestCase):
     self.assertBetween(found / expected, 1.0, 1.0 + 8 / min(shape))
 
   def test_formula(self):
-    """Products of the table in the README, at n = m."""
+    """Products of the table in docs/cost.md, at n = m."""
     count = lambda runs: orthogonalize.flops(runs, 1, 1) / 2
     for rows, gram, square in ((_ROWS, 17, 15), (_SCHEDULES['nonic'], 12, 12)):
       # Both forms have two products with Y in a run.
@@ -297,7 +297,7 @@ class FormsTest(parameterized.TestCase):
 class DominantColumnTest(parameterized.TestCase):
   @parameterized.parameters((10, 1e-5), (2e3, 3.5e-3), (1e6, 1e-3))
   def test_cost(self, factor, bound):
-    """A column along the longer side, as the README has it; rows cost less."""
+    """As docs/precision.md has it, along the longer side; rows cost less."""
     for side, most in ((1, bound), (0, 1e-5)):
       x = np.array(_normal(64, 512))
       x[(slice(None), 3) if side else 3] *= factor
