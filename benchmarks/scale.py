@@ -49,7 +49,7 @@ def main(_):
   dots = [measured(stage, noise) for noise in few]
   theory = np.sqrt((1 + KAPPA * many**2) / (1 + many**2))
 
-  fig, axes = plt.subplots(figsize=(7, 3), dpi=150, layout='constrained')
+  fig, axes = plt.subplots(figsize=(6, 2.8), dpi=160, layout='constrained')
   axes.axhline(1, color='C3', linewidth=2)
   axes.semilogx(many, theory, color='C0', linewidth=2)
   axes.semilogx(few, dots, 'o', color='C0')

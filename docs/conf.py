@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pages, ``python -m sphinx -W docs OUT``: nothing is run or fetched."""
 
+import configparser
 import pathlib
 import sys
 
@@ -9,6 +10,10 @@ _DOCS = pathlib.Path(__file__).parent
 sys.path[:0] = [str(_DOCS), str(_DOCS.parent)]
 
 import optax_namo  # noqa: E402
+
+_setup = configparser.ConfigParser()
+_setup.read(_DOCS.parent / 'setup.cfg')
+_url = _setup['metadata']['url']
 
 project = 'optax-namo'
 copyright = 'The optax-namo Authors, Apache License 2.0'
@@ -34,6 +39,7 @@ autodoc_typehints = 'none'  # Args say it in words, with shapes and units.
 maximum_signature_line_length = 72
 napoleon_numpy_docstring = False
 
+pygments_dark_style = 'github-dark'  # Furo's underlines modules.
 html_theme = 'furo'
 html_title = 'optax-namo'
 html_static_path = ['static']
@@ -41,7 +47,9 @@ html_css_files = ['custom.css']
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {
-  'source_repository': 'https://github.com/optax-namo/optax-namo/',
-  'source_branch': 'main',
-  'source_directory': 'docs/',
+  'source_repository': f'{_url}/',  # links.py uses it, too.
+  'top_of_page_buttons': [],  # They do not know of the links in docs/.
+  'footer_icons': [
+    {'name': 'GitHub', 'url': _url, 'html': 'GitHub', 'class': ''}
+  ],
 }

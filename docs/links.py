@@ -133,7 +133,22 @@ def _elsewhere(name: str) -> str | None:
   return None
 
 
+class FigureLinks(SphinxTransform):
+  """Figures: to themselves in full size, which Sphinx does if they are scaled.
+
+  Here to the width of the text.
+  """
+
+  default_priority = 7
+
+  def apply(self, **kwargs: Any) -> None:
+    for node in self.document.findall(nodes.image):
+      if not isinstance(node.parent, nodes.reference):  # A badge.
+        node.setdefault('width', '46em')
+
+
 def setup(app: Any) -> dict[str, Any]:
   app.add_transform(FileLinks)
   app.add_transform(NameLinks)
+  app.add_transform(FigureLinks)
   return {'parallel_read_safe': True}
