@@ -37,7 +37,9 @@ autodoc_member_order = 'bysource'
 autodoc_preserve_defaults = True
 autodoc_typehints = 'none'  # Args say it in words, with shapes and units.
 maximum_signature_line_length = 72
+napoleon_attr_annotations = False
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 
 pygments_dark_style = 'github-dark'  # Furo's underlines modules.
 html_theme = 'furo'
