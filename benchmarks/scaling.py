@@ -154,7 +154,7 @@ def main(argv):
     if rows['work'] < 1:
       print(f'| | | filled up: {rows["work"]:.0%} of the work counts | | | | |')
   if _JSON.value:
-    pathlib.Path(_JSON.value).write_text(json.dumps(found, indent=2) + '\n')
+    pathlib.Path(_JSON.value).write_text(json.dumps(found) + '\n')
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import singular_values
 from benchmarks import steps
 
-_README = pathlib.Path(__file__).parents[2] / 'README.md'
+_PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'cost.md'
 
 
 @functools.cache
@@ -46,9 +46,9 @@ class CostTest(absltest.TestCase):
     self.assertEqual(_figures()[1]['state'], 4 * (matrices + columns + count))
 
 
-class ReadmeTest(absltest.TestCase):
+class PageTest(absltest.TestCase):
   def test_table_of_singular_values(self):
-    self.assertIn(singular_values.table(), _README.read_text())
+    self.assertIn(singular_values.table(), _PAGE.read_text())
 
 
 if __name__ == '__main__':

@@ -40,7 +40,7 @@ def _on_eight_devices(*experiments):
       # Without the fusion emitters a step compiles in a third of the time.
       'XLA_FLAGS': '--xla_force_host_platform_device_count=8'
       ' --xla_cpu_use_fusion_emitters=false',
-      'PJRT_NPROC': '16',  # README, "Many devices": twice the devices.
+      'PJRT_NPROC': '16',  # docs/devices.md: twice the devices.
       'JAX_PLATFORMS': 'cpu',
     },
   )

@@ -166,7 +166,7 @@ def test_redefines_nothing(name):
   assert not defined & library
 
 
-def test_readme_picture_is_the_notebooks():
+def test_picture_of_the_pages_is_the_notebooks():
   picture = base64.b64encode((_COLABS / 'scales.png').read_bytes()).decode()
   found = [p.replace('\n', '') for p in _pictures(_read('inside_namo_d'))]
   assert picture in found
