@@ -104,7 +104,8 @@ class ChunksTest(parameterized.TestCase):
     )
     wide_one, wide_four, small_one, small_four = map(int, result.stdout.split())
     self.assertLess(wide_one, 4 * 2 * 64 * 96 * 4)
-    self.assertEqual(wide_four, wide_one)
+    # The counters of loops over steps are a few bytes a chunk.
+    self.assertBetween(wide_four, wide_one, wide_one + 4 * 64)
     # Thirty-two of 8 by 8 make a chunk here, but for two of any other size.
     self.assertLess(small_one, 6 * 32 * 8 * 8 * 4)
     self.assertEqual(small_four, small_one)
