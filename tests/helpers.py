@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What several tests share."""
 
+import os
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,3 +19,14 @@ def run(tx, gradients, params=None):
   for gradient in gradients:
     updates, state = tx.update(gradient, state, params)
   return updates
+
+
+def environment(devices=1):
+  """Of a process of so many host devices, which compiles as tests do."""
+  count = f'--xla_force_host_platform_device_count={devices}'
+  return os.environ | {
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+    'JAX_PLATFORMS': 'cpu',
+    'PJRT_NPROC': f'{2 * devices}',  # README, "Many devices".
+    'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {count}',
+  }

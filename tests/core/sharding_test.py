@@ -4,7 +4,6 @@
 
 import functools
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import numpy as np
 from benchmarks import scaling
 from benchmarks import steps
 import optax_namo
+from tests import helpers
 
 # What one start of eight devices finds for several tests.
 _SHARED = tuple(
@@ -36,14 +36,7 @@ def _on_eight_devices(*experiments):
     cwd=pathlib.Path(__file__).parents[2],
     capture_output=True,
     text=True,
-    env=os.environ
-    | {
-      # Without the fusion emitters a step compiles in a third of the time.
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=8'
-      ' --xla_cpu_use_fusion_emitters=false',
-      'PJRT_NPROC': '16',  # README, "Many devices": twice the devices.
-      'JAX_PLATFORMS': 'cpu',
-    },
+    env=helpers.environment(8),
   )
   assert result.returncode == 0, result.stderr
   found = {experiment: [] for experiment in experiments}
