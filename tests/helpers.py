@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What several tests share."""
 
+import os
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,8 +15,20 @@ def normal(seed, *shape, dtype=jnp.float32):
 
 
 def run(tx, gradients, params=None):
-  """The last updates of a run at parameters that stay."""
+  """The last updates of a run at parameters that stay, by one jitted step."""
   state = tx.init(gradients[0] if params is None else params)
+  step = jax.jit(tx.update)  # One compilation, not one for each operation.
   for gradient in gradients:
-    updates, state = tx.update(gradient, state, params)
+    updates, state = step(gradient, state, params)
   return updates
+
+
+def environment(devices=1):
+  """Of a process of so many host devices, which compiles as tests do."""
+  count = f'--xla_force_host_platform_device_count={devices}'
+  return os.environ | {
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+    'JAX_PLATFORMS': 'cpu',
+    'PJRT_NPROC': f'{2 * devices}',  # README, "Many devices".
+    'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {count}',
+  }

@@ -295,7 +295,6 @@ def _print(name, found, alone, **rest):
 
 
 def main():
-  jax.config.update('jax_disable_most_optimizations', True)  # Half the time.
   alone, _ = _train_nnx(False, None)
   for devices, kind, over in ((4, 'auto', 'fsdp'), (8, 'explicit', 'fsdp'),
                               (8, 'auto', None)):  # fmt: skip

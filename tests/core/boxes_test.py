@@ -5,7 +5,6 @@
 import dataclasses
 import functools
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 import optax_namo
+from tests.helpers import environment
 from tests.helpers import normal as _normal
 from tests.helpers import run as _run
 
@@ -35,12 +35,7 @@ class AnnotatedModelsTest(absltest.TestCase):
       cwd=pathlib.Path(__file__).parents[2],
       capture_output=True,
       text=True,
-      env=os.environ
-      | {
-        'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-        'PJRT_NPROC': '16',
-        'JAX_PLATFORMS': 'cpu',
-      },
+      env=environment(8),
     )
     self.assertEqual(told.returncode, 0, told.stderr)
     rows = [json.loads(line) for line in told.stdout.splitlines()]

@@ -206,7 +206,6 @@ def recorded(kind):
 
 
 if __name__ == '__main__':
-  jax.config.update('jax_disable_most_optimizations', True)  # Half the time.
   for experiment in sys.argv[1:]:
     name, kind = experiment.split()
     for finding in globals()[name](kind):

@@ -281,7 +281,7 @@ class FormsTest(parameterized.TestCase):
     self.assertBetween(found / expected, 1.0, 1.0 + 8 / min(shape))
 
   def test_formula(self):
-    """Products of the table in the README, at n = m."""
+    """Products of the table in docs/cost.md, at n = m."""
     count = lambda runs: orthogonalize.flops(runs, 1, 1) / 2
     for rows, gram, square in ((_ROWS, 17, 15), (_SCHEDULES['nonic'], 12, 12)):
       # Both forms have two products with Y in a run.

@@ -4,7 +4,6 @@
 
 import functools
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 from benchmarks import scaling
 from benchmarks import steps
 import optax_namo
+from tests import helpers
 
 # What one start of eight devices finds for several tests.
 _SHARED = tuple(
@@ -35,6 +35,7 @@ def _on_eight_devices(*experiments):
     cwd=pathlib.Path(__file__).parents[2],
     capture_output=True,
     text=True,
+<<<<<<< HEAD
     env=os.environ
     | {
       # Without the fusion emitters a step compiles in a third of the time.
@@ -43,6 +44,9 @@ def _on_eight_devices(*experiments):
       'PJRT_NPROC': '16',  # docs/devices.md: twice the devices.
       'JAX_PLATFORMS': 'cpu',
     },
+=======
+    env=helpers.environment(8),
+>>>>>>> wip-tests
   )
   assert result.returncode == 0, result.stderr
   found = {experiment: [] for experiment in experiments}

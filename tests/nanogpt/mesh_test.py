@@ -20,20 +20,11 @@ from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
 from optax_namo.nanogpt.mesh import make_mesh
 from optax_namo.nanogpt.mesh import mesh_axes
+from tests.helpers import environment
 from tests.nanogpt import helpers
 
 # Sums of another order, over 20 steps; measured are 8e-7.
 _RTOL = 1e-5
-
-
-def _environment(devices: int, **more: object) -> dict[str, str]:
-  return os.environ | {
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
-    'PJRT_NPROC': f'{2 * devices}',
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-    **{name: str(value) for name, value in more.items()},
-  }
 
 
 # Twenty steps on every mesh, with a checkpoint in the middle; then the second
@@ -123,7 +114,7 @@ def test_eight_devices(text, tmp_path):
     ],
     capture_output=True,
     text=True,
-    env=_environment(8),
+    env=environment(8),
   )
   assert ended.returncode == 0, ended.stderr
   told = json.loads(ended.stdout.splitlines()[-1])
@@ -191,15 +182,15 @@ def _two_processes(out, config) -> list[tuple[str, str]]:
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
-      env=_environment(
-        1,
-        JAX_COORDINATOR_PORT=port,
-        SLURM_JOB_ID=1,
-        SLURM_STEP_NODELIST='localhost',
-        SLURM_NTASKS=2,
-        SLURM_PROCID=process,
-        SLURM_LOCALID=process,
-      ),
+      env=environment()
+      | {
+        'JAX_COORDINATOR_PORT': f'{port}',
+        'SLURM_JOB_ID': '1',
+        'SLURM_STEP_NODELIST': 'localhost',
+        'SLURM_NTASKS': '2',
+        'SLURM_PROCID': f'{process}',
+        'SLURM_LOCALID': f'{process}',
+      },
     )
     for process in range(2)
   ]

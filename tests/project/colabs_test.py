@@ -17,6 +17,7 @@ import pytest
 from colabs import execute
 import optax_namo
 from optax_namo import nanogpt
+from tests.helpers import environment
 from tests.nanogpt import helpers
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -33,13 +34,6 @@ _SMOKE = {
     'STEPS': 5, 'SEEDS': 4, 'RATES': 3, 'INPUTS': 8, 'OUTPUTS': 4, 'BATCH': 4,
   },
 }  # fmt: skip
-_ENV = {
-  'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  'JAX_PLATFORMS': 'cpu',
-  'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-  'PJRT_NPROC': '16',
-  'PYTHONPATH': str(_ROOT),
-}
 # The kernel looks nothing up beyond this machine.
 _OFFLINE = """
 import sys
@@ -80,7 +74,7 @@ def test_runs(name, tmp_path):
   parameters = dict(_SMOKE[name])
   if name in ('nanogpt_tpu', 'inside_namo_d'):
     parameters['DATA'] = str(tmp_path / 'text.txt')
-  env = _ENV | {
+  env = environment(8) | {
     'IPYTHONDIR': str(tmp_path),
     'PYTHONPATH': f'{tmp_path}:{_ROOT}',
   }
