@@ -29,6 +29,6 @@ def environment(devices=1):
   return os.environ | {
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
     'JAX_PLATFORMS': 'cpu',
-    'PJRT_NPROC': f'{2 * devices}',  # README, "Many devices".
+    'PJRT_NPROC': f'{2 * devices}',  # docs/devices.md: twice the devices.
     'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {count}',
   }

@@ -35,18 +35,7 @@ def _on_eight_devices(*experiments):
     cwd=pathlib.Path(__file__).parents[2],
     capture_output=True,
     text=True,
-<<<<<<< HEAD
-    env=os.environ
-    | {
-      # Without the fusion emitters a step compiles in a third of the time.
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=8'
-      ' --xla_cpu_use_fusion_emitters=false',
-      'PJRT_NPROC': '16',  # docs/devices.md: twice the devices.
-      'JAX_PLATFORMS': 'cpu',
-    },
-=======
     env=helpers.environment(8),
->>>>>>> wip-tests
   )
   assert result.returncode == 0, result.stderr
   found = {experiment: [] for experiment in experiments}
