@@ -305,6 +305,10 @@ def make_config(**given: Any) -> Config:
       f'warmup_steps={config.warmup_steps} and decay_steps='
       f'{config.decay_steps} do not fit into steps={config.steps}.'
     )
+  if not 0 <= config.clamp <= 1:
+    raise ValueError(
+      f'clamp must be in (0, 1], or 0 for no clamp, got {config.clamp}.'
+    )
   devices = math.prod(mesh_axes(config.mesh).values())
   if config.batch_size % devices:
     raise ValueError(
