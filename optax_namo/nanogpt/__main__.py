@@ -115,13 +115,6 @@ def main(argv: list[str]) -> None:
       sys.exit(f'error: {error}\n{run_folder.what_is_left(out)}')
     except run_folder.RestoreError as error:
       sys.exit(f'error: {error}')
-    except jax.errors.JaxRuntimeError as error:
-      if 'RESOURCE_EXHAUSTED' not in str(error):
-        raise
-      sys.exit(
-        f'error: {str(error).splitlines()[0]}\nA smaller --batch_size takes'
-        ' less memory; with a larger --accumulate it is the same run.'
-      )
 
 
 def _how_to_go_on(step: int, steps: int) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from absl import app
 from absl import flags
 from absl import logging
+import jax
 
 _HELP = {'-h', '-help', '--help'}
 _METAVARS = {'int': 'N', 'float': 'X'}
@@ -56,6 +57,14 @@ def run(
       sys.stdout.flush()
     except app.UsageError as error:
       _refuse(error)
+    except jax.errors.JaxRuntimeError as error:
+      if 'RESOURCE_EXHAUSTED' not in str(error):
+        raise
+      sys.exit(
+        f'error: {str(error).splitlines()[0]}\nThe device has too little'
+        ' memory: a smaller --batch_size with a larger --accumulate is the same'
+        ' run.'
+      )
     except BrokenPipeError:  # As in `... | head`.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit(141)  # As a shell counts an end by SIGPIPE.

@@ -81,6 +81,19 @@ def batch(*args, step, **kwargs):
 
 data.batch = batch
 """
+# As on accelerators; what else XLA raises has a traceback.
+_OUT_OF_MEMORY, _BROKEN = (
+  f"""
+import jax
+from optax_namo.nanogpt import train
+
+def fail(*args):
+  raise jax.errors.JaxRuntimeError('{error}\\nwhere')
+
+train.run = fail
+"""
+  for error in ('RESOURCE_EXHAUSTED: 9 bytes', 'INTERNAL: what')
+)
 _FLAGS = ['--preset=tiny', '--data=ok.txt', '--steps=25', '--out=a run']
 
 
@@ -97,9 +110,13 @@ def told(tmp_path_factory):
   commands = [
     *((f'{_RUN}{name}', '--help') for name in _MODULES),
     *((f'{_RUN}{name}', *rest) for _, _, name, *rest in _WRONG),
+    *((_RUN, *_FLAGS[:2], f'--out=memory-{i}') for i in range(2)),
     (_RUN, *_FLAGS),
   ]
-  sabotage = {len(commands) - 1: _SIGTERM}
+  sabotage = {
+    len(commands) + i: wrong
+    for i, wrong in enumerate([_OUT_OF_MEMORY, _BROKEN, _SIGTERM], start=-3)
+  }
   for number, (_, message, *_) in enumerate(_WRONG, start=len(_MODULES)):
     if 'tiktoken' in message:
       sabotage[number] = _NO_TIKTOKEN
@@ -127,8 +144,20 @@ def test_mistakes_are_told_in_a_line(told):
     assert len(text.splitlines()) == expected, (command, text)
   made = {path.name for path in folder.iterdir()}
   assert made == {
-    'ok.txt', 'empty.txt', 'short.txt', 'latin.txt', 'other', 'a run', 'told'
+    'ok.txt', 'empty.txt', 'short.txt', 'latin.txt', 'other', 'a run', 'told',
+    'memory-0', 'memory-1',
   }  # fmt: skip
+
+
+def test_too_little_memory_has_a_mend(told):
+  _, ends = told
+  (code, text), (broken, trace) = ends[-3:-1]
+  assert (code, text) == (
+    1,
+    'error: RESOURCE_EXHAUSTED: 9 bytes\nThe device has too little memory: a'
+    ' smaller --batch_size with a larger --accumulate is the same run.\n',
+  )
+  assert broken == 1 and 'Traceback' in trace and 'INTERNAL: what' in trace
 
 
 def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(told):
