@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from importlib import metadata
+import itertools
 import pathlib
 import platform
 import shlex
@@ -85,8 +86,9 @@ def _shell(*lines: str) -> str:
 
 
 def _verbatim(text: str) -> str:
-  """A block of code, whatever the text holds."""
-  return textwrap.indent(text, ' ' * 4, lambda line: True)
+  """A block of code, whatever the text holds, without very long lines."""
+  lines = [textwrap.wrap(line, 80) or [''] for line in text.splitlines()]
+  return '\n'.join(f'    {line}' for line in itertools.chain(*lines))
 
 
 def _versions() -> str:

@@ -273,7 +273,7 @@ def fit(
     bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left'
     '{postfix}]',
     dynamic_ncols=True,
-    postfix='compiling',
+    postfix='compiling' if start < config.steps else None,
     leave=None,  # Stays, unless it is inside the bar of a sweep.
     disable=not first,
   )

@@ -91,11 +91,13 @@ def test_versions_picture_and_sample(tmp_path):
   assert 'CPU core' in text
   assert '![' not in text and 'It writes' not in text
   (tmp_path / 'loss.png').write_bytes(b'')
-  sample = 'Once\n\n```\n# upon a time\n'
+  sample = 'Once\n\n```\n# upon a time\n' + 'a time ' * 40
   text = _written(tmp_path, config, sample=sample)
   assert '\n![Losses](loss.png)\n' in text
   # As a block of code, which no line of it ends.
   block = text.partition('It writes:\n\n')[2].partition('\n\nTo go on')[0]
   lines = block.splitlines()
   assert all(line.startswith('    ') for line in lines)
-  assert [line[4:] for line in lines] == sample.splitlines()
+  assert [line[4:] for line in lines[:4]] == sample.splitlines()[:4]
+  assert max(map(len, lines)) <= 84
+  assert ' '.join(line[4:] for line in lines[4:]) == ('a time ' * 40).strip()
