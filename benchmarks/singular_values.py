@@ -1,6 +1,6 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Where singular values end, for each set of coefficients: the README's table.
+"""Where singular values end, for each set of coefficients: docs/cost.md has it.
 
   python -m benchmarks.singular_values
 

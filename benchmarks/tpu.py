@@ -16,7 +16,6 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from unittest import mock
 
 # What libtpu would ask the machine, were it one of a TPU pod.
 os.environ |= {
@@ -81,7 +80,7 @@ def cost(function, *arguments):
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), arguments
   )
   # The body of a loop would be counted once.
-  with mock.patch.object(jax.lax, 'fori_loop', steps.unrolled):
+  with steps.unrolled():
     program = jax.jit(function).lower(*described).compile()
   counted = program.cost_analysis()
   return {

@@ -66,10 +66,9 @@ def scaled(x: jax.Array) -> jax.Array:
   """
   m, n = x.shape[-2:]
   info = jnp.finfo(x.dtype)
-  # From 1.5 * 2**127 on it would round up to infinity.
-  size = jnp.minimum(largest(x, (x.ndim - 2, x.ndim - 1)), 1 / info.tiny)
+  # From 1.5 * 2**127 on it rounds up to infinity, which unit takes back.
   size = jax.lax.reduce_precision(
-    size, exponent_bits=info.nexp, mantissa_bits=0
+    largest(x, (x.ndim - 2, x.ndim - 1)), info.nexp, mantissa_bits=0
   )
   about = 2.0 ** round(0.25 * math.log2(max(m * n, 1)))
   return x / unit(size * about)

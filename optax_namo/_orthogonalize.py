@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Sequence
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -16,6 +17,7 @@ from optax_namo import _coefficients
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _norms
 from optax_namo import _preconditioning
+from optax_namo import _reflection
 
 Row = _coefficients.Row
 Product = Callable[[jax.Array, jax.Array], jax.Array]
@@ -117,7 +119,7 @@ def newton_schulz(
   return _iterate(x, rows, steps, preconditioning, jnp.dtype(dtype))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4), inline=True)
 def _iterate(
   x: jax.Array,
   coefficients: str | tuple[Row, ...],
@@ -190,10 +192,21 @@ def iterate(
     preconditioning: How the first run scales ``y``; None leaves it as it is.
     bits: Of the mantissa of operands as the products see them.
   """
-  for run in runs:
-    y = _run(y, run, preconditioning, bits)
-    preconditioning = None
-  return y
+  first, *others = runs
+  y = _run(y, first, preconditioning, bits)
+  return _repeat(lambda y, run: _run(y, run, None, bits), y, others)
+
+
+def _repeat(step: Callable[..., Any], carry: Any, rows: Sequence[Any]) -> Any:
+  """``carry = step(carry, row)`` for each row; equal ones in a loop."""
+  for row, equal in itertools.groupby(rows):
+    count = len(tuple(equal))
+    if count == 1:
+      carry = step(carry, row)
+    else:
+      body = lambda _, carry, row=row: step(carry, row)
+      carry = jax.lax.fori_loop(0, count, body, carry)
+  return carry
 
 
 def _run(
@@ -205,22 +218,29 @@ def _run(
   commute, so they gather in Q, and R is updated on its own: ``R <- T R T``. Q
   and R are float32 or wider.
   """
-  dtype = y.dtype
+  dtype, wide = y.dtype, jnp.promote_types(y.dtype, jnp.float32)
   product = functools.partial(_product, dtype=dtype)
-  q = t = r = product(y, y.mT)
+  squares = jnp.sum(jnp.square(y.astype(wide)), axis=-2, keepdims=True)
+  turned = lambda x: x
+  # Few bits keep nothing apart, and 'aol' scales rows of Y, not of H Y.
+  if len(rows) > 1 and bits >= 23 and preconditioning != 'aol':
+    turned = _reflection.of_largest_column(y, squares)
+  y = turned(y)
+  r = product(y, y.mT)
   scale = square = None
   if preconditioning is not None:
     scale, r, square = _preconditioning.scaled(
-      preconditioning, y, r, lambda r: _square(r, product, bits)
+      preconditioning, squares, r, lambda r: _square(r, product, bits)
     )
-  identity = jnp.eye(r.shape[-1], dtype=r.dtype)
-  for k, row in enumerate(rows):
-    if k:
-      r, square = product(product(r, t), t), None
-    if square is None and len(row) > 2:
-      r, square = _square(r, product, bits)
-    t = _polynomial(row, identity, r, square, product)
-    q = product(t, q) if k else t
+
+  def step(carry, row):
+    r, t, q = carry
+    r, t = _polynomial(row, product(product(r, t), t), None, product, bits)
+    return r, t, product(t, q)
+
+  r, t = _polynomial(rows[0], r, square, product, bits)
+  *_, q = _repeat(step, (r, t, t), rows[1:])
+  q = turned(q)
   if scale is not None:
     q = q * scale.mT
   return product(q, y).astype(dtype)
@@ -246,19 +266,22 @@ def _square(
 
 def _polynomial(
   row: Row,
-  identity: jax.Array,
   r: jax.Array,
   square: jax.Array | None,
   product: Product,
-) -> jax.Array:
-  """``row[0] I + row[1] R + row[2] R^2 ...``, by which a step multiplies Y."""
+  bits: int,
+) -> tuple[jax.Array, jax.Array]:
+  """R as products see it, and ``row[0] I + row[1] R + row[2] R^2 ...``."""
+  if square is None and len(row) > 2:
+    r, square = _square(r, product, bits)
+  identity = jnp.eye(r.shape[-1], dtype=r.dtype)
 
   def terms(a, b, c=0.0):
     linear = jnp.broadcast_to(a * identity, r.shape) + b * r
     return linear + c * square if c else linear
 
   if len(row) <= 3:
-    return terms(*row)
+    return r, terms(*row)
   # low(z) + z^2 high(z) of z = R - center, without the last term but one:
   # the terms that cancel where singular values are large are small there.
   degree = len(row) - 1
@@ -266,7 +289,8 @@ def _polynomial(
   coefficients = Polynomial(row)(Polynomial((center, 1.0))).coef
   z = Polynomial((-center, 1.0))
   low, high = (Polynomial(part)(z) for part in np.split(coefficients, [2]))
-  return terms(*low.coef) + product(terms(*(z**2).coef), terms(*high.coef))
+  t = product(terms(*(z**2).coef), terms(*high.coef))
+  return r, terms(*low.coef) + t
 
 
 def polar_svd(x: jax.Array) -> jax.Array:

@@ -20,7 +20,7 @@ NAMES = get_args(Preconditioning)
 
 def scaled(
   name: str,
-  y: jax.Array,
+  columns: jax.Array,
   r: jax.Array,
   square_of: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
@@ -28,7 +28,7 @@ def scaled(
 
   Args:
     name: One of ``NAMES``.
-    y: Y, shape ``(..., m, n)``.
+    columns: The squared norms of Y's columns, shape ``(..., 1, n)``.
     r: Y Y^T, shape ``(..., m, m)``.
     square_of: Returns a matrix as products see it, and its square.
 
@@ -36,19 +36,20 @@ def scaled(
     D's diagonal, shape ``(..., 1, 1)`` or ``(..., m, 1)``; D R D; and its
     square where it is known, else None.
   """
-  rows, columns = axes = r.ndim - 2, r.ndim - 1
   square = None
   if name == 'frobenius':
-    squares = _norms.sum_of_squares(y.astype(r.dtype), axes)
+    squares = jnp.sum(columns, axis=-1, keepdims=True)
   elif name == 'schatten':
     r, square = square_of(r)
     # ||R^2||_F is the fourth power of Y's norm of order 8.
-    fourth = _norms.root(_norms.sum_of_squares(square, axes))
+    fourth = _norms.root(
+      _norms.sum_of_squares(square, (r.ndim - 2, r.ndim - 1))
+    )
     squares = _norms.root(fourth)
   elif name == 'spectral':
     squares = jnp.linalg.eigvalsh(r)[..., -1:, None]
   else:
-    squares = jnp.sum(jnp.abs(r), columns, keepdims=True)
+    squares = jnp.sum(jnp.abs(r), axis=-1, keepdims=True)
   s = jax.lax.rsqrt(jnp.where(squares > 0, squares, 1))
   if square is not None:
     square = s**4 * square

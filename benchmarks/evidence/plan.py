@@ -6,7 +6,8 @@ PROTOCOL.md says why. Nobody chooses between two runs: each question asks the
 rows for mean losses, and where one is missing its runs are what is left to do.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+import functools
 import statistics
 from typing import Any
 
@@ -30,18 +31,23 @@ RATES = {
   'muon': 0.006,
   'adamw': 0.0042,
 }
-_STEPS = range(-8, 7)
+_STEPS = range(-10, 9)
 DECAYS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-4, 4))
-BATCHES = (1, 2, 4, 64)  # And the preset's 16.
 RULES = ('namo_d', 'namo', 'muon')
-CLAMPS = (0.1, 0.4, 0.9, 1.0, 0.0)  # And the default .75; 0 is none.
-ORTHOGONALIZERS = (
-  *({'ns_steps': steps} for steps in (3, 4)),
-  *({'ns_coefficients': name} for name in ('polar_express', 'cans', 'dion')),
-  {'ns_coefficients': 'minimax', 'ns_steps': 3, 'preconditioning': 'schatten'},
-)
-WIDTHS = (64, 256)
+# Of NAMO-D; what is not named is the default.
+VARIATIONS: dict[str, Arm] = {
+  'columns output': {'columns': 'output'},
+  **{f'c = {c}': {'clamp': c} for c in (0.1, 0.4, 0.9, 1.0)},
+  'no clamp': {'clamp': 0.0},
+  **{f'{n} steps': {'ns_steps': n} for n in (3, 4)},
+  **{n: {'ns_coefficients': n} for n in ('polar_express', 'cans', 'dion')},
+  'minimax': {
+    'ns_coefficients': 'minimax',
+    'ns_steps': 3,
+    'preconditioning': 'schatten',
+  },
+}
 
 
 class Wanted(Exception):
@@ -60,6 +66,10 @@ class Rows:
       identity(from_file(row['config'])): arms.final_loss(row) for row in rows
     }
 
+  def seeds(self, arm: Arm, among: Sequence[int]) -> tuple[int, ...]:
+    """Those for which there is a row."""
+    return tuple(s for s in among if identity(run(arm, s)) in self._losses)
+
   def need(self, wanted: Iterable[Arm], seeds: Sequence[int]) -> None:
     """Raises Wanted unless all of these runs have a row."""
     runs = (run(arm, seed) for arm in wanted for seed in seeds)
@@ -67,16 +77,38 @@ class Rows:
     if left:
       raise Wanted(left)
 
-  def mean(self, arm: Arm, seeds: Sequence[int]) -> float:
-    """The mean final loss, in nats a token; infinite if one diverged."""
+  def losses(self, arm: Arm, seeds: Sequence[int]) -> list[float]:
+    """Final losses by seed, in nats a token; infinite where one diverged."""
     self.need([arm], seeds)
-    return statistics.fmean(
-      self._losses[identity(run(arm, seed))] for seed in seeds
-    )
+    return [self._losses[identity(run(arm, seed))] for seed in seeds]
+
+  def mean(self, arm: Arm, seeds: Sequence[int]) -> float:
+    return statistics.fmean(self.losses(arm, seeds))
+
+
+Question = Callable[[Rows, str], dict[str, Arm]]
+
+
+def judged(
+  rows: Rows, of: dict[str, Arm], seeds: Sequence[int]
+) -> dict[str, Arm]:
+  """The arms, once there is a row for each of their final runs."""
+  rows.need(of.values(), seeds)
+  return of
 
 
 def run(arm: Arm, seed: int) -> Config:
-  return make_config(**COMMON | arm, seed=seed)
+  return _run(tuple(arm.items()), seed)
+
+
+@functools.cache  # A study asks for the same runs again and again.
+def _run(knobs: tuple[tuple[str, Any], ...], seed: int) -> Config:
+  return make_config(**COMMON | dict(knobs), seed=seed)
+
+
+def rule(arm: Arm) -> str:
+  """The optimizer whose ladder of rates an arm is on."""
+  return arm['optimizer'].removeprefix('optax_')
 
 
 def rates(optimizer: str) -> tuple[float, ...]:
@@ -136,109 +168,134 @@ def at_batch(rows: Rows, optimizer: str, batch: int) -> Arm:
   return walk(rows, arm, 'adam_learning_rate', ADAM_RATES)
 
 
-def ordering(rows: Rows, optimizer: str) -> None:
-  """(a) The ordering at the char preset."""
+# Each question to one optimizer: its arms by what is varied, '' where nothing
+# is. All of their final runs have a row, or it raises Wanted.
+
+
+def ordering(rows: Rows, optimizer: str) -> dict[str, Arm]:
+  """The ordering at the char preset."""
   arm = tuned(rows, optimizer)
-  rows.need([arm], FINAL)
-  if optimizer == 'muon':
-    rows.need([arm | {'optimizer': 'optax_muon'}], FEW)
+  return judged(rows, {'': arm}, FINAL)
 
 
-def noise(rows: Rows, optimizer: str, batch: int) -> None:
-  """(b) Smaller and larger batches, the same number of steps."""
-  rows.need([at_batch(rows, optimizer, batch)], FINAL)
+def agreement(rows: Rows, optimizer: str) -> dict[str, Arm]:
+  """Muon by this package and by optax."""
+  arm = tuned(rows, optimizer)
+  return judged(
+    rows, {'': arm, 'optax': arm | {'optimizer': 'optax_muon'}}, FEW
+  )
 
 
-def horizon(rows: Rows, optimizer: str) -> None:
-  """(c) Four times the steps, at 4 sequences a batch."""
+def noise(batch: int) -> Question:
+  """Smaller and larger batches, the same number of steps."""
+
+  def asked(rows, optimizer):
+    return judged(rows, {'': at_batch(rows, optimizer, batch)}, FINAL)
+
+  return asked
+
+
+def horizon(rows: Rows, optimizer: str) -> dict[str, Arm]:
+  """Four times the steps, at 4 sequences a batch."""
   arm = at_batch(rows, optimizer, 4) | {'steps': 3200}
-  rows.need([walk(rows, arm, 'learning_rate', rates(optimizer))], FEW)
+  arm = walk(rows, arm, 'learning_rate', rates(optimizer))
+  return judged(rows, {'': arm}, FEW)
 
 
-def decay(rows: Rows, optimizer: str) -> None:
-  """(d) Adaptive (which is (a)), decoupled, none; each with its strength."""
-  arm = tuned(rows, optimizer)
+def constant(rows: Rows, optimizer: str) -> dict[str, Arm]:
+  """No decay of the rate at the end, the paper's schedule."""
+  arm = tuned(rows, optimizer) | {'decay_steps': 0}
+  arm = walk(rows, arm, 'learning_rate', rates(optimizer))
+  return judged(rows, {'': arm}, FEW)
+
+
+def decay(rows: Rows, optimizer: str) -> dict[str, Arm]:
+  """Adaptive, decoupled, none; each with its strength."""
+  adaptive = decoupled = tuned(rows, optimizer)
   if optimizer != 'muon':  # Whose scale is one: the two are the same.
-    decoupled = arm | {'decay': 'decoupled'}
-    rows.need([walk(rows, decoupled, 'weight_decay', DECAYS)], FINAL)
-  none = arm | {'weight_decay': 0.0}
-  rows.need([walk(rows, none, 'learning_rate', rates(optimizer))], FINAL)
+    decoupled = adaptive | {'decay': 'decoupled'}
+    decoupled = walk(rows, decoupled, 'weight_decay', DECAYS)
+  none = adaptive | {'weight_decay': 0.0}
+  none = walk(rows, none, 'learning_rate', rates(optimizer))
+  return judged(
+    rows, {'': adaptive, 'decoupled': decoupled, 'none': none}, FINAL
+  )
 
 
-def adamw_group(rows: Rows, optimizer: str) -> None:
-  """(h) Its rate: the matrices' own, a tenth of it, or tuned (which is (a))."""
-  for share in (1.0, 0.1):
-    arm = walk(
+def adamw_group(rows: Rows, optimizer: str) -> dict[str, Arm]:
+  """The AdamW group's rate: tuned, the matrices' own, or a tenth of it."""
+  arms_ = {'': tuned(rows, optimizer)}
+  for label, share in (('shared', 1.0), ('a tenth', 0.1)):
+    arms_[label] = walk(
       rows,
-      tuned(rows, optimizer),
+      arms_[''],
       'learning_rate',
       rates(optimizer),
       tied=lambda rate, share=share: {
         'adam_learning_rate': float(f'{share * rate:.4g}')
       },
     )
-    rows.need([arm], FINAL)
+  return judged(rows, arms_, FINAL)
 
 
-def variations(rows: Rows, optimizer: str) -> None:
-  """(e) columns, (f) the clamp, (g) Nesterov, (i) the orthogonalizer."""
+def variations(rows: Rows, optimizer: str) -> dict[str, Arm]:
+  """Nesterov, and for NAMO-D columns, clamp and orthogonalizer."""
   arm = tuned(rows, optimizer)
-  changes = [{'nesterov': False}]
+  changes = {'no Nesterov': {'nesterov': False}}
   if optimizer == 'namo_d':
-    changes += [{'columns': 'output'}, *({'clamp': c} for c in CLAMPS)]
-    changes += ORTHOGONALIZERS
-  rows.need([arm | change for change in changes], FEW)
+    changes |= VARIATIONS
+  varied = {label: arm | change for label, change in changes.items()}
+  return judged(rows, {'': arm} | varied, FEW)
 
 
-def robustness(rows: Rows, optimizer: str) -> None:
-  """(j) Rates from a quarter to four times the best."""
-  arm = tuned(rows, optimizer)
-  ladder = rates(optimizer)
+def robustness(rows: Rows, optimizer: str) -> dict[str, Arm]:
+  """Rates from a quarter to four times the best, on the seeds of tuning."""
+  arm, ladder = tuned(rows, optimizer), rates(optimizer)
   i = ladder.index(arm['learning_rate'])
   around = ladder[max(i - 4, 0) : i + 5]
-  rows.need([arm | {'learning_rate': rate} for rate in around], TUNING)
+  return judged(
+    rows,
+    {f'{rate:g}': arm | {'learning_rate': rate} for rate in around},
+    TUNING,
+  )
 
 
-def width(rows: Rows, optimizer: str, embed_dim: int) -> None:
-  """(k) Narrower and wider models: does the best rate move?"""
-  arm = tuned(rows, optimizer) | {'embed_dim': embed_dim}
-  walk(rows, arm, 'learning_rate', rates(optimizer))
+def width(embed_dim: int) -> Question:
+  """A narrower or wider model: does the best rate move?"""
+
+  def asked(rows, optimizer):
+    arm = tuned(rows, optimizer) | {'embed_dim': embed_dim}
+    arm = walk(rows, arm, 'learning_rate', rates(optimizer))
+    return judged(rows, {'': arm}, TUNING)
+
+  return asked
 
 
-def questions() -> Iterator[tuple[str, Callable[[Rows], None]]]:
-  """Each question to one optimizer, in the order in which they are answered."""
-  for optimizer in (*RULES, 'adamw'):
-    yield f'a, {optimizer}', lambda rows, o=optimizer: ordering(rows, o)
-  for batch in BATCHES:
-    for rule in RULES:
-      yield (
-        f'b at {batch}, {rule}',
-        lambda rows, o=rule, b=batch: noise(rows, o, b),
-      )
-  for letter, question in (
-    ('d', decay),
-    ('h', adamw_group),
-    ('e f g i', variations),
-    ('j', robustness),
-    ('c', horizon),
-  ):
-    for rule in RULES:
-      yield f'{letter}, {rule}', lambda rows, q=question, o=rule: q(rows, o)
-  for embed_dim in WIDTHS:
-    for rule in ('namo_d', 'muon'):
-      yield (
-        f'k at {embed_dim}, {rule}',
-        lambda rows, o=rule, e=embed_dim: width(rows, o, e),
-      )
+# By title, the question and the optimizers it is put to, in the order in which
+# they are answered.
+QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
+  '(a) Ordering': (ordering, (*RULES, 'adamw')),
+  "(a) This package's Muon and optax's": (agreement, ('muon',)),
+  **{f'(b) Noise: batch {n}': (noise(n), RULES) for n in (1, 2, 4)},
+  '(d) Decay': (decay, RULES),
+  '(h) Rate of the AdamW group': (adamw_group, RULES),
+  '(b) Noise: batch 64': (noise(64), RULES),
+  '(l) A constant rate': (constant, RULES),
+  '(e, f, g, i) Variations': (variations, RULES),
+  '(j) Rates': (robustness, RULES),
+  '(c) Four times the steps': (horizon, RULES),
+  **{f'(k) Width {n}': (width(n), ('namo_d', 'muon')) for n in (64, 256)},
+}
 
 
 def left(rows: Iterable[dict[str, Any]]) -> dict[str, list[Config]]:
-  """By question, the runs it asks for next; those answered are left out."""
+  """By title, the runs to be made next; what is answered is left out."""
   known = Rows(rows)
-  asked = {}
-  for name, question in questions():
-    try:
-      question(known)
-    except Wanted as wanted:
-      asked[name] = wanted.runs
+  asked: dict[str, list[Config]] = {}
+  for title, (question, optimizers) in QUESTIONS.items():
+    for optimizer in optimizers:
+      try:
+        question(known, optimizer)
+      except Wanted as wanted:
+        asked.setdefault(title, []).extend(wanted.runs)
   return asked

@@ -91,7 +91,7 @@ def make_mesh(text: str) -> Mesh:
 
 
 def _enough_threads() -> None:
-  """Two for each virtual device of a CPU, before jax starts it: see README."""
+  """Two for each virtual device, before jax starts: see docs/devices.md."""
   flag = 'xla_force_host_platform_device_count'
   virtual = re.search(rf'{flag}=(\d+)', os.environ.get('XLA_FLAGS', ''))
   if virtual and 2 * int(virtual[1]) > (os.cpu_count() or 1):

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import singular_values
 from benchmarks import steps
 
-_README = pathlib.Path(__file__).parents[2] / 'README.md'
+_PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'cost.md'
 
 
 @functools.cache
@@ -34,7 +34,7 @@ class CostTest(absltest.TestCase):
   def test_hlo_lines(self):
     # The aim was 0.40; three reductions for each matrix, of its own columns,
     # keep it from that.
-    self.assertLess(_figures()[0]['hlo_lines'], 0.52)
+    self.assertLess(_figures()[0]['hlo_lines'], 0.50)
 
   def test_temporary_memory(self):
     self.assertLess(_figures()[0]['temporary_memory'], 0.5)
@@ -46,9 +46,9 @@ class CostTest(absltest.TestCase):
     self.assertEqual(_figures()[1]['state'], 4 * (matrices + columns + count))
 
 
-class ReadmeTest(absltest.TestCase):
+class PageTest(absltest.TestCase):
   def test_table_of_singular_values(self):
-    self.assertIn(singular_values.table(), _README.read_text())
+    self.assertIn(singular_values.table(), _PAGE.read_text())
 
 
 if __name__ == '__main__':

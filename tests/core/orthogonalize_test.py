@@ -13,6 +13,7 @@ import numpy as np
 from optax.contrib import _muon
 
 from benchmarks import restarts
+from benchmarks.steps import unrolled
 import optax_namo
 from optax_namo import _coefficients
 from optax_namo import _orthogonalize as orthogonalize
@@ -263,18 +264,14 @@ class FormsTest(parameterized.TestCase):
   def test_takes_the_fewest_products(self, name, shape, preconditioning):
     """FLOPs of the compiled program: those of the formula, and the fewest."""
     rows = _SCHEDULES[name]
-    compiled = (
-      jax.jit(
-        lambda x: optax_namo.newton_schulz(
-          x,
-          steps=len(rows),
-          coefficients=rows,
-          preconditioning=preconditioning,
-        )
-      )
-      .lower(_normal(*shape))
-      .compile()
+    function = functools.partial(
+      optax_namo.newton_schulz,
+      steps=len(rows),
+      coefficients=rows,
+      preconditioning=preconditioning,
     )
+    with unrolled():
+      compiled = jax.jit(function).lower(_normal(*shape)).compile()
     candidates = ((rows,), tuple((row,) for row in rows))
     expected = min(
       orthogonalize.flops(runs, *shape, preconditioning) for runs in candidates
@@ -294,21 +291,56 @@ class FormsTest(parameterized.TestCase):
     self.assertEqual(extra - count((((1.5, -0.5),),)), 1)
 
 
+_OWN_STEPS = {  # name: steps and preconditioning it is meant for
+  'muon': (5, 'frobenius'),
+  'dion': (5, 'frobenius'),
+  'minimax': (3, 'schatten'),
+}
+
+
 class DominantColumnTest(parameterized.TestCase):
-  @parameterized.parameters((10, 1e-5), (2e3, 3.5e-3), (1e6, 1e-3))
-  def test_cost(self, factor, bound):
-    """A column along the longer side, as the README has it; rows cost less."""
-    for side, most in ((1, bound), (0, 1e-5)):
-      x = np.array(_normal(64, 512))
-      x[(slice(None), 3) if side else 3] *= factor
-      found = np.float64(optax_namo.newton_schulz(x))
-      u, s, vt = np.linalg.svd(np.float64(x), full_matrices=False)
-      s = s / np.linalg.norm(s)
-      for a, b, c in _ROWS:
-        s = a * s + b * s**3 + c * s**5
-      expected = (u * s) @ vt
-      error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-      self.assertLess(error, most)
+  """Against the float64 iteration, relative to the whole matrix."""
+
+  def _check(self, stack, bound, coefficients='muon'):
+    steps, preconditioning = _OWN_STEPS[coefficients]
+    rows, _ = _coefficients.schedule(coefficients, steps, 23)
+    stack = jnp.asarray(stack, jnp.float32)
+    found = optax_namo.newton_schulz(
+      stack,
+      steps=steps,
+      coefficients=coefficients,
+      preconditioning=preconditioning,
+    )
+    expected = restarts.exact(stack, rows, preconditioning)
+    for matrix, o in zip(expected, found):
+      self.assertLess(_error(o, matrix), bound)
+
+  @parameterized.product(
+    shape=((64, 512), (12, 32), (128, 384), (64, 80), (64, 64), (80, 16)),
+    coefficients=tuple(_OWN_STEPS),
+  )
+  def test_of_either_side(self, shape, coefficients):
+    stack = []
+    for i, factor in enumerate((10, 1e2, 2e3, 1e4, 1e6)):
+      for at in ((..., 5), (5, ...)):
+        stack.append(np.array(_normal(*shape, seed=i)))
+        stack[-1][at] *= factor
+    self._check(np.stack(stack), 2e-5, coefficients)
+
+  def test_entries_of_one_size(self):
+    """Nothing is the largest: neither a column nor one of its entries."""
+    signs = np.sign(np.asarray(_normal(2, 32, 96)))
+    signs[1, :, 5] *= 2e3
+    self._check(signs, 1e-5)
+
+  @parameterized.parameters(2, 8)
+  def test_several(self, count):
+    """They drown the rest, unless they point the same way."""
+    stack = np.array(_normal(2, 64, 512))
+    stack[0, :, :count] *= 2e3
+    stack[1, :, :count] = 2e3 * stack[1, :, :1] * np.arange(1, count + 1)
+    self._check(stack[:1], 3e-3)
+    self._check(stack[1:], 2e-4)
 
 
 class PreconditioningTest(parameterized.TestCase):

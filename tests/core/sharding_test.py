@@ -8,7 +8,6 @@ import os
 import pathlib
 import subprocess
 import sys
-from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -41,7 +40,7 @@ def _on_eight_devices(*experiments):
       # Without the fusion emitters a step compiles in a third of the time.
       'XLA_FLAGS': '--xla_force_host_platform_device_count=8'
       ' --xla_cpu_use_fusion_emitters=false',
-      'PJRT_NPROC': '16',  # README, "Many devices": twice the devices.
+      'PJRT_NPROC': '16',  # docs/devices.md: twice the devices.
       'JAX_PLATFORMS': 'cpu',
     },
   )
@@ -78,7 +77,7 @@ class ShardingTest(parameterized.TestCase):
     """Eight layers of width 384, parameters sharded on their first axis."""
     (rows,) = _on_eight_devices(*_SHARED)[f'cost {kind}']
     params = steps.parameters(8, 384, 0, 0)
-    with mock.patch.object(jax.lax, 'fori_loop', steps.unrolled):
+    with steps.unrolled():
       whole = steps.compiled(optax_namo.namo_d(0.01), params).cost_analysis()
     for optimizer in ('namo_d', 'namo'):
       row = rows[optimizer]

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import pathlib
 import pkgutil
+import re
 
 import nbformat
 import pytest
@@ -20,7 +21,7 @@ from tests.nanogpt import helpers
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _COLABS = _ROOT / 'colabs'
-_NAMES = ('quickstart', 'nanogpt_tpu', 'inside_namo_d')
+_NAMES = ('quickstart', 'nanogpt_tpu', 'inside_namo_d', 'noise')
 _SMOKE = {
   'quickstart': {'STEPS': 3, 'WIDTH': 8},
   'nanogpt_tpu': {
@@ -28,6 +29,9 @@ _SMOKE = {
     'LOOK_EVERY': 2, 'TIMED_STEPS': 1,
   },
   'inside_namo_d': {'STEPS': 3, 'NOISE_STEPS': 20, 'SIZE': 16},
+  'noise': {
+    'STEPS': 5, 'SEEDS': 4, 'RATES': 3, 'INPUTS': 8, 'OUTPUTS': 4, 'BATCH': 4,
+  },
 }  # fmt: skip
 _ENV = {
   'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
@@ -60,12 +64,21 @@ def _pictures(notebook):
   ]
 
 
+def _printed(notebook):
+  return [
+    output.text
+    for cell in notebook.cells
+    for output in cell.get('outputs', ())
+    if output.output_type == 'stream'
+  ]
+
+
 @pytest.mark.parametrize('name', _NAMES)
 def test_runs(name, tmp_path):
   (tmp_path / 'text.txt').write_text(helpers.TEXT)
   (tmp_path / 'sitecustomize.py').write_text(_OFFLINE)
   parameters = dict(_SMOKE[name])
-  if name != 'quickstart':
+  if name in ('nanogpt_tpu', 'inside_namo_d'):
     parameters['DATA'] = str(tmp_path / 'text.txt')
   env = _ENV | {
     'IPYTHONDIR': str(tmp_path),
@@ -74,13 +87,14 @@ def test_runs(name, tmp_path):
   found = execute.execute(_COLABS / f'{name}.ipynb', parameters, env)
   assert len(_pictures(found)) == len(_pictures(_read(name))) > 0
   if name == 'nanogpt_tpu':
-    printed = [
-      output.text
-      for cell in found.cells
-      for output in cell.get('outputs', ())
-      if output.output_type == 'stream'
-    ]
-    assert any('on 8 × ' in text for text in printed)
+    assert any('on 8 × ' in text for text in _printed(found))
+
+
+def test_noise_is_as_predicted():
+  table = _printed(_read('noise'))[-1]
+  assert 'not tuned' not in table
+  (gap,) = re.findall(r'differ from predicted ones by at most (\S+)\.\n', table)
+  assert float(gap) < 0.05
 
 
 def test_unknown_parameter():
@@ -152,7 +166,7 @@ def test_redefines_nothing(name):
   assert not defined & library
 
 
-def test_readme_picture_is_the_notebooks():
+def test_picture_of_the_pages_is_the_notebooks():
   picture = base64.b64encode((_COLABS / 'scales.png').read_bytes()).decode()
   found = [p.replace('\n', '') for p in _pictures(_read('inside_namo_d'))]
   assert picture in found

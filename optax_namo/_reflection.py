@@ -1,0 +1,38 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A reflection that turns the largest column of a matrix into one entry."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def of_largest_column(
+  y: jax.Array, squares: jax.Array
+) -> Callable[[jax.Array], jax.Array]:
+  """Householder's reflection ``H = I - 2 v v^T / |v|^2``, for each matrix.
+
+  The squares of a column that dwarfs the others drown theirs in all of Y Y^T.
+  H gathers that column in the row where it is largest: then every entry of
+  (H Y)(H Y)^T is as precise as its own row and column.
+
+  Args:
+    y: Y, shape ``(..., m, n)``, from ``_norms.scaled``.
+    squares: The squared norms of its columns, ``(..., 1, n)``.
+
+  Returns:
+    The function from X to H X, on ``(..., m, any)``. H is its own inverse; of a
+    zero matrix it is the identity.
+  """
+  y, squares = jax.lax.stop_gradient((y, squares))  # No slope of Q Y needs H.
+  column = jnp.argmax(squares, axis=-1, keepdims=True)
+  z = jnp.take_along_axis(y, column, axis=-1, mode='promise_in_bounds')[..., 0]
+  square = jnp.sum(jnp.square(z), axis=-1, keepdims=True)
+  row = jnp.argmax(jnp.abs(z), axis=-1, keepdims=True)
+  rows = jax.lax.broadcasted_iota(row.dtype, z.shape, z.ndim - 1)
+  at_row = jnp.where(rows == row, square, 0)
+  v = z + jnp.sign(z) * jnp.sqrt(at_row)
+  half = 0.5 * jnp.sum(jnp.square(v), axis=-1, keepdims=True)
+  v = v * jax.lax.rsqrt(half + jnp.finfo(v.dtype).tiny)
+  return lambda x: x - v[..., None] * (v[..., None, :] @ x)

@@ -1,0 +1,113 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The study's protocol: what it runs next, tunes and reports."""
+
+import dataclasses
+import functools
+import math
+import pathlib
+
+from absl.testing import flagsaver
+import numpy as np
+
+from benchmarks.evidence import plan
+from benchmarks.evidence import report
+from benchmarks.evidence import steps_to
+from optax_namo.nanogpt.compare import __main__ as command
+from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.config import from_file
+
+_FOLDER = pathlib.Path(plan.__file__).parent
+_BEST = {'namo_d': 0.07, 'namo': 0.018, 'muon': 0.006, 'adamw': 0.0042}
+
+
+def _row(config):
+  """What a run would leave, were its loss this function of its knobs."""
+  best = _BEST[config.optimizer.removeprefix('optax_')]
+  loss = 1.5 + 0.01 * math.log(config.learning_rate / best) ** 2
+  loss += 0.01 * math.log(config.adam_learning_rate / 0.006) ** 2
+  loss += abs(config.weight_decay - 0.1)
+  loss += {'muon': 0.02, 'optax_muon': 0.02}.get(config.optimizer, 0.0)
+  loss += 0.001 * math.sin(7 * config.seed + len(config.optimizer))
+  return {'config': dataclasses.asdict(config), 'val_losses': [[1, loss]]}
+
+
+@functools.cache
+def _studied():
+  """The rows of the whole study, made in the order in which it asks."""
+  rows = []
+  while left := plan.left(rows):
+    runs = {plan.identity(run): run for of in left.values() for run in of}
+    rows += map(_row, runs.values())
+  return rows
+
+
+def test_the_whole_study():
+  rows = _studied()
+  # No run is made twice, and nobody is tuned on what it is judged by.
+  assert len({plan.identity(from_file(r['config'])) for r in rows}) == len(rows)
+  assert not set(plan.TUNING) & set(plan.FINAL)
+  known = plan.Rows(rows)
+  for optimizer, best in _BEST.items():
+    arm = plan.tuned(known, optimizer)
+    nearest = min(plan.rates(optimizer), key=lambda r: abs(math.log(r / best)))
+    assert arm['learning_rate'] == nearest
+    assert arm['adam_learning_rate'] == 0.006
+    assert arm['weight_decay'] == 0.1
+  answered = dict(report.answers(rows))
+  assert answered.keys() == plan.QUESTIONS.keys() and all(answered.values())
+  document = report.document(rows)
+  assert '| NAMO-D | Muon | -0.02' in document
+  assert '(edge)' not in document and 'Open' not in document
+
+
+def test_an_open_question_has_no_figures():
+  rows = _studied()
+  gone = next(
+    i for i, row in enumerate(rows) if row['config']['seed'] in plan.FINAL
+  )
+  document = report.document(rows[:gone] + rows[gone + 1 :])
+  section = document.split('## (a) Ordering')[1].split('## ')[0]
+  assert 'Open' in section and '|' not in section
+
+
+def test_a_best_value_at_the_end_of_its_ladder_is_marked():
+  arm = {'optimizer': 'namo', 'learning_rate': plan.rates('namo')[-1]}
+  assert report.edge(arm, 'learning_rate')
+  assert not report.edge({'weight_decay': 0.0}, 'weight_decay')
+  assert report.edge({'weight_decay': 1.0}, 'weight_decay')
+
+
+def test_published_results_are_those_of_the_rows():
+  rows = sweep.read_results(_FOLDER)
+  for row in rows:
+    from_file(row['config'])
+  assert (_FOLDER / 'RESULTS.md').read_text() == report.document(rows)
+
+
+def test_steps_to_a_target():
+  rows = [
+    {
+      'config': {'optimizer': 'muon', 'learning_rate': 0.1},
+      'val_losses': losses,
+    }
+    for losses in ([[10, 4.0], [20, 2.0]], [[10, 3.0], [20, None]])
+  ]
+  assert '| Muon | 0.1 | 12 ± 4 | 2 |' in steps_to.table(rows, 3.0)
+  assert '| Muon | 0.1 | reached by 1 | 2 |' in steps_to.table(rows, 2.5)
+
+
+def test_the_study_of_gpt2_can_be_run(capsys, tmp_path):
+  """All but the data: the runs it names, and that they are left."""
+  ids = np.arange(2000, dtype=np.uint16)
+  for name in ('train.bin', 'val.bin'):
+    ids.tofile(tmp_path / name)
+  config = f'--config={_FOLDER / "gpt2.yaml"}'
+  with flagsaver.flagsaver():
+    command.main(
+      command.parse(
+        ['compare', config, f'--data={tmp_path}', f'--out={tmp_path / "out"}',
+         '--dry_run']
+      )
+    )  # fmt: skip
+  assert '36 of 36 runs are left' in capsys.readouterr().out

@@ -1,0 +1,338 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the README and the pages of docs/ show works as it stands."""
+
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import inspect
+import io
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import types
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from optax.contrib import MuonDimensionNumbers
+import pytest
+import yaml
+
+import optax_namo
+from optax_namo.nanogpt.compare.variants import runs_of
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_PAGES = {
+  path.stem: path
+  for path in [_ROOT / 'README.md', *sorted((_ROOT / 'docs').glob('*.md'))]
+}
+_PUBLIC = [
+  name
+  for name, value in vars(optax_namo).items()
+  if not name.startswith('_') and not inspect.ismodule(value)
+]
+
+
+class _Block(NamedTuple):
+  language: str
+  text: str
+  after: str  # What stands between the block and the next one.
+
+
+def _blocks(page: str) -> list[_Block]:
+  fenced = re.findall(
+    r'^```(\S+)[^\n]*\n(.*?)^```$(.*?)(?=^```|\Z)',
+    _PAGES[page].read_text(),
+    re.DOTALL | re.MULTILINE,
+  )
+  return [_Block(*found) for found in fenced]
+
+
+class _Step(NamedTuple):
+  code: str
+  printed: str | None  # A text block right below the code.
+
+
+def _programs() -> dict[str, list[_Step]]:
+  """Code that imports stands alone; code that does not goes on from above."""
+  programs: dict[str, list[_Step]] = {}
+  for page in _PAGES:
+    blocks = _blocks(page)
+    for block, below in zip(blocks, [*blocks[1:], _Block('', '', '')]):
+      if block.language != 'python':
+        continue
+      shown = below.language == 'text' and not block.after.strip()
+      step = _Step(block.text, below.text if shown else None)
+      if re.match(r'import |from ', block.text):
+        line = _PAGES[page].read_text().partition(block.text)[0].count('\n') + 1
+        programs[f'{page}:{line}'] = [step]
+      else:
+        programs[list(programs)[-1]].append(step)
+  return programs
+
+
+_PROGRAMS = _programs()
+
+
+def _commands() -> list[tuple[str, str]]:
+  """Modules that blocks and text run by ``python -m``, and their arguments."""
+  found = []
+  for page, path in _PAGES.items():
+    code = re.findall(r'`(python -m [^`]+)`', path.read_text())
+    code += [block.text for block in _blocks(page) if block.language == 'sh']
+    lines = '\n'.join(code).replace('\\\n', ' ')
+    found += re.findall(r'python -m ([\w.]+)((?: [^&\n]+)?)', lines)
+  return [(name, rest) for name, rest in found if name != 'sphinx']
+
+
+_COMMANDS = _commands()
+
+
+@dataclasses.dataclass
+class _Variable:
+  """What a recipe reads of a Keras variable."""
+
+  path: str
+  value: jax.Array
+
+
+def _keras_model() -> Any:
+  """In the order of a model's trainable variables."""
+  shapes = {
+    'net/embedding/embeddings': (11, 6),
+    'net/dense/kernel': (6, 8),
+    'net/dense/bias': (8,),
+  }
+  variables = [_Variable(k, jnp.ones(shape)) for k, shape in shapes.items()]
+  return types.SimpleNamespace(trainable_variables=variables)
+
+
+@functools.cache
+def _run(program: str) -> dict[str, Any]:
+  """The names that a program leaves; AssertionError if it prints otherwise."""
+  names: dict[str, Any] = {'model': _keras_model()}
+  for step in _PROGRAMS[program]:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+      exec(step.code, names)
+    if step.printed is not None:
+      printed = [line.rstrip() for line in out.getvalue().splitlines()]
+      assert printed == step.printed.splitlines()
+  return names
+
+
+@pytest.mark.parametrize('program', _PROGRAMS)
+def test_python_runs(program):
+  names = _run(program)
+  if 'loss' in names:  # The training loop learned something.
+    assert names['loss'] < 0.1
+  elif 'tx' in names:
+    tx, params = names['tx'], names.get('params', jnp.ones((4, 6)))
+    updates, _ = tx.update(params, tx.init(params), params)
+    chex.assert_tree_all_finite(updates)
+  else:
+    assert any(step.printed for step in _PROGRAMS[program])
+
+
+@pytest.mark.parametrize('page', _PAGES)
+def test_every_block_has_a_language_that_is_checked(page):
+  blocks = _blocks(page)
+  assert len(re.findall('^```', _PAGES[page].read_text(), re.M)) == 2 * len(
+    blocks
+  )
+  languages = [block.language for block in blocks]
+  assert set(languages) <= {
+    *('python', 'sh', 'yaml', 'text', 'bibtex'),
+    *('{include}', '{toctree}', '{eval-rst}'),  # Sphinx checks them.
+  }
+  shown = [
+    step.printed
+    for program, steps in _PROGRAMS.items()
+    if program.startswith(f'{page}:')
+    for step in steps
+    if step.printed is not None
+  ]
+  assert languages.count('text') == len(shown)
+
+
+def test_yaml_block_is_a_comparison():
+  (block,) = [b for page in _PAGES for b in _blocks(page) if b[0] == 'yaml']
+  asked = yaml.safe_load(block.text)
+  del asked['out']
+  runs = runs_of(asked.pop('variants'), asked.pop('seeds'), **asked)
+  assert len(runs) == 3 * 2 * 3 + 2 * 3 + 2
+
+
+@pytest.mark.parametrize('module', sorted({name for name, _ in _COMMANDS}))
+def test_commands_name_modules_and_flags(module):
+  assert importlib.util.find_spec(module), module
+  if not module.startswith('optax_namo.'):
+    return
+  flags = {
+    word.partition('=')[0]
+    for name, arguments in _COMMANDS
+    if name == module
+    for word in shlex.split(arguments)
+    if word.startswith('--') and word != '--help'
+  }
+  if flags:
+    helped = subprocess.run(
+      [sys.executable, '-m', module, '--helpfull'],
+      capture_output=True,
+      text=True,
+    ).stdout
+    for flag in flags:
+      assert re.search(rf'^\s+--(\[no\])?{flag[2:]}\b', helped, re.M), flag
+
+
+def test_linked_files_exist():
+  links, code = [], []
+  for path in _PAGES.values():
+    text = path.read_text()
+    links += [
+      path.parent / name
+      for name in re.findall(r'\]\((?!http|#)([^)#]+)(?:#[^)]*)?\)', text)
+    ]
+    code += [
+      _ROOT / name
+      for name in re.findall(r'`((?:tests|benchmarks)/[\w/.]+)`', text)
+    ]
+  assert links and code
+  for name in links + code:
+    assert name.exists(), name
+
+
+def test_api_page_has_every_public_name():
+  text = _PAGES['api'].read_text()
+  named = re.findall(r'^\.\. auto(?:function|class):: (\w+)$', text, re.M)
+  assert sorted(named) == sorted(_PUBLIC)
+
+
+@pytest.mark.parametrize('name', _PUBLIC)
+def test_public_docstring_is_complete(name):
+  value = getattr(optax_namo, name)
+  text = value.__doc__
+  assert re.match(r'[^\n]+\.\n|[^\n]+\.$', text), 'one line first'
+  if isinstance(value, type):
+    return
+  code = value.__code__
+  arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+  assert 'Returns:' in text
+  assert ('Args:' in text) == bool(arguments)
+  # Arguments are described once; another docstring may say where.
+  there = re.search(r'all other arguments are those of ``(\w+)``', text)
+  described = text + getattr(optax_namo, there[1]).__doc__ if there else text
+  for argument in arguments:
+    assert re.search(rf'^    {argument}: ', described, re.MULTILINE), argument
+  # polar_svd takes whatever jnp.linalg.svd does, and raises nothing itself.
+  assert 'Raises:' in text or name == 'polar_svd'
+  assert 'Examples:' in text
+
+
+def test_table_of_step_times():
+  results = _ROOT / 'benchmarks' / 'results' / 'step_time.json'
+  shapes = json.loads(results.read_text())['shapes']
+  rows = re.findall(r'^\| .* \| (namo_d|namo|optax.adamw) \| (.*) \|$',
+                    _PAGES['cost'].read_text(), re.M)  # fmt: skip
+  figures = ('step_time', 'flops', 'compile_time', 'hlo_lines',
+             'temporary_memory', 'state')  # fmt: skip
+  expected = [
+    (name, ' | '.join(
+      f'{shape[name][figure]["ratio"]:.2f}'
+      if figure in shape[name]
+      else 'not measured'
+      for figure in figures
+    ))
+    for shape in shapes.values()
+    for name in ('namo_d', 'namo', 'optax.adamw')
+  ]  # fmt: skip
+  assert rows == expected
+  times = [
+    shape['namo_d']['step_time']['ratio']
+    for shape in shapes.values()
+    if 'step_time' in shape['namo_d']
+  ]
+  told = f'{min(times):.2f} to {max(times):.2f} times the time'
+  assert told in _PAGES['README'].read_text()
+
+
+def test_table_of_exchanges():
+  results = _ROOT / 'benchmarks' / 'results' / 'scaling.json'
+  scaling = json.loads(results.read_text())
+  rows = re.findall(r'^\| \d \| .* \|$', _PAGES['devices'].read_text(), re.M)
+  expected = []
+  for devices, figures in scaling.items():
+    for name in ('namo_d', 'optax.contrib.muon'):
+      flops, exchanges = figures[name]['flops'], figures[name]['collectives']
+      by = sorted(exchanges.items(), key=lambda item: -sum(item[1]))
+      expected.append(
+        f'| {devices} | {name} | {flops / 1e9:.1f} |'
+        f' {flops / scaling["1"][name]["flops"]:.3f} |'
+        f' {sum(map(sum, exchanges.values())) / 1e6:.0f} |'
+        f' {", ".join(f"{len(all)} {kind}" for kind, all in by) or "-"} |'
+      )
+  assert rows == expected
+
+
+def _stages() -> dict[str, Any]:
+  (program,) = [name for name in _PROGRAMS if name.startswith('stages:')]
+  return dict(_run(program))
+
+
+def _factored(direction: jax.Array, scale: jax.Array) -> optax_namo.Factored:
+  # An attention kernel, (in, heads, head_dim), or a matrix.
+  numbers = MuonDimensionNumbers(0, tuple(range(1, direction.ndim)))
+  return optax_namo.Factored(direction, scale, numbers, jnp.float32)
+
+
+def test_cautious_decay():
+  tx = _stages()['add_cautious_decay'](0.5)
+  params = {'w': jnp.array([[2.0, 2.0, -2.0, -2.0]])}
+  direction = jnp.array([[1.0, -1.0, 1.0, -1.0]])
+  update = {'w': _factored(direction, jnp.full((1, 1), 3.0))}
+  out, _ = tx.update(update, tx.init(params), params)
+  chex.assert_trees_all_close(
+    out['w'].direction, jnp.array([[2.0, -1.0, 1.0, -2.0]])
+  )
+  chex.assert_trees_all_equal(out['w'].scale, update['w'].scale)
+
+
+def test_clip_of_each_head():
+  tx = _stages()['clip_heads'](max_norm=1.0)
+  # Two heads of norm 6 and 0.6 after the scale, and one without an update.
+  direction = jnp.ones((2, 3, 2)) * jnp.array([3.0, 0.3, 0.0])[None, :, None]
+  update = _factored(direction, jnp.ones((2, 1, 1)))
+  updates = {'attn': {'query': {'kernel': update}}, 'up': {'kernel': update}}
+  out, _ = tx.update(updates, tx.init(direction))
+  norms = jnp.linalg.norm(out['attn']['query']['kernel'].direction, axis=(0, 2))
+  chex.assert_trees_all_close(norms, jnp.array([1.0, 0.6, 0.0]), atol=1e-6)
+  chex.assert_trees_all_equal(out['up']['kernel'], update)
+
+
+def test_written_out_optimizer_is_namo_d():
+  """But for the two stages, which give way to its own."""
+  names = _stages()
+  make, params = names['my_optimizer'], names['params']
+  own = {
+    'add_cautious_decay': optax_namo.add_adaptive_decay,
+    'clip_heads': lambda max_norm: optax.identity(),
+  }
+  function = types.FunctionType(make.__code__, {**make.__globals__, **own})
+  txs = (
+    function(params, 0.05, 3e-3),
+    optax_namo.namo_d(0.05, adam_learning_rate=3e-3),
+  )
+  found, expected = (
+    tx.update(params, tx.init(params), params)[0] for tx in txs
+  )
+  chex.assert_trees_all_close(found, expected, rtol=1e-6)
+  mine = make(params, 0.05, 3e-3)
+  other, _ = mine.update(params, mine.init(params), params)
+  with pytest.raises(AssertionError):  # The two stages do something.
+    chex.assert_trees_all_close(other, expected, rtol=1e-6)
