@@ -1,16 +1,34 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m optax_namo.nanogpt``: flags, turned into a frozen config."""
+"""Trains a nanoGPT in Flax NNX with NAMO-D, NAMO, Muon or AdamW.
 
+  python -m optax_namo.nanogpt --optimizer=namo --steps=400 --out=out/short
+
+leaves in OUT
+
+  run.md           what was run and what came of it, with loss.png, sample.txt
+  metrics.jsonl    losses, rates and the optimizer's diagnostics, a row a step
+  config.json      every knob
+  checkpoints/     the newest few
+
+Ctrl-C leaves a checkpoint: the same command with --resume goes on from there.
+"""
+
+import contextlib
 import pathlib
+import shlex
+import signal
 import sys
+from typing import Any
 
 from absl import app
 from absl import flags
-from absl import logging
 import jax
+from jax.experimental import multihost_utils
 
+from optax_namo.nanogpt import command
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import interrupts
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
 from optax_namo.nanogpt.config import define_flags
@@ -21,28 +39,39 @@ from optax_namo.nanogpt.optimizers import make_optimizer
 
 define_flags()
 _OUT = flags.DEFINE_string(
-  'out', None, 'Folder of the run; default: out/PRESET-OPTIMIZER.'
+  'out',
+  None,
+  'Folder of the run; default: out/PRESET-OPTIMIZER.',
+  module_name='run',
 )
 _RESUME = flags.DEFINE_bool(
-  'resume', False, 'Go on from the newest whole checkpoint in --out.'
+  'resume',
+  False,
+  'Go on from the newest whole checkpoint in --out.',
+  module_name='run',
 )
 _TENSORBOARD = flags.DEFINE_bool(
-  'tensorboard', False, 'Write the metrics to OUT/tensorboard as well.'
+  'tensorboard',
+  False,
+  'Write the metrics to OUT/tensorboard as well.',
+  module_name='run',
+)
+_SHOW_ROUTING = flags.DEFINE_bool(
+  'show_routing',
+  False,
+  "Print where the model's parameters go, and stop.",
+  module_name='run',
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   False,
   'This is one of several processes, started by SLURM or on a TPU pod, which'
   ' share --mesh and the folder --out.',
-)
-_SHOW_ROUTING = flags.DEFINE_bool(
-  'show_routing', False, "Print where the model's parameters go, and stop."
+  module_name='devices',
 )
 
 
 def main(argv: list[str]) -> None:
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
   try:
@@ -55,9 +84,10 @@ def main(argv: list[str]) -> None:
       tokenizer=config.tokenizer,
       block_size=config.sizes.block_size,
     )
-    make_optimizer(config)  # Bad hyperparameters fail here.
+    # Bad hyperparameters and sizes fail here, before there is a folder.
+    make_optimizer(config)
+    model = train.model_config(config, corpus.vocab_size)
     if _SHOW_ROUTING.value:
-      model = train.model_config(config, corpus.vocab_size)
       print(train.routing(config, model))
       return
     make_mesh(config.mesh)  # Too few devices fail here.
@@ -66,10 +96,34 @@ def main(argv: list[str]) -> None:
         print(note)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
-  try:
-    train.run(config, corpus, out, _RESUME.value, _TENSORBOARD.value)
-  except OSError as error:  # A full disk, say.
-    sys.exit(f'error: {error}\n{run_folder.what_is_left(out)}')
+  if _DISTRIBUTED.value:
+    # jax listens for SIGTERM, and finds a step that no process is beyond.
+    listening: Any = contextlib.nullcontext([signal.SIGTERM])
+  else:
+    listening = interrupts.noted()
+  with listening as seen:
+    stop = lambda step: bool(seen)
+    if _DISTRIBUTED.value:
+      stop = multihost_utils.reached_preemption_sync_point
+    try:
+      train.run(config, corpus, out, _RESUME.value, _TENSORBOARD.value, stop)
+    except train.Stopped as stopped:
+      if jax.process_index() == 0:
+        print(_how_to_go_on(stopped.step, config.steps))
+      sys.exit(128 + seen[0])  # As a shell counts an end by a signal.
+    except OSError as error:  # A full disk, say.
+      sys.exit(f'error: {error}\n{run_folder.what_is_left(out)}')
+    except run_folder.RestoreError as error:
+      sys.exit(f'error: {error}')
+
+
+def _how_to_go_on(step: int, steps: int) -> str:
+  """With the command as it was typed."""
+  again = [*sys.orig_argv, *([] if _RESUME.value else ['--resume'])]
+  return (
+    f'Stopped after step {step} of {steps}; its checkpoint is whole. To go on:'
+    f'\n\n  {shlex.join(again)}'
+  )
 
 
 def _join() -> None:
@@ -83,4 +137,4 @@ def _join() -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main, __doc__)

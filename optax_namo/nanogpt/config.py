@@ -19,9 +19,6 @@ from optax_namo.nanogpt import text
 from optax_namo.nanogpt import tokenizers
 from optax_namo.nanogpt.mesh import mesh_axes
 
-# The flags belong to the program that defines them, and to its --help.
-flags.disclaim_key_flags()
-
 
 class Optimizer(NamedTuple):
   """An optimizer to choose; ``optimizers.make_optimizer`` builds it."""
@@ -90,6 +87,7 @@ PRESETS = {
 
 
 def _knob(
+  group: str,
   default: Any,
   help: str,
   *,
@@ -101,8 +99,9 @@ def _knob(
   """A field of ``Config``.
 
   Args:
+    group: Its heading in --help.
     default: A value, or a function from the knobs above this one to it.
-    help: The flag's help.
+    help: The flag's help; --help adds the default to it.
     choices: The values it may have, where they are few and its type does not
       say so.
     least: Its least value, where it has one that the optimizer does not check.
@@ -115,6 +114,7 @@ def _knob(
   """
   return dataclasses.field(
     metadata={
+      'group': group,
       'default': default,
       'help': help,
       'choices': choices,
@@ -137,87 +137,108 @@ def _scaled(rate: float, above: Mapping[str, Any]) -> float:
 class Config:
   """One run of training; it determines every parameter of the result."""
 
-  preset: str = _knob('char', 'Sizes of model and run.', choices=PRESETS)
-  data: str = _knob('sotu', f'{text.WHAT_DATA_IS}.')
+  preset: str = _knob(
+    'model', 'char', 'Sizes of model and run.', choices=PRESETS
+  )
+  data: str = _knob('data', 'sotu', f'{text.WHAT_DATA_IS}.')
   tokenizer: str = _knob(
-    'char', 'Tokens of the text.', choices=tokenizers.NAMES
+    'data', 'char', 'Tokens of the text.', choices=tokenizers.NAMES
   )
   optimizer: str = _knob(
+    'optimizer',
     'namo_d',
     'Optimizer of the matrices; AdamW trains the rest.',
     choices=OPTIMIZERS,
   )
   learning_rate: float = _knob(
+    'optimizer',
     lambda above: _scaled(OPTIMIZERS[above['optimizer']].learning_rate, above),
     "Peak rate of the matrices; default: the optimizer's.",
+    least=0,
   )
   adam_learning_rate: float = _knob(
+    'optimizer',
     lambda above: _scaled(ADAM_LEARNING_RATE, above),
     'Peak rate of embeddings and vectors; default: of the preset.',
+    least=0,
   )
-  weight_decay: float = _knob(0.01, 'Decay of the matrices.')
+  weight_decay: float = _knob('optimizer', 0.01, 'Decay of the matrices.')
   decay: Literal['adaptive', 'decoupled'] = _knob(
-    'adaptive', "Whether NAMO's scale multiplies the decay."
+    'optimizer', 'adaptive', "Whether NAMO's scale multiplies the decay."
   )
-  nesterov: bool = _knob(True, 'Look-ahead of the momentum.')
+  nesterov: bool = _knob('optimizer', True, 'Look-ahead of the momentum.')
   shape_scale: Literal['rms', 'width', 'none'] = _knob(
-    'rms', "Factor of a matrix's shape; optax's Muon has 'rms'."
+    'optimizer', 'rms', "Factor of a matrix's shape; optax's Muon has 'rms'."
   )
-  b1: float = _knob(0.95, 'Decay rate of the momentum.')
-  b2: float = _knob(0.99, "Decay rate of NAMO's second moment.")
+  b1: float = _knob('optimizer', 0.95, 'Decay rate of the momentum.')
+  b2: float = _knob('optimizer', 0.99, "Decay rate of NAMO's second moment.")
   ns_coefficients: Literal[
     'muon', 'polar_express', 'cans', 'dion', 'minimax'
-  ] = _knob('muon', "Of the Newton-Schulz iteration; optax's Muon has its own.")
-  preconditioning: Literal['frobenius', 'schatten', 'spectral', 'aol'] = _knob(
-    'frobenius',
-    "What the Newton-Schulz iteration divides by; optax's Muon: 'frobenius'.",
+  ] = _knob(
+    'Newton-Schulz',
+    'muon',
+    "Its polynomials; optax's Muon has its own.",
   )
-  ns_steps: int = _knob(5, 'Of the Newton-Schulz iteration.', least=1)
-  clamp: float = _knob(0.75, "NAMO-D's c, in (0, 1]; 0 means no clamp.")
+  preconditioning: Literal['frobenius', 'schatten', 'spectral', 'aol'] = _knob(
+    'Newton-Schulz',
+    'frobenius',
+    "What it divides by at first; optax's Muon: 'frobenius'.",
+  )
+  ns_steps: int = _knob('Newton-Schulz', 5, 'Its steps.', least=1)
+  clamp: float = _knob(
+    'optimizer', 0.75, "NAMO-D's c, in (0, 1]; 0 means no clamp."
+  )
   columns: Literal['input', 'output'] = _knob(
-    'input', 'What a NAMO-D scale belongs to.'
+    'optimizer', 'input', 'What a NAMO-D scale belongs to.'
   )
   clip: float = _knob(
-    1.0, 'Largest gradient norm; 0 means no clipping.', least=0
+    'optimizer', 1.0, 'Largest gradient norm; 0 means no clipping.', least=0
   )
   steps: int = _knob(
+    'schedule',
     _of_preset('steps'),
     'Optimizer steps; default: of the preset.',
     least=1,
     may_change=True,
   )
   warmup_steps: int = _knob(
+    'schedule',
     lambda above: min(above['steps'] // 20, 2000),  # At most the paper's.
     'Steps of warm-up; default: a twentieth, at most 2000.',
     least=0,
     may_change=True,
   )
   decay_steps: int = _knob(
+    'schedule',
     lambda above: above['steps'] // 3,
     'Last steps, of decay to 0; default: a third.',
     least=0,
     may_change=True,
   )
   embed_dim: int = _knob(
+    'model',
     _of_preset('embed_dim'),
     'Width of the model; default: of the preset.',
     least=1,
   )
   batch_size: int = _knob(
+    'data',
     _of_preset('batch_size'),
     'Sequences at a time; default: of the preset.',
     least=1,
   )
   accumulate: int = _knob(
+    'data',
     _of_preset('accumulate'),
     'Batches whose gradients make a step; default: of the preset.',
     least=1,
   )
   dtype: Literal['float32', 'bfloat16'] = _knob(
-    'float32', "The model's computation."
+    'model', 'float32', "The model's computation."
   )
-  seed: int = _knob(0, 'Of initialization, batches and sample.', least=0)
+  seed: int = _knob('run', 0, 'Of initialization, batches and sample.', least=0)
   eval_sequences: int = _knob(
+    'run',
     _of_preset('eval_sequences'),
     'Sequences of a validation loss, whatever the batch; default: of the'
     ' preset.',
@@ -225,6 +246,7 @@ class Config:
     may_change=True,
   )
   eval_every: int = _knob(
+    'run',
     _of_preset('eval_every'),
     'Steps between validation losses; default: of the preset.',
     least=1,
@@ -232,6 +254,7 @@ class Config:
     neutral=True,
   )
   checkpoint_every: int = _knob(
+    'run',
     _of_preset('checkpoint_every'),
     'Steps between checkpoints; default: of the preset.',
     least=1,
@@ -239,6 +262,7 @@ class Config:
     neutral=True,
   )
   mesh: str = _knob(
+    'devices',
     '',
     "Devices to share the work, as in 'fsdp:8' or 'data:2,fsdp:4': both split"
     ' the batch, fsdp the parameters and the optimizer as well; default: one'
@@ -281,6 +305,10 @@ def make_config(**given: Any) -> Config:
       f'warmup_steps={config.warmup_steps} and decay_steps='
       f'{config.decay_steps} do not fit into steps={config.steps}.'
     )
+  if not 0 <= config.clamp <= 1:
+    raise ValueError(
+      f'clamp must be in (0, 1], or 0 for no clamp, got {config.clamp}.'
+    )
   devices = math.prod(mesh_axes(config.mesh).values())
   if config.batch_size % devices:
     raise ValueError(
@@ -318,6 +346,8 @@ def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
           f'{name} takes a value of type {parser.flag_type()}, got {value!r}.'
         ) from None
+    if isinstance(value, float) and not math.isfinite(value):
+      raise ValueError(f'{name} must be finite, got {value}.')
     if knob['least'] is not None and value < knob['least']:
       raise ValueError(f'{name} must be at least {knob["least"]}, got {value}.')
     values[name] = value
@@ -335,6 +365,17 @@ def _of_file(fields: Mapping[str, Any]) -> dict[str, Any]:
 def from_file(fields: Mapping[str, Any]) -> Config:
   """The config whose fields a config.json or a row of results holds."""
   return make_config(**_of_file(fields))
+
+
+def asked_for(config: Config) -> dict[str, Any]:
+  """The knobs that are not at their defaults, from which it can be made."""
+  values = dataclasses.asdict(config)
+  defaults = {name: f.metadata['default'] for name, f in _FIELDS.items()}
+  return {
+    name: values[name]
+    for name, default in defaults.items()
+    if values[name] != (default(values) if callable(default) else default)
+  }
 
 
 def changes(before: Mapping[str, Any], config: Config) -> dict[str, str]:
@@ -383,14 +424,20 @@ _DEFINE: dict[Any, Any] = {
 
 def define_flags(names: Iterable[str] = KNOBS) -> None:
   """Defines a command-line flag for each of some knobs."""
+  first = make_config()
   for name in names:
     field = _FIELDS[name]
-    knob, default = field.metadata, field.metadata['default']
-    default = None if callable(default) else default
+    knob = field.metadata
+    # In the place of a module's name: --help has a heading for each.
+    group = {'module_name': knob['group']}
+    default, help = knob['default'], knob['help']
+    if callable(default):
+      default = None
+      help = f'{help[:-1]} ({first.preset}: {getattr(first, name):g}).'
     if choices := _choices(field):
-      flags.DEFINE_enum(name, default, choices, knob['help'])
+      flags.DEFINE_enum(name, default, choices, help, **group)
     else:
-      _DEFINE[field.type](name, default, knob['help'])
+      _DEFINE[field.type](name, default, help, **group)
 
 
 def flag_values(names: Iterable[str] = KNOBS) -> dict[str, Any]:

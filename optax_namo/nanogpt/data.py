@@ -94,7 +94,7 @@ def load(
     else:
       corpus = _load_gpt2(text, path.stem, cache, block_size)
   for split in ('train', 'val'):
-    _check_length(split, getattr(corpus, split), block_size)
+    _check_length(f'{data}: {split}', getattr(corpus, split), block_size)
   return corpus
 
 
@@ -226,7 +226,8 @@ def _load_gpt2(
     encoded = {}
     for split, part in zip(_BINS, _split(text), strict=True):
       tokens = encoded[split] = np.array(tokenizer.encode(part), '<u2')
-      _check_length(split, tokens, block_size)  # Keep nothing useless.
+      # Keep nothing useless.
+      _check_length(f'{name}: {split}', tokens, block_size)
     for split, tokens in encoded.items():
       keep(folder / _BINS[split], tokens.tobytes())
   train, val = _read_bins(folder)

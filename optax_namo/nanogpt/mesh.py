@@ -98,6 +98,19 @@ def _enough_threads() -> None:
     os.environ.setdefault('PJRT_NPROC', str(2 * int(virtual[1])))
 
 
+def device() -> str:
+  """What this process computes on, in words."""
+  kind = jax.devices()[0].device_kind
+  if kind != 'cpu':
+    return kind
+  # Those that it may use: two processes may have a core each.
+  pinned = getattr(
+    os, 'sched_getaffinity', lambda _: range(os.cpu_count() or 1)
+  )
+  cores = len(pinned(0))
+  return f'{cores} CPU cores' if cores > 1 else '1 CPU core'
+
+
 def shardings(mesh: Mesh, tree: Any) -> Any:
   """Where the leaves of a state lie; parameters and momentum lie alike.
 

@@ -53,6 +53,9 @@ class Log:
   """Writes the rows of a run to metrics.jsonl, and where asked to TensorBoard.
 
   Both go on after a step: what an earlier run wrote of later ones is void.
+
+  Attributes:
+    evaluated: The rows that have a ``val_loss``, without diagnostics.
   """
 
   def __init__(self, folder: pathlib.Path, step: int, tensorboard: bool):
@@ -60,6 +63,7 @@ class Log:
     self._path = folder / 'metrics.jsonl'
     kept = [row for row in read(folder) if row['step'] <= step]
     files.write_whole(self._path, files.as_rows(kept))
+    self.evaluated = _evaluated(kept)
     self._board = None
     if tensorboard:
       import tensorboardX  # Only for those who ask for it.
@@ -73,6 +77,7 @@ class Log:
   def write(self, rows: Sequence[dict[str, Any]]) -> None:
     """Appends the rows of some steps."""
     files.append_rows(self._path, rows)
+    self.evaluated += _evaluated(rows)
     if self._board:
       for row in rows:
         for tag, value in _scalars(row):
@@ -82,6 +87,14 @@ class Log:
   def close(self) -> None:
     if self._board:
       self._board.close()
+
+
+def _evaluated(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+  return [
+    {name: value for name, value in row.items() if name != 'diagnostics'}
+    for row in rows
+    if 'val_loss' in row
+  ]
 
 
 def _scalars(row: dict[str, Any]) -> Iterable[tuple[str, float]]:

@@ -1,10 +1,10 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of runs: the loss curves, and what the optimizer's state told.
+"""Draws runs: the loss curves, and what the optimizer's state told.
 
   python -m optax_namo.nanogpt.plot RUN...
 
-draws RUN/loss.png from RUN/metrics.jsonl, and RUN/diagnostics.png where the
+makes RUN/loss.png from RUN/metrics.jsonl, and RUN/diagnostics.png where the
 run's optimizer was NAMO-D, NAMO or Muon, of which optax's tells nothing.
 """
 
@@ -17,6 +17,7 @@ from absl import app
 from matplotlib import colormaps
 from matplotlib import figure
 
+from optax_namo.nanogpt import command
 from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import run_folder
 
@@ -162,4 +163,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main, __doc__)

@@ -101,7 +101,12 @@ def read_config(out: pathlib.Path) -> Config:
     FileNotFoundError: There is no config.json.
     ValueError: It is not that of a run.
   """
-  return from_file(_fields(out / 'config.json'))
+  path = out / 'config.json'
+  fields = _fields(path)
+  try:
+    return from_file(fields)
+  except ValueError as error:
+    raise ValueError(f'{path} is of no run of this version: {error}') from error
 
 
 def checkpoints(out: pathlib.Path) -> ocp.CheckpointManager:
@@ -127,12 +132,25 @@ def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
     ) from error
 
 
+class RestoreError(ValueError):
+  """A checkpoint is of another model, or is damaged."""
+
+
 def restore(manager: ocp.CheckpointManager, fresh: Any) -> Any:
   """The newest whole checkpoint, on the devices of ``fresh``; None if none."""
   newest = manager.latest_step()
   if newest is None:
     return None
-  return manager.restore(newest, args=ocp.args.StandardRestore(fresh))
+  try:
+    return manager.restore(newest, args=ocp.args.StandardRestore(fresh))
+  except (ValueError, LookupError, OSError) as error:  # Orbax has no own.
+    path = manager.directory / str(newest)
+    reason = str(error).partition('[')[0].partition('. ')[0].strip()
+    raise RestoreError(
+      f'{path} cannot be restored: {reason}. Either the text is not the one'
+      ' that the run began with, or the checkpoint is damaged: then move it'
+      ' away, and the one before it is taken.'
+    ) from error
 
 
 def what_is_left(out: pathlib.Path) -> str:

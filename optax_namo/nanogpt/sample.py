@@ -1,8 +1,10 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Text from a run's newest checkpoint, while it trains or afterwards.
+"""Writes on from a prompt, with a run's newest checkpoint.
 
-python -m optax_namo.nanogpt.sample RUN --prompt='The people'
+  python -m optax_namo.nanogpt.sample RUN --prompt='The people'
+
+The run may be finished or not.
 """
 
 import pathlib
@@ -10,12 +12,12 @@ import sys
 
 from absl import app
 from absl import flags
-from absl import logging
 from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optax_namo.nanogpt import command
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import generate
 from optax_namo.nanogpt import model as gpt
@@ -32,15 +34,24 @@ def _define_flags() -> None:
     'prompt',
     None,
     "What the text begins with; default: the validation text's first token.",
-  )
-  flags.DEFINE_integer('num_tokens', 400, 'How many tokens to add.')
-  flags.DEFINE_float(
-    'temperature', 0.8, 'Divides the logits: lower is more predictable.'
+    module_name='text',
   )
   flags.DEFINE_integer(
-    'top_k', None, 'Draw from so many likeliest tokens; default: from all.'
+    'num_tokens', 400, 'How many tokens to add.', module_name='text'
   )
-  flags.DEFINE_integer('seed', 0, 'Of the text.')
+  flags.DEFINE_float(
+    'temperature',
+    0.8,
+    'Divides the logits: lower is more predictable.',
+    module_name='text',
+  )
+  flags.DEFINE_integer(
+    'top_k',
+    None,
+    'Draw from so many likeliest tokens; default: from all.',
+    module_name='text',
+  )
+  flags.DEFINE_integer('seed', 0, 'Of the text.', module_name='text')
 
 
 def sample(
@@ -124,8 +135,6 @@ def _restore(folder: pathlib.Path, config: Config, vocab_size: int) -> gpt.GPT:
 
 
 def main(argv: list[str]) -> None:
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
   if len(argv) != 2:
     raise app.UsageError('name the folder of one run')
   values = flags.FLAGS
@@ -145,4 +154,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == '__main__':
   _define_flags()
-  app.run(main)
+  command.run(main, __doc__)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: a pure, jitted step, the validation loss, the loop around both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 import math
 import pathlib
@@ -26,6 +26,7 @@ from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import model as gpt
 from optax_namo.nanogpt import plot
 from optax_namo.nanogpt import run_folder
+from optax_namo.nanogpt import summary
 from optax_namo.nanogpt.config import Config
 from optax_namo.nanogpt.mesh import constrain
 from optax_namo.nanogpt.mesh import gather
@@ -191,12 +192,29 @@ def make_evaluate(
   return evaluate
 
 
+class Stopped(Exception):
+  """A run was asked to stop, and did after a ``step`` whose state is kept."""
+
+  def __init__(self, step: int):
+    super().__init__(f'stopped after step {step}')
+    self.step = step
+
+
+def never(step: int) -> bool:
+  """Does not ask a run to stop."""
+  del step
+  return False
+
+
 def fit(
   config: Config,
   corpus: data.Corpus,
   out: pathlib.Path,
   resume: bool,
   tensorboard: bool = False,
+  *,
+  stop: Callable[[int], bool] = never,
+  saved: Callable[[int, Sequence[dict[str, Any]]], None] | None = None,
 ) -> tuple[dict[str, float], gpt.GPT]:
   """Trains, and leaves metrics and checkpoints in ``out``.
 
@@ -208,6 +226,10 @@ def fit(
     out: The run's folder, claimed before (``run_folder.claim``).
     resume: Whether to go on from the newest whole checkpoint.
     tensorboard: Whether to write the metrics for TensorBoard as well.
+    stop: Given a step that is done, whether to stop there; of several processes
+      each must say the same.
+    saved: What the first process does after each checkpoint, given its step and
+      the rows of metrics up to it that have a validation loss.
 
   It ends before its last step where a validation loss is not finite: a
   parameter is not either, and stays so.
@@ -217,8 +239,10 @@ def fit(
     model, on one device.
 
   Raises:
-    ValueError: The mesh does not fit the devices there are.
+    ValueError: The mesh does not fit the devices there are, or the checkpoint
+      not the model.
     OSError: ``out`` cannot be written any more; what it holds is whole.
+    Stopped: ``stop`` asked for it, before the last step.
   """
   mesh = make_mesh(config.mesh)
   first = jax.process_index() == 0
@@ -245,18 +269,26 @@ def fit(
   bar = tqdm.tqdm(
     total=config.steps,
     initial=start,
-    unit='step',
+    # Without the rate, which is in tokens: it fits into 80 columns.
+    bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left'
+    '{postfix}]',
     dynamic_ncols=True,
+    postfix='compiling' if start < config.steps else None,
     leave=None,  # Stays, unless it is inside the bar of a sweep.
     disable=not first,
   )
+  stopping = False
   for step in range(start, config.steps):
     state, scalars = step_fn(state, *batches(config, corpus, step, mesh))
+    if step == start:
+      jax.block_until_ready(scalars)
+      bar.unpause()  # The time left is that of steps, not of compilation.
     done = step + 1
     pending.append((done, scalars))
     last = done == config.steps
+    stopping = stop(done) and not last
     look = done % config.eval_every == 0 or last
-    save = done % config.checkpoint_every == 0 or last
+    save = done % config.checkpoint_every == 0 or last or stopping
     if not (look or save or done % _FLUSH_EVERY == 0):
       continue
     rows = [metrics.row(done, scalars, rate) for done, scalars in pending]
@@ -275,13 +307,14 @@ def fit(
     if save:
       # After the metrics: rows past a checkpoint are cut, none is missing.
       run_folder.save(manager, done, state)
-    bar.set_postfix_str(
-      f'loss {rows[-1]["loss"]:.3f}, {speed:,.0f} tokens/s,'
-      f' lr {rows[-1]["learning_rate"]:.2g}'
-    )
+      if log and saved:
+        saved(done, log.evaluated)
+    bar.set_postfix_str(f'loss {rows[-1]["loss"]:.3f}, {speed:,.0f} tokens/s')
     if look and not math.isfinite(rows[-1]['val_loss']):
       if first:
         print(f'The loss of step {done} is not finite: there it ends.')
+      break
+    if stopping:
       break
     began = time.perf_counter()
   bar.close()
@@ -289,6 +322,8 @@ def fit(
     log.close()
   manager.close()
   multihost_utils.sync_global_devices('metrics')  # Written before any reads.
+  if stopping:
+    raise Stopped(int(state.step))
   newest = metrics.read(out)[-1]
   final = {'step': int(state.step), 'loss': newest['loss']}
   # A finished run that is resumed with another --eval_every has no such row.
@@ -302,21 +337,39 @@ def run(
   out: pathlib.Path,
   resume: bool,
   tensorboard: bool = False,
+  stop: Callable[[int], bool] = never,
 ) -> dict[str, float]:
-  """Does what ``fit`` does, and leaves a plot and a sample beside."""
-  final, model = fit(config, corpus, out, resume, tensorboard)
+  """Does what ``fit`` does, and leaves a plot, a sample and run.md beside."""
+  summarize = functools.partial(summary.write, out, config)
+  try:
+    final, model = fit(
+      config, corpus, out, resume, tensorboard, stop=stop, saved=summarize
+    )
+  except Stopped as stopped:
+    if not jax.process_index():
+      summarize(stopped.step, _draw(config, corpus, out))
+    raise
   if jax.process_index():
     return final
-  rows = metrics.read(out)
-  plot.losses(rows, out / 'loss.png', title=f'{config.preset}, {corpus.name}')
+  evaluated = _draw(config, corpus, out)
   sample = _sample(config, corpus, model)
   files.write_whole(out / 'sample.txt', sample)
+  summarize(int(final['step']), evaluated, sample)
   print(f'\n{sample}\n')
   print(
     f'Step {final["step"]}: training loss {final["loss"]:.4f}, validation loss'
     f' {final["val_loss"]:.4f} nats a token. Everything is in {out}.'
   )
   return final
+
+
+def _draw(
+  config: Config, corpus: data.Corpus, out: pathlib.Path
+) -> list[dict[str, Any]]:
+  """Draws the losses; the rows of metrics that have a validation loss."""
+  rows = metrics.read(out)
+  plot.losses(rows, out / 'loss.png', title=f'{config.preset}, {corpus.name}')
+  return [row for row in rows if 'val_loss' in row]
 
 
 def _sample(config: Config, corpus: data.Corpus, model: gpt.GPT) -> str:

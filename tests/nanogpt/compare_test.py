@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import pathlib
+import signal
 
 from absl import flags
 from absl.testing import flagsaver
@@ -15,6 +16,7 @@ import yaml
 
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import files
+from optax_namo.nanogpt import interrupts
 from optax_namo.nanogpt import plot
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
@@ -154,22 +156,23 @@ def test_interrupted_in_a_run_and_in_a_row(
   out = tmp_path / 'out'
   lines = _copy_results(finished, out)
   (out / 'results.jsonl').write_text(lines[0] + lines[1][:40])
-  make_batch = data.batch
+  make_batch, seen = data.batch, []
 
-  def fail(*args, step, **kwargs):
-    if step == 13:  # The checkpoint is of step 10.
-      raise KeyboardInterrupt
+  def interrupt(*args, step, **kwargs):
+    if step == 13:
+      seen.append(signal.SIGINT)
     return make_batch(*args, step=step, **kwargs)
 
   with monkeypatch.context() as patch:
-    patch.setattr(data, 'batch', fail)
-    with pytest.raises(KeyboardInterrupt):
+    patch.setattr(data, 'batch', interrupt)
+    patch.setattr(interrupts, 'noted', lambda: contextlib.nullcontext(seen))
+    with pytest.raises(SystemExit, match='130'):
       _main(tmp_path, **_flags(text, out))
+  assert 'after step 14: the same command goes on' in capsys.readouterr().out
   assert len(sweep.read_results(out)) == 1
   assert not (out / 'table.md').exists()
-  capsys.readouterr()
   _main(tmp_path, **_flags(text, out))
-  assert 'Going on from step 10 ' in capsys.readouterr().out
+  assert 'Going on from step 14 ' in capsys.readouterr().out
   assert _losses(out) == _losses(finished)
   assert len((out / 'results.jsonl').read_text().splitlines()) == 2
 

@@ -4,11 +4,13 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 
 import pytest
 
 from optax_namo.nanogpt.config import ADAM_LEARNING_RATE
+from optax_namo.nanogpt.config import asked_for
 from optax_namo.nanogpt.config import changes
 from optax_namo.nanogpt.config import from_file
 from optax_namo.nanogpt.config import make_config
@@ -35,6 +37,9 @@ def test_default_learning_rates():
     {'optimizer': 'sgd'},
     {'preset': 'gpt5'},
     {'steps': 0},
+    {'clamp': 1.5},
+    {'learning_rate': -0.1},
+    {'weight_decay': math.inf},
     {'batch_size': 0},
     {'seed': -1},
     {'warmup_steps': -1},
@@ -50,6 +55,23 @@ def test_errors_name_the_field(fields):
 def test_an_unknown_knob_is_an_error():
   with pytest.raises(ValueError, match="'learning_rat'.*known.*learning_rate"):
     make_config(learning_rat=0.1)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'asked'),
+  [
+    ({}, {}),
+    ({'preset': 'gpt2', 'seed': 3}, {'preset': 'gpt2', 'seed': 3}),
+    ({'steps': 90, 'nesterov': False}, {'steps': 90, 'nesterov': False}),
+    # The default itself, and one that follows from another knob.
+    ({'learning_rate': OPTIMIZERS['namo_d'].learning_rate}, {}),
+    ({'steps': 90, 'decay_steps': 30}, {'steps': 90}),
+  ],
+)
+def test_asked_for_is_what_is_not_the_default(fields, asked):
+  config = make_config(**fields)
+  assert asked_for(config) == asked
+  assert make_config(**asked) == config
 
 
 def _rows():

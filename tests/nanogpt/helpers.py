@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What several tests of the nanoGPT example share: a model and prompts."""
 
+from collections.abc import Mapping, Sequence
 import dataclasses
+import json
 import os
 import pathlib
 import subprocess
 import sys
+import types
 
 from flax import nnx
 import jax
@@ -154,6 +157,68 @@ def finish(process: list[str]) -> subprocess.CompletedProcess:
 
 def _env() -> dict[str, str]:
   return os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+
+
+# One process imports everything, and a child of its own runs each command.
+_CHILDREN = """
+import json, os, pathlib, runpy, sys, traceback, warnings
+from optax_namo.nanogpt import config, train
+from optax_namo.nanogpt.compare import report, sweep, variants
+from tests.nanogpt import helpers
+
+warnings.simplefilter('ignore')  # runpy's, of modules that are imported.
+config.PRESETS['tiny'] = helpers.TINY
+os.mkdir('told')
+for number, (sabotage, *command) in enumerate(json.loads(sys.argv[1])):
+  child = os.fork()
+  if not child:
+    told = os.open(f'told/{number}', os.O_CREAT | os.O_WRONLY)
+    os.dup2(told, 1)
+    os.dup2(told, 2)
+    sys.argv = list(command)
+    sys.orig_argv = ['python', '-m', *command]
+    exec(sabotage)
+    code = 0
+    try:
+      runpy.run_module(command[0], run_name='__main__')
+    except SystemExit as end:
+      code = end.code
+      if isinstance(code, str):
+        code = print(code, file=sys.stderr) or 1
+    except BaseException:
+      code = traceback.print_exc() or 1
+    sys.stdout.flush()
+    os._exit(code or 0)  # An end with all its cleaning takes half a second.
+  _, status = os.waitpid(child, 0)
+  print(os.waitstatus_to_exitcode(status))
+"""
+
+
+def children(
+  folder: pathlib.Path,
+  commands: Sequence[Sequence[str]],
+  sabotage: Mapping[int, str] = types.MappingProxyType({}),
+) -> list[tuple[int, str]]:
+  """The exit code and all output of some commands, run in a folder.
+
+  Args:
+    folder: The folder; it will hold a folder ``told`` besides.
+    commands: A module and its arguments each.
+    sabotage: What is to go wrong in some of them, by their numbers.
+  """
+  wanted = [[sabotage.get(i, ''), *one] for i, one in enumerate(commands)]
+  clean = {k: v for k, v in _env().items() if not k.startswith('SLURM')}
+  ended = subprocess.run(
+    [sys.executable, '-c', _CHILDREN, json.dumps(wanted)],
+    capture_output=True,
+    text=True,
+    cwd=folder,
+    env=clean | {'PYTHONPATH': os.pathsep.join(sys.path), 'COLUMNS': '80'},
+  )
+  assert ended.returncode == 0, ended.stderr
+  codes = [int(line) for line in ended.stdout.split()]
+  told = [(folder / f'told/{i}').read_text() for i in range(len(commands))]
+  return list(zip(codes, told, strict=True))
 
 
 def losses(out: pathlib.Path) -> list[dict]:

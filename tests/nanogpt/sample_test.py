@@ -86,14 +86,14 @@ def test_no_run_and_no_checkpoint(whole, tmp_path):
 
 
 def test_command(whole, tmp_path):
-  flags = {'prompt': 'fox', 'num_tokens': 9, 'seed': 2, 'top_k': 4}
-  command = helpers.process('optax_namo.nanogpt.sample', flags)
-  done = helpers.finish([*command, str(whole[1])])
-  assert done.returncode == 0, done.stderr
-  assert (
-    done.stdout == sample(whole[1], 'fox', num_tokens=9, seed=2, top_k=4) + '\n'
+  _, out = whole
+  module = 'optax_namo.nanogpt.sample'
+  flags = ['--prompt=fox', '--num_tokens=9', '--seed=2', '--top_k=4']
+  done, failed = helpers.children(
+    tmp_path, [(module, str(out), *flags), (module, 'missing', *flags)]
   )
-  failed = helpers.finish([*command, str(tmp_path / 'missing')])
-  assert failed.returncode == 1
-  assert failed.stderr.startswith('error: ')
-  assert len(failed.stderr.splitlines()) == 1
+  text = sample(out, 'fox', num_tokens=9, seed=2, top_k=4)
+  assert done == (0, text + '\n')
+  assert failed[0] == 1
+  assert failed[1].startswith('error: ')
+  assert len(failed[1].splitlines()) == 1

@@ -4,10 +4,7 @@
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 
 import chex
 from flax import nnx
@@ -78,6 +75,9 @@ def test_loss_falls_and_files_are_left(optimizer, corpus, tmp_path, capsys):
   assert json.loads((out / 'config.json').read_text())['optimizer'] == optimizer
   assert (out / 'loss.png').read_bytes().startswith(b'\x89PNG')
   assert len((out / 'sample.txt').read_text()) > 100
+  summary = (out / 'run.md').read_text()
+  assert 'step 100 of 100' in summary and '![Losses](loss.png)' in summary
+  assert f'| 100 | {final["loss"]:.4f} | {final["val_loss"]:.4f} |' in summary
   kept = sorted(int(p.name) for p in (out / 'checkpoints').iterdir())
   assert kept == [80, 90, 100]
   assert (out / 'sample.txt').read_text() in capsys.readouterr().out
@@ -101,6 +101,50 @@ def test_resume_is_bit_identical(corpus, whole, tmp_path, monkeypatch, capsys):
   assert 'Going on from step 20' in capsys.readouterr().out
   assert helpers.losses(broken) == helpers.losses(expected)
   _assert_same_end(config, corpus, broken, expected)
+
+
+def test_stopped_and_resumed_is_bit_identical(corpus, whole, tmp_path):
+  (config, expected), out = whole, tmp_path / 'out'
+  told = {}
+
+  def stop(step):
+    told[step] = (out / 'run.md').read_text() if step > 10 else ''
+    return step == 13
+
+  run_folder.claim(out, config, resume=False)
+  with pytest.raises(train.Stopped, match='after step 13'):
+    train.run(config, corpus, out, resume=False, stop=stop)
+  assert 'step 10 of 25' in told[11]
+  assert 'loss.png' not in told[11]  # Not yet drawn.
+  text = (out / 'run.md').read_text()
+  assert 'step 13 of 25' in text and '![Losses](loss.png)' in text
+  assert (out / 'loss.png').exists() and not (out / 'sample.txt').exists()
+  kept = sorted(int(p.name) for p in (out / 'checkpoints').iterdir())
+  assert kept == [10, 13]
+  assert len(helpers.losses(out)) == 13
+  _fit(config, corpus, out, resume=True)
+  assert helpers.losses(out) == helpers.losses(expected)
+  _assert_same_end(config, corpus, out, expected)
+
+
+def test_a_run_that_is_at_its_end_does_not_stop(corpus, tmp_path):
+  config = helpers.config(steps=2)
+  run_folder.claim(tmp_path / 'out', config, resume=False)
+  final, _ = train.fit(
+    config, corpus, tmp_path / 'out', resume=False, stop=lambda step: step == 2
+  )
+  assert final['step'] == 2
+
+
+def test_resume_on_another_text(whole, tmp_path):
+  config, finished = whole
+  out = shutil.copytree(finished, tmp_path / 'out')
+  (tmp_path / 'other.txt').write_text('Sphinx of black quartz. ' * 90)
+  other = data.load(
+    str(tmp_path / 'other.txt'), block_size=helpers.TINY.block_size
+  )
+  with pytest.raises(run_folder.RestoreError, match='25 cannot be .* the text'):
+    train.fit(config, other, out, resume=True)
 
 
 def test_kill_in_the_middle_of_saving(corpus, whole, tmp_path):
@@ -251,54 +295,6 @@ def test_schedule_is_warm_up_stable_decay():
   np.testing.assert_allclose(rates[20:], np.linspace(2.0, 0.2, 10), rtol=1e-5)
   config = helpers.config(steps=3, warmup_steps=0, decay_steps=0)
   assert [float(schedule(config, 2.0)(t)) for t in range(3)] == [2.0] * 3
-
-
-# One process imports everything, and a child of its own makes each mistake.
-_EACH = """
-import json, os, pathlib, sys
-from absl import app
-from optax_namo.nanogpt import __main__ as command
-
-for number, flags in enumerate(json.loads(sys.argv[1])):
-  child = os.fork()
-  if not child:
-    told = os.open(f'told-{number}', os.O_CREAT | os.O_WRONLY)
-    os.dup2(told, 1)
-    os.dup2(told, 2)
-    app.run(command.main, ['nanogpt', f'--out=out-{number}', *flags])
-  _, status = os.waitpid(child, 0)
-  print(os.waitstatus_to_exitcode(status))
-"""
-
-
-def test_command_errors_have_no_traceback(tmp_path):
-  (tmp_path / 'empty.txt').write_text('')
-  (tmp_path / 'rhyme.txt').write_text(helpers.TEXT)
-  cases = {
-    'missing.txt does not exist': ['--data=missing.txt'],
-    'empty.txt is empty': ['--data=empty.txt'],
-    'clamp must be in': ['--data=rhyme.txt', '--clamp=1.5'],
-    '9999 devices, but there': ['--data=rhyme.txt', '--mesh=fsdp:9999',
-                                '--batch_size=9999'],
-    'steps must be at least 1': ['--steps=0'],
-    'should be one of': ['--columns=diagonal'],
-    'unknown argument': ['extra'],
-    '--distributed: ': ['--distributed'],
-  }  # fmt: skip
-  clean = {k: v for k, v in os.environ.items() if not k.startswith('SLURM')}
-  ended = subprocess.run(
-    [sys.executable, '-c', _EACH, json.dumps(list(cases.values()))],
-    capture_output=True,
-    text=True,
-    cwd=tmp_path,
-    env=clean | {'PYTHONPATH': os.pathsep.join(sys.path)},
-  )
-  assert ended.stdout.split() == ['1'] * len(cases), ended.stderr
-  for number, message in enumerate(cases):
-    told = (tmp_path / f'told-{number}').read_text()
-    assert message in told
-    assert 'Traceback' not in told
-  assert not list(tmp_path.glob('out*'))
 
 
 @pytest.mark.parametrize('optimizer', ('namo_d', 'namo'))

@@ -1,6 +1,8 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m optax_namo.nanogpt.compare``: a sweep, a table and a figure.
+"""Compares optimizers: a sweep, a table and a figure.
+
+  python -m optax_namo.nanogpt.compare --optimizers=namo_d,muon --seeds=0,1,2
 
 Trains every variant of a run, each a grid over any knobs, at every seed, and
 leaves in --out
@@ -14,16 +16,7 @@ Stopped at any moment, the same command goes on where it was; --max_minutes
 stops it between two runs. A further sweep into the same folder adds to what is
 there, and several processes may share one: each run is trained by one of them.
 
-The rows are strict JSON, and only runs that came to their end have one:
-
-  config        every knob under its flag's name, as a value the flag parses
-  val_losses    [step, nats a token] of every evaluation; null: not finite
-  ms_per_step   median after compilation, or null
-  device        what it ran on
-  diagnostics   of the last evaluation, where the optimizer tells any
-  diverged      true for a run whose loss was not finite, and ended there, or
-                was at last above its first one or a uniform guess's; else not
-                there
+Besides the flags of the comparison, those of a run say what all its runs share.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,11 +27,13 @@ from typing import Any
 
 from absl import app
 from absl import flags
-from absl import logging
 import yaml
 
+from optax_namo.nanogpt import command
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import files
+from optax_namo.nanogpt import interrupts
+from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
 from optax_namo.nanogpt.compare import report
 from optax_namo.nanogpt.compare import sweep
@@ -52,9 +47,11 @@ from optax_namo.nanogpt.mesh import make_mesh
 from optax_namo.nanogpt.optimizers import make_optimizer
 
 _SHARED = [name for name in KNOBS if name != 'seed']
-define_flags(_SHARED)
 _CONFIG = flags.DEFINE_string(
-  'config', None, 'A YAML file with values of these flags, by their names.'
+  'config',
+  None,
+  'A YAML file with values of these flags, by their names.',
+  module_name='comparison',
 )
 _VARIANTS = flags.DEFINE_string(
   'variants',
@@ -62,30 +59,56 @@ _VARIANTS = flags.DEFINE_string(
   "YAML, from labels to what is run: '{muon: {optimizer: muon, learning_rate:"
   " [0.004, 0.006], seeds: [0, 1]}}'. A list is a grid over that knob, several"
   ' lists are their product. In the place of --optimizers and its rates.',
+  module_name='comparison',
 )
 _OPTIMIZERS = flags.DEFINE_list(
-  'optimizers', list(OPTIMIZERS), 'The optimizers to compare.'
+  'optimizers',
+  list(OPTIMIZERS),
+  'The optimizers to compare.',
+  module_name='comparison',
 )
 _LEARNING_RATES = flags.DEFINE_multi_string(
   'learning_rates',
   [],
   'OPTIMIZER=RATE,RATE,... once for each optimizer; default: its rate in the'
   ' preset, and 1.4 times less and more.',
+  module_name='comparison',
 )
 _ADAM_LEARNING_RATES = flags.DEFINE_list(
-  'adam_learning_rates', [], 'Of the AdamW group; default: of the preset.'
+  'adam_learning_rates',
+  [],
+  'Of the AdamW group; default: of the preset.',
+  module_name='comparison',
 )
-_SEEDS = flags.DEFINE_list('seeds', ['0', '1'], 'The seeds of every variant.')
-_OUT = flags.DEFINE_string('out', 'out/compare', 'Folder of the comparison.')
+_SEEDS = flags.DEFINE_list(
+  'seeds',
+  ['0', '1'],
+  'The seeds of every variant.',
+  module_name='comparison',
+)
+_OUT = flags.DEFINE_string(
+  'out',
+  'out/compare',
+  'Folder of the comparison.',
+  module_name='comparison',
+)
 _MAX_MINUTES = flags.DEFINE_float(
-  'max_minutes', None, 'Begin no run after so many minutes.', lower_bound=0
+  'max_minutes',
+  None,
+  'Begin no run after so many minutes.',
+  lower_bound=0,
+  module_name='comparison',
 )
 _DRY_RUN = flags.DEFINE_bool(
-  'dry_run', False, 'Print the runs that are left, and stop.'
+  'dry_run',
+  False,
+  'Print the runs that are left, and stop.',
+  module_name='comparison',
 )
 
 # Two ways to say what is swept.
 _RATES = ('optimizers', 'learning_rates', 'adam_learning_rates')
+define_flags(_SHARED)  # After the others in --help.
 _NAMES = ('variants', *_RATES, 'seeds', 'out', 'max_minutes', *_SHARED)
 
 
@@ -119,13 +142,11 @@ def _joined(value: Any) -> str:
 def parse(arguments: list[str]) -> list[str]:
   """Flags of the command line over those of the file over the defaults."""
   program, *given = arguments
-  rest = app.parse_flags_with_usage(arguments)
+  rest = command.parse(arguments)
   if _CONFIG.value:
     from_file = _arguments(_CONFIG.value)
     flags.FLAGS.unparse_flags()
-    rest = app.parse_flags_with_usage([program, *from_file, *given])
-  if len(rest) > 1:
-    raise app.UsageError(f'unknown argument {rest[1]!r}; flags begin with --')
+    rest = command.parse([program, *from_file, *given])
   return rest
 
 
@@ -144,7 +165,11 @@ def _variants() -> dict[str, Any]:
         raise ValueError(f'--{name} is for --variants: give --{name}s.')
     rates = {}
     for entry in _LEARNING_RATES.value:
-      name, _, values = entry.partition('=')
+      name, equals, values = entry.partition('=')
+      if not equals:
+        raise ValueError(
+          f'--learning_rates takes OPTIMIZER=RATE,RATE,..., got {entry!r}.'
+        )
       rates[name] = _numbers('learning_rates', values.split(','), float)
     return variants.around_the_default(
       _OPTIMIZERS.value,
@@ -189,9 +214,8 @@ def _print_left(left: Sequence[Config], runs: Sequence[Config]) -> None:
 
 
 def main(argv: list[str]) -> None:
-  del argv
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
   out = pathlib.Path(_OUT.value)
   try:
     runs = variants.runs_of(
@@ -205,10 +229,16 @@ def main(argv: list[str]) -> None:
       return
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
-  try:
-    rows = sweep.run(runs, corpus, out, _MAX_MINUTES.value)
-  except OSError as error:  # A full disk, say.
-    sys.exit(f'error: {error}')
+  with interrupts.noted() as seen:
+    try:
+      rows = sweep.run(
+        runs, corpus, out, _MAX_MINUTES.value, lambda step: bool(seen)
+      )
+    except train.Stopped as stopped:
+      print(f'Stopped after step {stopped.step}: the same command goes on.')
+      sys.exit(128 + seen[0])  # As a shell counts an end by a signal.
+    except (OSError, run_folder.RestoreError) as error:  # A full disk, say.
+      sys.exit(f'error: {error}')
   if rows:
     text = report.table(rows)
     files.write_whole(out / 'table.md', text)
@@ -222,4 +252,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse)
+  command.run(main, __doc__, parse)

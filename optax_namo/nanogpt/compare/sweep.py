@@ -1,8 +1,20 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trains what has no row yet: resumable, and shared by several processes."""
+"""Trains what has no row yet: resumable, and shared by several processes.
 
-from collections.abc import Iterable, Sequence
+The rows are strict JSON, and only runs that came to their end have one:
+
+  config        every knob under its flag's name, as a value the flag parses
+  val_losses    [step, nats a token] of every evaluation; null: not finite
+  ms_per_step   median after compilation, or null
+  device        what it ran on
+  diagnostics   of the last evaluation, where the optimizer tells any
+  diverged      true for a run whose loss was not finite, and ended there, or
+                was at last above its first one or a uniform guess's; else not
+                there
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import hashlib
 import json
@@ -14,7 +26,6 @@ import statistics
 import time
 from typing import Any
 
-import jax
 import tqdm
 
 from optax_namo.nanogpt import data
@@ -26,6 +37,7 @@ from optax_namo.nanogpt.config import changes
 from optax_namo.nanogpt.config import Config
 from optax_namo.nanogpt.config import from_file
 from optax_namo.nanogpt.config import identity
+from optax_namo.nanogpt.mesh import device
 
 # Losses on another text, or of other tokens, are not to be compared.
 _ALIKE = ('data', 'tokenizer')
@@ -72,6 +84,7 @@ def run(
   corpus: data.Corpus,
   out: pathlib.Path,
   max_minutes: float | None = None,
+  stop: Callable[[int], bool] = train.never,
 ) -> list[dict[str, Any]]:
   """Trains the runs that have no row yet, and appends a row for each.
 
@@ -84,14 +97,21 @@ def run(
     corpus: The data of all.
     out: The folder of the comparison, checked before (``check``).
     max_minutes: No run is begun after so many minutes; None means no end.
+    stop: See ``train.fit``.
 
   Returns:
     All rows of the folder, also those of earlier sweeps.
 
   Raises:
     OSError: The folder cannot be written.
+    train.Stopped: As ``stop`` asked.
   """
-  (out / 'runs').mkdir(parents=True, exist_ok=True)
+  try:
+    (out / 'runs').mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise OSError(
+      f'--out={out} cannot be written: {error}. Name a folder that can.'
+    ) from error
   began = time.monotonic()
   bar = tqdm.tqdm(runs, unit='run', dynamic_ncols=True, desc='comparison')
   for config in bar:
@@ -106,7 +126,8 @@ def run(
       if not mine:
         continue  # Another process is at it.
       if left([config], read_results(out)):  # Nor has one just ended it.
-        _append(out / 'results.jsonl', _train(config, corpus, folder))
+        row = _train(config, corpus, folder, stop)
+        _append(out / 'results.jsonl', row)
         # Only after the row is safe; the metrics stay for the plot command.
         shutil.rmtree(folder / 'checkpoints')
       held.unlink(missing_ok=True)  # Who holds it later finds the row.
@@ -122,18 +143,22 @@ def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
 
 
 def _train(
-  config: Config, corpus: data.Corpus, folder: pathlib.Path
+  config: Config,
+  corpus: data.Corpus,
+  folder: pathlib.Path,
+  stop: Callable[[int], bool],
 ) -> dict[str, Any]:
   """Trains, from a run's own checkpoint where there is one; its row."""
   run_folder.claim(folder, config, resume=True)
-  train.fit(config, corpus, folder, resume=(folder / 'checkpoints').is_dir())
+  resume = (folder / 'checkpoints').is_dir()
+  train.fit(config, corpus, folder, resume, stop=stop)
   steps = metrics.read(folder)
   losses = [[x['step'], x['val_loss']] for x in steps if 'val_loss' in x]
   row = {
     'config': dataclasses.asdict(config),
     'val_losses': losses,
     'ms_per_step': ms_per_step(config, steps),
-    'device': _device(),
+    'device': device(),
   }
   if 'diagnostics' in steps[-1]:
     row['diagnostics'] = steps[-1]['diagnostics']
@@ -141,18 +166,6 @@ def _train(
     row['diverged'] = True
   # NaN and Infinity are no JSON: null.
   return json.loads(json.dumps(row), parse_constant=lambda _: None)
-
-
-def _device() -> str:
-  kind = jax.devices()[0].device_kind
-  if kind != 'cpu':
-    return kind
-  # Those that this process may use: two may have a core each.
-  pinned = getattr(
-    os, 'sched_getaffinity', lambda _: range(os.cpu_count() or 1)
-  )
-  cores = len(pinned(0))
-  return f'{cores} CPU cores' if cores > 1 else '1 CPU core'
 
 
 def diverged(losses: Sequence[float], vocab_size: int) -> bool:

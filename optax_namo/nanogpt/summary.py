@@ -1,0 +1,119 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""run.md: what a run was and came to, to be read or pasted into an issue."""
+
+from collections.abc import Sequence
+from importlib import metadata
+import itertools
+import pathlib
+import platform
+import shlex
+import textwrap
+from typing import Any
+
+import numpy as np
+
+import optax_namo
+from optax_namo.nanogpt import files
+from optax_namo.nanogpt.config import asked_for
+from optax_namo.nanogpt.config import Config
+from optax_namo.nanogpt.config import OPTIMIZERS
+from optax_namo.nanogpt.mesh import device
+
+_LIBRARIES = ('jax', 'optax', 'flax')
+_MOST_ROWS = 10  # Of the table.
+
+
+def write(
+  out: pathlib.Path,
+  config: Config,
+  step: int,
+  rows: Sequence[dict[str, Any]],
+  sample: str | None = None,
+) -> None:
+  """Writes OUT/run.md, in which no path says whose machine this is.
+
+  Args:
+    out: The run's folder; a loss.png there is shown.
+    config: The run.
+    step: The steps done.
+    rows: Rows of its metrics that have a ``val_loss``.
+    sample: Text of the model.
+  """
+  files.write_whole(
+    out / 'run.md',
+    '\n\n'.join(
+      [
+        f'# {OPTIMIZERS[config.optimizer].label} on'
+        f' {pathlib.Path(config.data).stem}, preset {config.preset}: step'
+        f' {step} of {config.steps}',
+        _shell(_command(config, out)),
+        f'With {_versions()}, on {device()}.',
+        _table(rows),
+        *(['![Losses](loss.png)'] if (out / 'loss.png').exists() else []),
+        *([f'It writes:\n\n{_verbatim(sample)}'] if sample else []),
+        'To go on, for pictures, and for more text:',
+        _shell(
+          _command(config, out, '--resume'),
+          _module('.plot', _shown(out)),
+          _module('.sample', _shown(out)),
+        ),
+      ]
+    )
+    + '\n',
+  )
+
+
+def _shown(path: pathlib.Path) -> str:
+  return path.name if path.is_absolute() else str(path)
+
+
+def _module(name: str, *arguments: str) -> str:
+  return shlex.join(['python', '-m', f'optax_namo.nanogpt{name}', *arguments])
+
+
+def _command(config: Config, out: pathlib.Path, *more: str) -> str:
+  """What trains it, with the flags that are not at their defaults."""
+  knobs = asked_for(config)
+  if 'data' in knobs:
+    knobs['data'] = _shown(pathlib.Path(config.data))
+  flags = [f'--{k}={v}' for k, v in {**knobs, 'out': _shown(out)}.items()]
+  return _module('', *flags, *more)
+
+
+def _shell(*lines: str) -> str:
+  return '\n'.join(['```sh', *lines, '```'])
+
+
+def _verbatim(text: str) -> str:
+  """A block of code, whatever the text holds, without very long lines."""
+  lines = [textwrap.wrap(line, 80) or [''] for line in text.splitlines()]
+  return '\n'.join(f'    {line}' for line in itertools.chain(*lines))
+
+
+def _versions() -> str:
+  others = [f'{name} {metadata.version(name)}' for name in _LIBRARIES]
+  return ', '.join(
+    [
+      f'optax-namo {optax_namo.__version__}',
+      *others,
+      f'Python {platform.python_version()}',
+    ]
+  )
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+  """Losses over steps, the last row among them."""
+  if not rows:
+    return 'No validation loss yet.'
+  few = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS))
+  return '\n'.join(
+    [
+      '| step | loss of a batch | validation loss, nats a token |',
+      '|---:|---:|---:|',
+      *(
+        f'| {row["step"]} | {row["loss"]:.4f} | {row["val_loss"]:.4f} |'
+        for row in (rows[round(i)] for i in few)
+      ),
+    ]
+  )
