@@ -12,7 +12,7 @@ import pytest
 
 # Most of the time of the tests is XLA's. Its older emitters compile a step in a
 # third of the time, and one piece of code is enough where every core has a
-# worker. XLA reads its flags once in a process; those started here inherit them.
+# worker. XLA reads its flags once a process; those started here inherit them.
 _FAST = {'xla_cpu_use_fusion_emitters': False,
          'xla_cpu_parallel_codegen_split_count': 1}  # fmt: skip
 _DEFAULT = {'xla_cpu_use_fusion_emitters': True,
