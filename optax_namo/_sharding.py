@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import jax
-from jax.experimental import shard_alike
 import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import NamedSharding
@@ -37,7 +36,9 @@ def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
 
 def alike(x: jax.Array, like: jax.Array) -> jax.Array:
   """``x``, sharded as ``like`` is, whatever the compiler makes of that."""
-  return shard_alike.shard_alike(like, x)[1]
+  # It shards the operands of an elementwise operation alike, and cannot know
+  # that no number is above infinity. jax 0.12 has no shard_alike any more.
+  return jnp.where(like > jnp.inf, jnp.zeros_like(x), x)
 
 
 def on_devices_of(state: Any, params: Any) -> Any:

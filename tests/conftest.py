@@ -17,6 +17,9 @@ _FAST = {'xla_cpu_use_fusion_emitters': False,
          'xla_cpu_parallel_codegen_split_count': 1}  # fmt: skip
 _DEFAULT = {'xla_cpu_use_fusion_emitters': True,
             'xla_cpu_parallel_codegen_split_count': 32}  # fmt: skip
+if jax.__version_info__ >= (0, 11):  # XLA ends at a flag that it has no more.
+  del _FAST['xla_cpu_use_fusion_emitters']
+  del _DEFAULT['xla_cpu_use_fusion_emitters']
 os.environ['XLA_FLAGS'] = ' '.join([
   os.environ.get('XLA_FLAGS', ''),
   *(f'--{name}={str(value).lower()}' for name, value in _FAST.items()),
