@@ -8,10 +8,6 @@ Processes that tests start inherit what is set in the environment.
 import functools
 import os
 
-# Before NumPy is loaded: its threads wait for each other in a loop, and with a
-# worker on every core they would wait most of the time.
-os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
-
 import hypothesis
 import jax
 from jax._src import compiler
@@ -23,6 +19,9 @@ os.environ['XLA_FLAGS'] = (
   f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_use_fusion_emitters=false'
   ' --xla_cpu_parallel_codegen_split_count=1'
 )
+# Workers have it before they load NumPy, whose threads wait for each other in a
+# loop: with a worker on every core, most of the time.
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 hypothesis.settings.register_profile(
