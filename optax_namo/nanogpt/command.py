@@ -43,9 +43,6 @@ def run(
     doc: What the command does, above the flags in --help.
     parse: Parses the flags of a command line.
   """
-  if _HELP & set(sys.argv[1:]):
-    print(help_text(doc), end='')
-    return
   # Until a loop takes over (see interrupts), Ctrl-C just ends it: no traceback.
   signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -65,11 +62,15 @@ def run(
         ' memory: a smaller --batch_size with a larger --accumulate is the same'
         ' run.'
       )
-    except BrokenPipeError:  # As in `... | head`.
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-      sys.exit(141)  # As a shell counts an end by SIGPIPE.
 
-  app.run(tidy, flags_parser=parse)
+  try:
+    if _HELP & set(sys.argv[1:]):
+      print(help_text(doc), end='', flush=True)
+      return
+    app.run(tidy, flags_parser=parse)
+  except BrokenPipeError:  # As in `... | head`.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)  # As a shell counts an end by SIGPIPE.
 
 
 def help_text(doc: str) -> str:

@@ -94,6 +94,14 @@ train.run = fail
 """
   for error in ('RESOURCE_EXHAUSTED: 9 bytes', 'INTERNAL: what')
 )
+# Nobody reads: `... | true`.
+_NO_READER = """
+import os
+
+reader, writer = os.pipe()
+os.close(reader)
+os.dup2(writer, 1)
+"""
 _FLAGS = ['--preset=tiny', '--data=ok.txt', '--steps=25', '--out=a run']
 
 
@@ -110,12 +118,15 @@ def told(tmp_path_factory):
   commands = [
     *((f'{_RUN}{name}', '--help') for name in _MODULES),
     *((f'{_RUN}{name}', *rest) for _, _, name, *rest in _WRONG),
+    (_RUN, '--help'),
     *((_RUN, *_FLAGS[:2], f'--out=memory-{i}') for i in range(2)),
     (_RUN, *_FLAGS),
   ]
   sabotage = {
     len(commands) + i: wrong
-    for i, wrong in enumerate([_OUT_OF_MEMORY, _BROKEN, _SIGTERM], start=-3)
+    for i, wrong in enumerate(
+      [_NO_READER, _OUT_OF_MEMORY, _BROKEN, _SIGTERM], start=-4
+    )
   }
   for number, (_, message, *_) in enumerate(_WRONG, start=len(_MODULES)):
     if 'tiktoken' in message:
@@ -158,6 +169,10 @@ def test_too_little_memory_has_a_mend(told):
     ' smaller --batch_size with a larger --accumulate is the same run.\n',
   )
   assert broken == 1 and 'Traceback' in trace and 'INTERNAL: what' in trace
+
+
+def test_without_a_reader_it_ends_quietly(told):
+  assert told[1][-4] == (128 + 13, '')
 
 
 def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(told):
