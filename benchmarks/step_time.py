@@ -175,7 +175,8 @@ def draw(shapes, device, path):
     panel.axhline(1, color='black', linewidth=1)
     panel.set_xticks(range(len(shown)), [f.replace('_', ' ') for f in shown])
     panel.set(title=shape, ylabel=f'ratio to\n{steps.BASELINE}')
-  panels[0, 0].legend(fontsize='small', ncols=2)
+  handles = panels[0, 0].get_legend_handles_labels()
+  fig.legend(*handles, loc='outside lower center', fontsize='small', ncols=3)
   fig.suptitle(device)
   fig.savefig(path)
 

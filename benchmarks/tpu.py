@@ -44,7 +44,7 @@ from optax_namo.nanogpt import model as gpt
 # Name: model, sequences in a batch. A layer of GPT-2 124M is like the others.
 MODELS = {
   'char': (gpt.GPTConfig(96, 128, 4, 4, 128), 16),
-  'gpt2, 2 layers': (
+  'gpt2 of 2 layers': (
     gpt.GPTConfig(50304, 1024, 2, 12, 768, dtype='bfloat16'),
     12,
   ),

@@ -104,8 +104,8 @@ class ChunksTest(parameterized.TestCase):
     )
     wide_one, wide_four, small_one, small_four = map(int, result.stdout.split())
     self.assertLess(wide_one, 4 * 2 * 64 * 96 * 4)
-    # The counters of loops over steps are a few bytes a chunk, and in XLA's heap
-    # they may lie where an array of the next chunk would have fitted.
+    # The counters of loops over steps are a few bytes a chunk, and in XLA's
+    # heap may lie where an array of the next chunk would have fitted.
     array = 32 * 8 * 8 * 4
     self.assertBetween(wide_four, wide_one, wide_one + 4 * 64)
     # Thirty-two of 8 by 8 make a chunk here, but for two of any other size.
