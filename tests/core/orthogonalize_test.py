@@ -327,6 +327,20 @@ class DominantColumnTest(parameterized.TestCase):
         stack[-1][at] *= factor
     self._check(np.stack(stack), 2e-5, coefficients)
 
+  def test_a_steep_set(self):
+    """The value of 'cans' at one, where a huge column is, moves 5e4 times."""
+    x = np.array(_normal(64, 80))
+    x[:, 5] *= 1e5
+    rows = _coefficients.COEFFICIENTS['cans']
+    low, high = 1 - 1e-8, 1.0
+    for a, b, c in rows:
+      low, high = (a * s + b * s**3 + c * s**5 for s in (low, high))
+    self.assertBetween((high - low) / 1e-8, 4e4, 6e4)
+    for form in (tuple((row,) for row in rows), (rows,)):
+      found = orthogonalize.iterate(jnp.asarray(x), form, 'frobenius', 23)
+      expected = restarts.exact(x, rows, 'frobenius')
+      self.assertBetween(_error(found, expected), 1e-4, 3e-2)
+
   def test_entries_of_one_size(self):
     """Nothing is the largest: neither a column nor one of its entries."""
     signs = np.sign(np.asarray(_normal(2, 32, 96)))
