@@ -59,28 +59,29 @@ class Wanted(Exception):
 
 
 class Rows:
-  """Final losses of the runs that have a row."""
+  """The rows there are, by arm and seed."""
 
   def __init__(self, rows: Iterable[dict[str, Any]]):
-    self._losses = {
-      identity(from_file(row['config'])): arms.final_loss(row) for row in rows
-    }
+    self._rows = {identity(from_file(row['config'])): row for row in rows}
+
+  def row(self, arm: Arm, seed: int) -> dict[str, Any]:
+    return self._rows[identity(run(arm, seed))]
 
   def seeds(self, arm: Arm, among: Sequence[int]) -> tuple[int, ...]:
     """Those for which there is a row."""
-    return tuple(s for s in among if identity(run(arm, s)) in self._losses)
+    return tuple(s for s in among if identity(run(arm, s)) in self._rows)
 
   def need(self, wanted: Iterable[Arm], seeds: Sequence[int]) -> None:
     """Raises Wanted unless all of these runs have a row."""
     runs = (run(arm, seed) for arm in wanted for seed in seeds)
-    left = [one for one in runs if identity(one) not in self._losses]
+    left = [one for one in runs if identity(one) not in self._rows]
     if left:
       raise Wanted(left)
 
   def losses(self, arm: Arm, seeds: Sequence[int]) -> list[float]:
     """Final losses by seed, in nats a token; infinite where one diverged."""
     self.need([arm], seeds)
-    return [self._losses[identity(run(arm, seed))] for seed in seeds]
+    return [arms.final_loss(self.row(arm, seed)) for seed in seeds]
 
   def mean(self, arm: Arm, seeds: Sequence[int]) -> float:
     return statistics.fmean(self.losses(arm, seeds))

@@ -1,90 +1,64 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m benchmarks.evidence.report``: RESULTS.md from the rows.
+"""``python -m benchmarks.evidence.report``: RESULTS.md and figures of the rows.
 
-Each question's arms at their tuned knobs, and the paired differences within it:
-between optimizers where all else is equal, and of each variation to what it
-varies. A question whose runs are not all there is named as open, with no
-figure: none is chosen by what has come in so far.
+What became of the hypotheses; each question's arms at their tuned knobs, and
+the paired differences within it, between optimizers where all else is equal and
+of each variation to what it varies; and the rates that tuning found. A question
+whose runs are not all there is named as open, with no figure: none is chosen by
+what has come in so far.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-import itertools
+from collections.abc import Callable, Sequence
 import math
 import pathlib
 import statistics
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from benchmarks.evidence import answers
+from benchmarks.evidence import figures
+from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from optax_namo.nanogpt import files
 from optax_namo.nanogpt.compare import judge
-from optax_namo.nanogpt.compare import significance
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.config import OPTIMIZERS
 
 _HERE = pathlib.Path(__file__).parent
 _LADDERS = {'weight_decay': plan.DECAYS, 'adam_learning_rate': plan.ADAM_RATES}
-
-Key = tuple[str, str]  # Optimizer and what is varied, '' for nothing.
-
-
-def label(key: Key) -> str:
-  optimizer, varied = key
-  name = OPTIMIZERS[optimizer].label
-  return f'{name}, {varied}' if varied else name
-
-
-def pairs(keys: Sequence[Key]) -> list[tuple[Key, Key]]:
-  """What is compared: alike in all but the rule, or but the variation."""
-  return [
-    (one, other)
-    for other, one in itertools.combinations(reversed(keys), 2)
-    if (one[0] == other[0] and '' in (one[1], other[1])) or one[1] == other[1]
-  ]
+_NOISE = 'figures/noise.png'
+# By title: where its figure is, and what draws it.
+_DRAWN: dict[str, tuple[str, Callable[[plan.Rows, answers.Arms], Figure]]] = {
+  hypotheses.A: ('figures/ordering.png', figures.ordering),
+  hypotheses.D: ('figures/decay.png', figures.varied),
+  hypotheses.H: ('figures/adamw_group.png', figures.varied),
+  '(e, f, g, i) Variations': ('figures/variations.png', figures.varied),
+  '(j) Rates': ('figures/rates.png', figures.tuning),
+}
 
 
-def answers(
-  rows: Iterable[dict[str, Any]],
-) -> Iterator[tuple[str, dict[Key, plan.Arm] | None]]:
-  """By title, the arms of each question; None while it is open."""
-  known = plan.Rows(rows)
-  for title, (question, optimizers) in plan.QUESTIONS.items():
-    try:
-      yield (
-        title,
-        {
-          (optimizer, varied): arm
-          for optimizer in optimizers
-          for varied, arm in question(known, optimizer).items()
-        },
-      )
-    except plan.Wanted:
-      yield title, None
+def _table(header: str, lines: Sequence[str]) -> str:
+  columns = header.count('|') - 1
+  return '\n'.join([header, '|---' * columns + '|', *lines])
 
 
-def seeds_of(known: plan.Rows, arm: plan.Arm) -> tuple[int, ...]:
-  """The final seeds that an arm has rows for, or those of tuning."""
-  return known.seeds(arm, plan.FINAL) or known.seeds(arm, plan.TUNING)
-
-
-def table_of_arms(known: plan.Rows, arms: dict[Key, plan.Arm]) -> str:
-  lines = [
-    '| | rate | decay | of AdamW group | validation loss | seeds |',
-    '|---|---|---|---|---|---|',
-  ]
+def _table_of_arms(rows: plan.Rows, arms: answers.Arms) -> str:
+  lines = []
   for key, arm in arms.items():
-    losses = known.losses(arm, seeds_of(known, arm))
-    finite = all(map(math.isfinite, losses))
+    losses = rows.losses(arm, answers.seeds(rows, arm))
     loss = 'diverged'
-    if finite:
+    if all(map(math.isfinite, losses)):
       loss = f'{statistics.fmean(losses):.4f} ± {statistics.stdev(losses):.4f}'
-    lines.append(
-      f'| {label(key)} | {arm["learning_rate"]:g}'
-      f'{edge(arm, "learning_rate")} | {arm["weight_decay"]:g}'
-      f'{edge(arm, "weight_decay")} | {arm["adam_learning_rate"]:g}'
-      f'{edge(arm, "adam_learning_rate")} | {loss} | {len(losses)} |'
+    knobs = ' | '.join(
+      f'{arm[knob]:g}{edge(arm, knob)}'
+      for knob in ('learning_rate', 'weight_decay', 'adam_learning_rate')
     )
-  return '\n'.join(lines)
+    lines.append(f'| {key} | {knobs} | {loss} | {len(losses)} |')
+  return _table(
+    '| | rate | decay | of AdamW group | validation loss | seeds |', lines
+  )
 
 
 def edge(arm: plan.Arm, knob: str) -> str:
@@ -94,33 +68,65 @@ def edge(arm: plan.Arm, knob: str) -> str:
   return ' (edge)' if arm[knob] in ends else ''
 
 
-def table_of_differences(known: plan.Rows, arms: dict[Key, plan.Arm]) -> str:
-  """Paired differences, Holm-corrected within the question."""
-  lines = [
+def _table_of_differences(found: Sequence[answers.Difference]) -> str:
+  return _table(
     '| | against | difference | 95% interval | pairs | p | more to see 0.005 |',
-    '|---|---|---|---|---|---|---|',
-  ]
-  compared, tests = [], []
-  for one, other in pairs(list(arms)):
-    seeds = [
-      seed
-      for seed in seeds_of(known, arms[one])
-      if seed in seeds_of(known, arms[other])
-    ]
-    losses = [known.losses(arms[key], seeds) for key in (one, other)]
-    if all(map(math.isfinite, itertools.chain(*losses))) and len(seeds) > 1:
-      compared.append((one, other))
-      tests.append(significance.paired(*losses))
-  corrected = significance.holm([test.p for test in tests])
-  level = significance.LEVEL / max(len(tests), 1)
-  for (one, other), test, p in zip(compared, tests, corrected, strict=True):
-    needed = significance.pairs_needed(test.sd, judge.DIFFERENCE, level=level)
-    lines.append(
-      f'| {label(one)} | {label(other)} | {test.mean:+.4f} |'
-      f' [{test.low:.4f}, {test.high:.4f}] | {test.n} | {judge.p_value(p)} |'
-      f' {max(needed - test.n, 0)} |'
-    )
-  return '\n'.join(lines)
+    [
+      f'| {d.one} | {d.other} | {d.test.mean:+.4f} |'
+      f' [{d.test.low:.4f}, {d.test.high:.4f}] | {d.test.n} |'
+      f' {judge.p_value(d.p)} | {d.more} |'
+      for d in found
+    ],
+  )
+
+
+def _table_of_hypotheses(rows: plan.Rows) -> str:
+  return _table(
+    '| | | |', [f'| {" | ".join(one)} |' for one in hypotheses.verdicts(rows)]
+  )
+
+
+def _table_of_rates(rows: plan.Rows) -> str:
+  """Tuned rates, and those of NAMO over Muon's, of what is answered."""
+  lines = []
+  for title in plan.QUESTIONS:
+    arms = answers.arms(rows, title) or {}
+    best = {key.optimizer: arm['learning_rate'] for key, arm in arms.items()}
+    if arms and not any(key.varied for key in arms):  # Else they are (a)'s.
+      lines.append(
+        f'| {title} | '
+        + ' | '.join(
+          f'{best[rule]:g} ({best[rule] / best["muon"]:.1f}×)'
+          if rule in best
+          else ''
+          for rule in ('namo_d', 'namo', 'muon', 'adamw')
+        )
+        + ' |'
+      )
+  if not lines:
+    return ''
+  names = ' | '.join(OPTIMIZERS[rule].label for rule in plan.RATES)
+  return _table(f'| | {names} |', lines)
+
+
+def _section(rows: plan.Rows, title: str) -> list[str]:
+  arms = answers.arms(rows, title)
+  if arms is None:
+    return ['Open: not all of its runs are there yet.']
+  parts = []
+  found = answers.differences(rows, arms)
+  if found:
+    parts.append(answers.sentences(found))
+  if title in _DRAWN:
+    path, draw = _DRAWN[title]
+    parts.append(_image(path, draw))
+  if found:
+    parts += [_table_of_arms(rows, arms), _table_of_differences(found)]
+  return parts
+
+
+def _image(path: str, draw: Callable[..., Figure]) -> str:
+  return f'![{(draw.__doc__ or "").rstrip(".")}]({path})'
 
 
 def document(rows: Sequence[dict[str, Any]]) -> str:
@@ -132,22 +138,49 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
     'Made from results.jsonl by `python -m benchmarks.evidence.report`; the'
     ' rules are in [PROTOCOL.md](PROTOCOL.md). Losses in nats a character, mean'
     ' ± standard deviation over seeds that tuning did not use; differences are'
-    " paired over seeds, p-values Holm's within a question.",
+    ' paired over seeds, ± half the width of their 95% intervals, p-values'
+    " Holm's within a question.",
     f'{len(rows)} runs, {diverged} of them diverged.',
+    '## The hypotheses',
+    _table_of_hypotheses(known),
   ]
-  for title, arms in answers(rows):
-    parts.append(f'## {title}')
-    if arms is None:
-      parts.append('Open: not all of its runs are there yet.')
-      continue
-    parts.append(table_of_arms(known, arms))
-    parts.append(table_of_differences(known, arms))
+  if len(by_batch(known)) > 2:
+    parts.append(_image(_NOISE, figures.noise))
+  for title in plan.QUESTIONS:
+    parts += [f'## {title}', *_section(known, title)]
+  if rates := _table_of_rates(known):
+    parts += ['## Rates', rates]
   return '\n\n'.join(parts) + '\n'
+
+
+def by_batch(rows: plan.Rows) -> dict[int, answers.Arms]:
+  """Question (b) as far as it is answered, and (a)."""
+  return {
+    batch: arms
+    for batch, title in hypotheses.NOISE.items()
+    if (arms := answers.arms(rows, title))
+  }
+
+
+def drawings(rows: Sequence[dict[str, Any]]) -> dict[str, Figure]:
+  """The figures of the answered questions, by where they are to be."""
+  known = plan.Rows(rows)
+  drawn = {
+    path: draw(known, arms)
+    for title, (path, draw) in _DRAWN.items()
+    if (arms := answers.arms(known, title))
+  }
+  if len(batches := by_batch(known)) > 2:
+    drawn[_NOISE] = figures.noise(known, batches)
+  return drawn
 
 
 def main() -> None:
   rows = sweep.read_results(_HERE)
   files.write_whole(_HERE / 'RESULTS.md', document(rows))
+  (_HERE / 'figures').mkdir(exist_ok=True)
+  for path, drawn in drawings(rows).items():
+    drawn.savefig(_HERE / path)
 
 
 if __name__ == '__main__':

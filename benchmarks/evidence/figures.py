@@ -1,0 +1,162 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The study to look at: a figure for a question where it helps.
+
+An optimizer has one colour throughout; bars are 95% intervals of paired
+differences, and where they cross zero nothing is shown.
+"""
+
+from collections.abc import Sequence
+import math
+import statistics
+
+from matplotlib import figure
+from matplotlib import ticker
+import numpy as np
+
+from benchmarks.evidence import answers
+from benchmarks.evidence import hypotheses
+from benchmarks.evidence import plan
+from optax_namo.nanogpt.compare import robustness
+from optax_namo.nanogpt.config import OPTIMIZERS
+
+
+def color(key: answers.Key) -> str:
+  return f'C{list(OPTIMIZERS).index(key.optimizer)}'
+
+
+def _axes(columns: int = 1, size: tuple[float, float] = (6.4, 3.6)):
+  fig = figure.Figure(figsize=size, dpi=150, layout='constrained')
+  axes = fig.subplots(1, columns, squeeze=False)[0]
+  for ax in axes:
+    ax.spines[['top', 'right']].set_visible(False)
+  return fig, axes
+
+
+def ordering(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
+  """Final losses of all seeds, and the differences to Muon."""
+  fig, (left, right) = _axes(2, (9, 3.4))
+  keys = list(arms)
+  for x, key in enumerate(keys):
+    losses = rows.losses(arms[key], answers.seeds(rows, arms[key]))
+    left.plot([x] * len(losses), losses, 'o', color=color(key), alpha=0.5)
+    mean = statistics.fmean(losses)
+    left.plot([x - 0.25, x + 0.25], [mean, mean], color=color(key))
+    left.annotate(f'{mean:.3f}', (x + 0.3, mean), va='center', color=color(key))
+  left.set_xticks(range(len(keys)), map(str, keys))
+  left.set(
+    xlim=(-0.5, len(keys)), ylabel='validation loss (nats a character)',
+    title='Each at its best rates: one dot a seed',
+  )  # fmt: skip
+  others = [key for key in keys if key.optimizer in ('namo_d', 'namo')]
+  _forest(
+    right,
+    [(key, hypotheses.MUON) for key in others],
+    rows,
+    arms,
+    labels=list(map(str, others)),
+  )
+  right.set_title('Difference to Muon, same seeds')
+  return fig
+
+
+def _forest(
+  axes,
+  pairs: Sequence[tuple[answers.Key, answers.Key]],
+  rows: plan.Rows,
+  arms: answers.Arms,
+  labels: Sequence[str],
+) -> None:
+  """A line a pair: the mean difference, its interval, and that of each seed."""
+  for y, (one, other) in enumerate(pairs):
+    common = answers.seeds(rows, arms[one], arms[other])
+    each = np.subtract(
+      *(rows.losses(arms[key], common) for key in (one, other))
+    )
+    axes.plot(each, [y] * len(each), '|', color=color(one), alpha=0.6)
+    test = answers.paired(rows, arms[one], arms[other])
+    if test:
+      axes.plot([test.low, test.high], [y, y], color=color(one), linewidth=2)
+      axes.plot(test.mean, y, 'o', color=color(one))
+      axes.annotate(
+        f'{test.mean:+.4f} ± {test.half:.4f}', (test.mean, y), (0, 6),
+        textcoords='offset points', ha='center', fontsize=8,
+      )  # fmt: skip
+  axes.axvline(0, color='black', linewidth=1)
+  axes.set_yticks(range(len(pairs)), labels)
+  axes.set(
+    ylim=(len(pairs) - 0.5, -0.5),
+    xlabel='difference in validation loss (nats a character)',
+  )
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
+
+
+def varied(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
+  """Each variation against what it varies."""
+  pairs = [(key, answers.Key(key.optimizer, '')) for key in arms if key.varied]
+  fig, (ax,) = _axes(1, (7, 1 + 0.32 * len(pairs)))
+  _forest(ax, pairs, rows, arms, [str(one) for one, _ in pairs])
+  return fig
+
+
+def signal_to_noise(rows: plan.Rows, arm: plan.Arm) -> float:
+  """Geometric mean of ‖M‖/‖G‖ over matrices and seeds, at the last step."""
+  return statistics.geometric_mean(
+    told['momentum_norm'] / told['gradient_norm']
+    for seed in answers.seeds(rows, arm)
+    for told in rows.row(arm, seed)['diagnostics'].values()
+  )
+
+
+def noise(rows: plan.Rows, by_batch: dict[int, answers.Arms]) -> figure.Figure:
+  """Differences to Muon against the ratio of signal to noise."""
+  fig, (ax,) = _axes()
+  for key, shift in ((hypotheses.NAMO_D, 0.99), (hypotheses.NAMO, 1.01)):
+    points = []
+    for batch, arms in sorted(by_batch.items()):
+      test = answers.paired(rows, arms[key], arms[hypotheses.MUON])
+      if test:
+        x = signal_to_noise(rows, arms[hypotheses.MUON])
+        points.append((shift * x, test, batch))
+    ax.plot(
+      [x for x, *_ in points], [test.mean for _, test, _ in points],
+      'o-', color=color(key), label=str(key),
+    )  # fmt: skip
+    for x, test, batch in points:
+      ax.plot([x, x], [test.low, test.high], color=color(key))
+      if key is hypotheses.NAMO:
+        ax.annotate(
+          f'batch {batch}', (x, 0.02), xycoords=('data', 'axes fraction'),
+          ha='center', fontsize=8,
+        )  # fmt: skip
+  ax.axhline(0, color='black', linewidth=1)
+  ax.set_xscale('log')
+  ax.xaxis.set_major_formatter('{x:g}')
+  ax.xaxis.set_minor_formatter('{x:.2g}')
+  ax.set(
+    xlabel='signal to noise of the gradients, ‖M‖/‖G‖',
+    ylabel='loss − loss of Muon (nats)',
+  )
+  ax.legend()
+  return fig
+
+
+def tuning(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
+  """Loss against the rate, around each optimizer's best."""
+  fig, (ax,) = _axes()
+  by_rule: dict[str, dict[float, float]] = {}
+  for key, arm in arms.items():
+    loss = rows.mean(arm, plan.TUNING)
+    by_rule.setdefault(key.optimizer, {})[arm['learning_rate']] = loss
+  for optimizer, losses in by_rule.items():
+    losses = dict(sorted(losses.items()))
+    finite = {x: y for x, y in losses.items() if math.isfinite(y)}
+    key = answers.Key(optimizer, '')
+    ax.semilogx(
+      list(finite), list(finite.values()), 'o-', color=color(key),
+      label=f'{key}: within 1% for {robustness.width(losses)} octaves',
+    )  # fmt: skip
+  ax.xaxis.set_major_formatter('{x:g}')
+  ax.set(xlabel='learning rate', ylabel='validation loss (nats a character)')
+  ax.legend()
+  return fig

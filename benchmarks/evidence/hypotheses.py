@@ -1,0 +1,195 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The hypotheses of PROTOCOL.md, each with its test and what came of it."""
+
+from collections.abc import Callable, Iterator
+import itertools
+
+import numpy as np
+
+from benchmarks.evidence import answers
+from benchmarks.evidence import plan
+from optax_namo.nanogpt.compare import judge
+from optax_namo.nanogpt.compare import significance
+
+A, D, H, L = (
+  next(title for title in plan.QUESTIONS if title.startswith(f'({letter})'))
+  for letter in 'adhl'
+)
+NOISE = {
+  int(title.split()[-1]): title
+  for title in plan.QUESTIONS
+  if title.startswith('(b)')
+} | {16: A}
+MARGIN = 0.01  # Nats a character, of H3 and H4.
+
+NAMO_D, NAMO, MUON = (answers.Key(rule, '') for rule in plan.RULES)
+_NAMES = {NAMO_D: 'NAMO-D', NAMO: 'NAMO', MUON: 'Muon'}
+
+
+class Open(Exception):
+  """A question on which it hangs does not have all of its runs yet."""
+
+
+class Diverged(Exception):
+  """A run that it needs diverged."""
+
+
+def _arms(rows: plan.Rows, title: str) -> answers.Arms:
+  found = answers.arms(rows, title)
+  if found is None:
+    raise Open(title)
+  return found
+
+
+def _paired(
+  rows: plan.Rows, one: plan.Arm, other: plan.Arm
+) -> significance.Paired:
+  test = answers.paired(rows, one, other)
+  if test is None:
+    raise Diverged
+  return test
+
+
+def _verdict(holds: bool, contradicted: bool) -> str:
+  if holds:
+    return 'It holds.'
+  return 'Contradicted.' if contradicted else 'Neither shown nor contradicted.'
+
+
+def _told(name: str, test: significance.Paired, p: float) -> str:
+  return f'{name} {test.mean:+.4f} {judge.interval(test)}, {judge.p_value(p)}'
+
+
+def order(rows: plan.Rows) -> str:
+  """NAMO-D < NAMO < Muon at batch 16."""
+  arms = _arms(rows, A)
+  pairs = list(itertools.combinations((NAMO_D, NAMO, MUON), 2))
+  tests = [_paired(rows, arms[one], arms[other]) for one, other in pairs]
+  corrected = significance.holm([test.p for test in tests])
+  seen = [p < significance.LEVEL for p in corrected]
+  said = '; '.join(
+    _told(f'{_NAMES[one]} − {_NAMES[other]}', test, p)
+    for (one, other), test, p in zip(pairs, tests, corrected)
+  )
+  signs = [t.mean for s, t in zip(seen, tests) if s]
+  verdict = _verdict(
+    len(signs) == len(pairs) and max(signs) < 0, max(signs, default=-1) > 0
+  )
+  return f'{said}. {verdict}'
+
+
+def slopes(rows: plan.Rows, rule: answers.Key) -> list[float]:
+  """Of the difference to Muon over log2 of the batch size, one a seed."""
+  arms = {batch: _arms(rows, title) for batch, title in NOISE.items()}
+  seeds = set(plan.FINAL).intersection(
+    *(
+      answers.seeds(rows, arms[batch][rule], arms[batch][MUON])
+      for batch in NOISE
+    )
+  )
+  gains = [
+    np.subtract(
+      *(rows.losses(arms[batch][key], sorted(seeds)) for key in (rule, MUON))
+    )
+    for batch in NOISE
+  ]
+  if not np.isfinite(gains).all():
+    raise Diverged
+  return np.polyfit(np.log2(list(NOISE)), gains, 1)[0].tolist()
+
+
+def noise(rows: plan.Rows) -> str:
+  """The gain over Muon grows as the batch shrinks (H2), or as it grows (H5)."""
+  tests = []
+  for rule in (NAMO_D, NAMO):
+    found = slopes(rows, rule)
+    tests.append(significance.paired(found, [0.0] * len(found)))
+  corrected = significance.holm([test.p for test in tests])
+  said = '; '.join(
+    _told(f'slope of {_NAMES[rule]} − Muon a doubling', test, p)
+    for rule, test, p in zip((NAMO_D, NAMO), tests, corrected)
+  )
+  seen = [t.mean for t, p in zip(tests, corrected) if p < significance.LEVEL]
+  verdict = 'Neither is shown.'
+  if seen and min(seen) > 0:
+    verdict = 'The gain grows as the batch shrinks: H2 holds, H5 does not.'
+  elif seen and max(seen) < 0:
+    verdict = 'The gain grows with the batch: H5 holds here, H2 does not.'
+  return f'{said}. {verdict}'
+
+
+def decay(rows: plan.Rows) -> str:
+  """At their best decays NAMO and Muon differ by less than 0.01."""
+  arms = _arms(rows, D)
+  namo = min(
+    (arms[NAMO], arms[answers.Key('namo', 'decoupled')]),
+    key=lambda arm: rows.mean(arm, plan.TUNING),
+  )
+  test = _paired(rows, namo, arms[MUON])
+  verdict = _verdict(
+    -MARGIN < test.low and test.high < MARGIN,
+    test.high < -MARGIN or test.low > MARGIN,
+  )
+  return f'{_told("NAMO − Muon", test, test.p)}. {verdict}'
+
+
+def shared_rate(rows: plan.Rows) -> str:
+  """Sharing the matrices' rate costs NAMO-D more than 0.01, a tenth less."""
+  arms = _arms(rows, H)
+  shared, tenth = (
+    arms[answers.Key('namo_d', varied)] for varied in ('shared', 'a tenth')
+  )
+  costs = [_paired(rows, arm, arms[NAMO_D]) for arm in (shared, tenth)]
+  less = _paired(rows, tenth, shared)
+  said = '; '.join(
+    _told(name, test, test.p)
+    for name, test in zip(
+      ('shared − tuned', 'a tenth − tuned', 'a tenth − shared'),
+      (*costs, less),
+    )
+  )
+  verdict = _verdict(
+    costs[0].low > MARGIN and less.high < 0,
+    costs[0].high < MARGIN or less.low > 0,
+  )
+  return f'{said}. {verdict}'
+
+
+def schedule(rows: plan.Rows) -> str:
+  """NAMO's gain over Muon is larger at a constant rate than under decay."""
+  here, there = _arms(rows, A), _arms(rows, L)
+  common = answers.seeds(
+    rows, *(a[k] for a in (here, there) for k in (NAMO, MUON))
+  )
+  decaying, constant = (
+    np.subtract(*(rows.losses(arms[key], common) for key in (NAMO, MUON)))
+    for arms in (here, there)
+  )
+  if not np.isfinite([decaying, constant]).all():
+    raise Diverged
+  test = significance.paired(constant.tolist(), decaying.tolist())
+  verdict = _verdict(test.high < 0, test.low > 0)
+  name = 'NAMO − Muon, at a constant rate minus under decay'
+  return f'{_told(name, test, test.p)}. {verdict}'
+
+
+TESTS: dict[str, Callable[[plan.Rows], str]] = {
+  'H1': order,
+  'H2 and H5, noise': noise,
+  'H3': decay,
+  'H4': shared_rate,
+  'H5, schedule': schedule,
+}
+
+
+def verdicts(rows: plan.Rows) -> Iterator[tuple[str, str, str]]:
+  """Name, hypothesis, and what came out, of each."""
+  for name, test in TESTS.items():
+    said = (test.__doc__ or '').strip()
+    try:
+      yield name, said, test(rows)
+    except Open as question:
+      yield name, said, f'Not decided: {question} is open.'
+    except Diverged:
+      yield name, said, 'Not decided: a run that it needs diverged.'
