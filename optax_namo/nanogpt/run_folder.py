@@ -126,7 +126,7 @@ def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
   """Writes a checkpoint whole; OSError if it cannot be written."""
   try:
     manager.save(step, args=ocp.args.StandardSave(state))
-  except ValueError as error:  # What TensorStore makes of a full disk.
+  except (OSError, ValueError) as error:  # TensorStore's is a ValueError.
     raise OSError(
       f'no checkpoint of step {step} was written: {error}'
     ) from error

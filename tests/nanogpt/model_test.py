@@ -263,7 +263,8 @@ def test_what_is_kept_for_the_backward_pass(monkeypatch):
   plain = lambda x: jax.nn.gelu(x, approximate=False)
   monkeypatch.setattr(gpt, '_gelu', plain)
   wide = 4 * tokens.size * 4 * 64
-  assert temporary_memory() - ours > 3 * wide
+  # By one output of GELU, at least: five with jax 0.10, two with jax 0.12.
+  assert temporary_memory() - ours > wide
 
 
 def test_gelu_is_the_exact_one():

@@ -217,7 +217,7 @@ def test_api_page_has_every_public_name():
 @pytest.mark.parametrize('name', _PUBLIC)
 def test_public_docstring_is_complete(name):
   value = getattr(optax_namo, name)
-  text = value.__doc__
+  text = inspect.getdoc(value)  # Python 3.13 strips a docstring's indent.
   assert re.match(r'[^\n]+\.\n|[^\n]+\.$', text), 'one line first'
   if isinstance(value, type):
     return
@@ -227,9 +227,11 @@ def test_public_docstring_is_complete(name):
   assert ('Args:' in text) == bool(arguments)
   # Arguments are described once; another docstring may say where.
   there = re.search(r'all other arguments are those of ``(\w+)``', text)
-  described = text + getattr(optax_namo, there[1]).__doc__ if there else text
+  described = text
+  if there:
+    described += inspect.getdoc(getattr(optax_namo, there[1]))
   for argument in arguments:
-    assert re.search(rf'^    {argument}: ', described, re.MULTILINE), argument
+    assert re.search(rf'^  {argument}: ', described, re.MULTILINE), argument
   # polar_svd takes whatever jnp.linalg.svd does, and raises nothing itself.
   assert 'Raises:' in text or name == 'polar_svd'
   assert 'Examples:' in text
