@@ -45,8 +45,9 @@ def _specs(specs: dims.WeightDimensionNumbers, tree: Any) -> Any:
       raise ValueError(
         f'the {_precision.named("leaf", path)} of shape {jnp.shape(leaf)}'
         ' has no dimension numbers and is no (in, out) matrix. Give'
-        ' weight_dimension_numbers for it, or send it to another optimizer'
-        ' with optax.partition, as namo and namo_d do.'
+        ' weight_dimension_numbers for it, the same to adaptive_momentum and'
+        ' to record, or send it to another optimizer with optax.partition, as'
+        ' namo and namo_d do.'
       )
     return spec
 

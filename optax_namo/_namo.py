@@ -261,6 +261,7 @@ def namo_d(
   References:
     Algorithm 2 of `Adam Improves Muon <https://arxiv.org/abs/2602.17080>`_.
   """
+  last = _learning_rate('learning_rate', learning_rate)
   if adam_learning_rate is None:
     adam_learning_rate = learning_rate
   adaptive_decay, decoupled_decay = _decays(
@@ -285,7 +286,7 @@ def namo_d(
       _record.recording(record, columns, specs),
       _stages.apply_scale(),
       decoupled_decay,
-      _learning_rate('learning_rate', learning_rate),
+      last,
     )
 
   adamw = optax.chain(
@@ -442,7 +443,7 @@ def _scale_by_adam(
     b1=number('adam_b1', b1, '[0, 1)'),
     b2=number('adam_b2', b2, '[0, 1)', hyperparameters.ROUNDED_TO_ONE),
     eps=number('adam_eps', eps, '[0, inf)'),
-    mu_dtype=mu_dtype,
+    mu_dtype=hyperparameters.floating_dtype('mu_dtype', mu_dtype),
   )
 
   def init(params):  # Moments are sharded as the parameters, under jit too.
