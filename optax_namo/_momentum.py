@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first stage: momentum and the adaptive scale, all of the state."""
 
+from __future__ import annotations  # help() shows names, not unions.
+
 import functools
 from typing import Any, NamedTuple
 

@@ -8,6 +8,8 @@ first stage keeps state. NAMO is NAMO-D with one scale for each matrix, and so
 without a clamp.
 """
 
+from __future__ import annotations  # help() shows names, not unions.
+
 from collections.abc import Callable
 import functools
 from typing import Any, Literal
