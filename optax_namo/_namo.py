@@ -221,7 +221,8 @@ def namo_d(
     rms: The root mean square of the update's entries at a scale of one.
     orthogonalizer: A function on stacks ``(batch, m, n)`` with ``m <= n``, that
       commutes with transposition; None means ``newton_schulz``. Under
-      ``optax.inject_hyperparams`` it belongs into ``static_args``.
+      ``optax.inject_hyperparams`` it belongs into ``static_args``, and so does
+      a callable mask or a callable for the dimension numbers.
     weight_dimension_numbers: Tree or prefix of
       ``optax.contrib.MuonDimensionNumbers`` or None (AdamW), or a callable from
       the parameters to one. None means ``matrix_dimension_numbers``.
