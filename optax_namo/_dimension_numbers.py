@@ -162,6 +162,42 @@ def canonical(
   return MuonDimensionNumbers(*axes)
 
 
+def spread(
+  what: str,
+  prefix: Any,
+  tree: Any,
+  is_leaf: Callable[[Any], bool] | None = None,
+) -> Any:
+  """A prefix of a tree, with its values at all leaves of that tree.
+
+  Args:
+    what: What the prefix must be, for the error.
+    prefix: The values.
+    tree: Parameters or gradients.
+    is_leaf: What is a value of ``prefix``.
+
+  Returns:
+    A tree of ``tree``'s structure.
+
+  Raises:
+    ValueError: It is no prefix of ``tree``.
+  """
+  try:
+    return jax.tree.map(
+      lambda value, subtree: jax.tree.map(lambda _: value, subtree),
+      prefix,
+      tree,
+      is_leaf=is_leaf,
+    )
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f'{what} with the structure of the parameters, or a prefix of it; a'
+      ' callable from the parameters to such a tree always fits. Got'
+      f' {jax.tree.structure(prefix, is_leaf=is_leaf)} for parameters'
+      f' {jax.tree.structure(tree)}.'
+    ) from error
+
+
 def resolve(weight_dimension_numbers: WeightDimensionNumbers, tree: Any) -> Any:
   """The specs of all leaves of a tree of parameters or gradients.
 
@@ -183,21 +219,12 @@ def resolve(weight_dimension_numbers: WeightDimensionNumbers, tree: Any) -> Any:
     specs = specs(tree)
   if not jax.tree.leaves(tree):  # Nothing to route, whatever the prefix.
     return tree
-  try:
-    specs = jax.tree.map(
-      lambda spec, subtree: jax.tree.map(lambda _: spec, subtree),
-      specs,
-      tree,
-      is_leaf=is_spec,
-    )
-  except (ValueError, TypeError) as error:
-    raise ValueError(
-      'weight_dimension_numbers must be a tree of MuonDimensionNumbers or'
-      ' None with the structure of the parameters, or a prefix of it; a'
-      ' callable from the parameters to such a tree always fits. Got'
-      f' {jax.tree.structure(specs, is_leaf=is_spec)} for parameters'
-      f' {jax.tree.structure(tree)}.'
-    ) from error
+  specs = spread(
+    'weight_dimension_numbers must be a tree of MuonDimensionNumbers or None',
+    specs,
+    tree,
+    is_leaf=is_spec,
+  )
   return jax.tree_util.tree_map_with_path(
     lambda path, leaf, spec: canonical(
       spec, path_string(path), jnp.shape(leaf)

@@ -52,10 +52,14 @@ def number(name: str, value: Any, interval: str, mend: str = '') -> Any:
     and not jnp.issubdtype(jnp.result_type(value), jnp.complexfloating)
   )
   if not scalar:
-    raise TypeError(f'{name} must be a real scalar, got {value!r}. {mend}')
+    raise TypeError(
+      f'{name} must be a real scalar, got {value!r}. {mend}'.rstrip()
+    )
   if not isinstance(value, jax.core.Tracer):
     if not _INTERVALS[interval](float(value)):
-      raise ValueError(f'{name} must be in {interval}, got {value}. {mend}')
+      raise ValueError(
+        f'{name} must be in {interval}, got {value}. {mend}'.rstrip()
+      )
     if not isinstance(value, jax.Array):
       return float(value)
   return jnp.asarray(value, jnp.promote_types(value.dtype, jnp.float32))
@@ -72,7 +76,11 @@ def number_or_schedule(name: str, value: Any, interval: str) -> Any:
 
 def floating_dtype(name: str, value: Any) -> Any:
   """Returns a real floating dtype, or None; raises TypeError for another."""
-  if value is not None and not jnp.issubdtype(jnp.dtype(value), jnp.floating):
+  try:
+    real = value is None or jnp.issubdtype(jnp.dtype(value), jnp.floating)
+  except TypeError:  # No dtype at all.
+    real = False
+  if not real:
     raise TypeError(f'{name} must be a real floating dtype, got {value!r}.')
   return value
 

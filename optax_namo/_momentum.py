@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first stage: momentum and the adaptive scale, all of the state."""
 
+from __future__ import annotations  # help() shows names, not unions.
+
 import functools
 from typing import Any, NamedTuple
 
@@ -45,8 +47,9 @@ def _specs(specs: dims.WeightDimensionNumbers, tree: Any) -> Any:
       raise ValueError(
         f'the {_precision.named("leaf", path)} of shape {jnp.shape(leaf)}'
         ' has no dimension numbers and is no (in, out) matrix. Give'
-        ' weight_dimension_numbers for it, or send it to another optimizer'
-        ' with optax.partition, as namo and namo_d do.'
+        ' weight_dimension_numbers for it, the same to adaptive_momentum and'
+        ' to record, or send it to another optimizer with optax.partition, as'
+        ' namo and namo_d do.'
       )
     return spec
 

@@ -8,6 +8,8 @@ first stage keeps state. NAMO is NAMO-D with one scale for each matrix, and so
 without a clamp.
 """
 
+from __future__ import annotations  # help() shows names, not unions.
+
 from collections.abc import Callable
 import functools
 from typing import Any, Literal
@@ -219,7 +221,8 @@ def namo_d(
     rms: The root mean square of the update's entries at a scale of one.
     orthogonalizer: A function on stacks ``(batch, m, n)`` with ``m <= n``, that
       commutes with transposition; None means ``newton_schulz``. Under
-      ``optax.inject_hyperparams`` it belongs into ``static_args``.
+      ``optax.inject_hyperparams`` it belongs into ``static_args``, and so does
+      a callable mask or a callable for the dimension numbers.
     weight_dimension_numbers: Tree or prefix of
       ``optax.contrib.MuonDimensionNumbers`` or None (AdamW), or a callable from
       the parameters to one. None means ``matrix_dimension_numbers``.
@@ -261,6 +264,7 @@ def namo_d(
   References:
     Algorithm 2 of `Adam Improves Muon <https://arxiv.org/abs/2602.17080>`_.
   """
+  last = _learning_rate('learning_rate', learning_rate)
   if adam_learning_rate is None:
     adam_learning_rate = learning_rate
   adaptive_decay, decoupled_decay = _decays(
@@ -285,7 +289,7 @@ def namo_d(
       _record.recording(record, columns, specs),
       _stages.apply_scale(),
       decoupled_decay,
-      _learning_rate('learning_rate', learning_rate),
+      last,
     )
 
   adamw = optax.chain(
@@ -442,7 +446,7 @@ def _scale_by_adam(
     b1=number('adam_b1', b1, '[0, 1)'),
     b2=number('adam_b2', b2, '[0, 1)', hyperparameters.ROUNDED_TO_ONE),
     eps=number('adam_eps', eps, '[0, inf)'),
-    mu_dtype=mu_dtype,
+    mu_dtype=hyperparameters.floating_dtype('mu_dtype', mu_dtype),
   )
 
   def init(params):  # Moments are sharded as the parameters, under jit too.

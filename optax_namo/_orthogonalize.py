@@ -101,12 +101,7 @@ def newton_schulz(
     Jordan et al., `Muon <https://kellerjordan.github.io/posts/muon>`_, 2024;
     Boissin et al., `Turbo-Muon <https://arxiv.org/abs/2512.04632>`_, for 'aol'
   """
-  x = jnp.asarray(x)
-  if x.ndim < 2:
-    raise ValueError(
-      'newton_schulz works on matrices (..., m, n), got an array of shape'
-      f' {x.shape}; vectors and scalars belong to AdamW.'
-    )
+  x = _matrices('newton_schulz', x)
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise TypeError(f'newton_schulz needs real floats, got dtype {x.dtype}.')
   if not isinstance(steps, int) or steps < 1:
@@ -312,6 +307,9 @@ def polar_svd(x: jax.Array) -> jax.Array:
   Returns:
     Array of ``x``'s shape and dtype.
 
+  Raises:
+    ValueError: ``x`` has fewer than two axes.
+
   Examples:
     >>> import jax, jax.numpy as jnp
     >>> from optax_namo import polar_svd
@@ -322,6 +320,7 @@ def polar_svd(x: jax.Array) -> jax.Array:
   References:
     Algorithm 1 and 2, ``Orth``, in arXiv 2602.17080.
   """
+  x = _matrices('polar_svd', x)
   wide = jnp.promote_types(x.dtype, jnp.float32)
   y = _norms.scaled(x.astype(wide))
   # LAPACK may not return from a matrix with some entries that are not finite.
@@ -332,3 +331,15 @@ def polar_svd(x: jax.Array) -> jax.Array:
   zero = float(jnp.finfo(wide).eps) * math.sqrt(max(x.shape[-2:]))
   u = jnp.where((s <= zero * s[..., :1])[..., None, :], 0, u)
   return (u @ vt).astype(x.dtype)
+
+
+def _matrices(name: str, x: Any) -> jax.Array:
+  """The array, checked to be one of matrices."""
+  x = jnp.asarray(x)
+  if x.ndim < 2:
+    raise ValueError(
+      f'{name} works on matrices (..., m, n), got an array of shape {x.shape}.'
+      ' Vectors and scalars belong to AdamW, an orthogonalizer for'
+      ' optax.inject_hyperparams to its static_args.'
+    )
+  return x

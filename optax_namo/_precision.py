@@ -20,7 +20,14 @@ def check_real(what: str, tree: Any) -> None:
     tree: The tree of arrays.
   """
   for path, x in jax.tree_util.tree_leaves_with_path(tree):
-    dtype = jnp.result_type(x)
+    try:
+      dtype = jnp.result_type(x)
+    except TypeError as error:
+      raise TypeError(
+        f'the {named(what, path)} is a {type(x).__name__} and no array. Give'
+        ' the optimizer the arrays alone, as eqx.filter(model,'
+        ' eqx.is_inexact_array) takes them out of an Equinox model.'
+      ) from error
     if not jnp.issubdtype(dtype, jnp.floating):
       raise TypeError(
         f'the {named(what, path)} has dtype {dtype}; only real floating'

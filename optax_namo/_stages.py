@@ -160,7 +160,8 @@ def add_adaptive_decay(
     unless ``weight_decay`` is 0.
 
   Raises:
-    ValueError: ``weight_decay`` is negative, or there are no parameters.
+    ValueError: ``weight_decay`` is negative, there are no parameters, or the
+      mask does not have their structure.
     TypeError: The updates are not ``Factored``.
 
   Examples:
@@ -199,10 +200,8 @@ def add_adaptive_decay(
     masks = mask(params) if function else mask
     if mask is None:
       masks = True
-    masks = jax.tree.map(
-      lambda keep, subtree: jax.tree.map(lambda _: keep, subtree),
-      masks,
-      params,
+    masks = dims.spread(
+      "the weight decay's mask must be a tree of booleans", masks, params
     )
     return _factored.tree_map(decayed, updates, params, masks)
 

@@ -34,6 +34,8 @@ from optax_namo.nanogpt import train
 from optax_namo.nanogpt.config import define_flags
 from optax_namo.nanogpt.config import flag_values
 from optax_namo.nanogpt.config import make_config
+from optax_namo.nanogpt.config import OPTIMIZERS
+from optax_namo.nanogpt.mesh import device
 from optax_namo.nanogpt.mesh import make_mesh
 from optax_namo.nanogpt.optimizers import make_optimizer
 
@@ -91,9 +93,13 @@ def main(argv: list[str]) -> None:
       print(train.routing(config, model))
       return
     make_mesh(config.mesh)  # Too few devices fail here.
-    for note in run_folder.claim(out, config, _RESUME.value):
-      if jax.process_index() == 0:
-        print(note)
+    notes = run_folder.claim(out, config, _RESUME.value)
+    notes.append(
+      f'{OPTIMIZERS[config.optimizer].label} on {corpus.name}, preset'
+      f' {config.preset}: {config.steps} steps on {device()}, into {out}.'
+    )
+    if jax.process_index() == 0:
+      print(*notes, sep='\n', flush=True)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
   if _DISTRIBUTED.value:

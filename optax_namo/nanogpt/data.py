@@ -179,7 +179,8 @@ def _check_length(name: str, tokens: np.ndarray, block_size: int) -> None:
   if len(tokens) <= block_size:
     raise ValueError(
       f'{name} has {len(tokens)} tokens, but block_size={block_size} needs'
-      f' {block_size + 1} or more: use more text or a smaller block_size.'
+      f' {block_size + 1} or more: use more text, or a preset of shorter'
+      ' sequences.'
     )
 
 

@@ -52,9 +52,12 @@ def generate(
   if num_tokens < 0:
     raise ValueError(f'num_tokens must be 0 or more, got {num_tokens}.')
   if not temperature > 0:
-    raise ValueError(f'temperature must be above 0, got {temperature}.')
+    raise ValueError(
+      f'temperature must be above 0, got {temperature}. top_k=1 takes the'
+      ' likeliest token, always.'
+    )
   if top_k is not None and top_k < 1:
-    raise ValueError(f'top_k must be None or 1 or more, got {top_k}.')
+    raise ValueError(f'top_k must be 1 or more, got {top_k}.')
 
   block_size = model.config.block_size
   window = tokens[:, -block_size:]

@@ -65,7 +65,7 @@ class GPTConfig:
     if self.embed_dim % self.num_heads:
       raise ValueError(
         f'embed_dim={self.embed_dim} is not a multiple of'
-        f' num_heads={self.num_heads}: make it one, or change num_heads.'
+        f' num_heads={self.num_heads}, the heads of a block: make it one.'
       )
     if self.dtype not in _DTYPES:
       raise ValueError(f'dtype must be one of {_DTYPES}, got {self.dtype!r}.')

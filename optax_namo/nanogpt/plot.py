@@ -5,7 +5,7 @@
   python -m optax_namo.nanogpt.plot RUN...
 
 makes RUN/loss.png from RUN/metrics.jsonl, and RUN/diagnostics.png where the
-run's optimizer was NAMO-D, NAMO or Muon, of which optax's tells nothing.
+run's optimizer was namo_d, namo or muon: the others record nothing to draw.
 """
 
 from collections.abc import Sequence

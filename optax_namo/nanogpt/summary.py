@@ -40,6 +40,7 @@ def write(
     rows: Rows of its metrics that have a ``val_loss``.
     sample: Text of the model.
   """
+  unfinished = step < config.steps
   files.write_whole(
     out / 'run.md',
     '\n\n'.join(
@@ -52,9 +53,10 @@ def write(
         _table(rows),
         *(['![Losses](loss.png)'] if (out / 'loss.png').exists() else []),
         *([f'It writes:\n\n{_verbatim(sample)}'] if sample else []),
-        'To go on, for pictures, and for more text:',
+        f'{"To go on, for" if unfinished else "For"} pictures, and for more'
+        ' text:',
         _shell(
-          _command(config, out, '--resume'),
+          *([_command(config, out, '--resume')] if unfinished else []),
           _module('.plot', _shown(out)),
           _module('.sample', _shown(out)),
         ),

@@ -43,7 +43,10 @@ def char_tokenizer(chars: str) -> Tokenizer:
   def encode(text: str) -> list[int]:
     for char in text:
       if char not in ids:
-        raise ValueError(f'The corpus has no character {char!r}.')
+        raise ValueError(
+          f"The run's text has no character {char!r}, and so no token for it:"
+          ' leave it out of the prompt.'
+        )
     return [ids[char] for char in text]
 
   def decode(tokens: Sequence[int]) -> str:

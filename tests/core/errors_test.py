@@ -47,12 +47,19 @@ class HyperparameterTest(parameterized.TestCase):
   @parameterized.product(
     optimizer=_OPTIMIZERS,
     bad=(('b1', '0.9'), ('eps', None), ('b2', 0.9j), ('b2', np.ones(2)),
-         ('learning_rate', 'fast'), ('adam_learning_rate', [0.1])),
+         ('learning_rate', 'fast'), ('learning_rate', None),
+         ('adam_learning_rate', [0.1])),
   )  # fmt: skip
   def test_type_is_named(self, optimizer, bad):
     name, value = bad
-    with self.assertRaisesRegex(TypeError, f'{name} must be a real scalar'):
+    with self.assertRaisesRegex(TypeError, f'^{name} must be a real scalar'):
       optimizer(**({'learning_rate': 0.1} | {name: value}))
+
+  @parameterized.parameters(optax_namo.newton_schulz, optax_namo.polar_svd)
+  def test_an_orthogonalizer_that_optax_takes_for_a_schedule(self, function):
+    make = optax.inject_hyperparams(optax_namo.namo)
+    with self.assertRaisesRegex(ValueError, r'of shape \(\).* static_args'):
+      make(0.1, orthogonalizer=function).init(_PARAMS)
 
   def test_orthogonalizer(self):
     with self.assertRaisesRegex(TypeError, "orthogonalizer .* 'svd'"):
@@ -106,13 +113,19 @@ class LeafTest(parameterized.TestCase):
         with self.assertRaisesRegex(TypeError, "gradient '.*' has dtype"):
           tx.update(gradient, state, *arguments)
 
+  @parameterized.parameters('relu', jnp.tanh)
+  def test_a_leaf_that_is_no_array(self, leaf):
+    params = {'a': {'act': leaf, 'w': jnp.ones((2, 3))}}
+    with self.assertRaisesRegex(TypeError, "'a/act' is a .* and no array"):
+      optax_namo.namo(0.1).init(params)
+
   def test_a_leaf_without_a_path(self):
     with self.assertRaisesRegex(TypeError, 'the parameter has dtype int32'):
       optax_namo.namo(0.1).init(jnp.ones((2, 3), jnp.int32))
     with self.assertRaisesRegex(ValueError, 'the leaf of shape'):
       optax_namo.scale_by_namo().init(jnp.ones(3))
 
-  @parameterized.parameters('int8', 'complex64', bool)
+  @parameterized.parameters('int8', 'complex64', bool, 'bf16')
   def test_mu_dtype(self, dtype):
     for make in (optax_namo.namo, optax_namo.namo_d):
       with self.assertRaisesRegex(TypeError, 'mu_dtype must be .*floating'):
@@ -154,6 +167,11 @@ class LeafTest(parameterized.TestCase):
     )
     with self.assertRaisesRegex(ValueError, 'structure of the parameters'):
       tx.init(_PARAMS)
+
+  def test_structure_of_the_mask(self):
+    tx = optax_namo.namo(0.1, weight_decay_mask={'other': True})
+    with self.assertRaisesRegex(ValueError, 'mask must be .*structure of the'):
+      tx.update(_PARAMS, tx.init(_PARAMS), _PARAMS)
 
   @parameterized.product(optimizer=_OPTIMIZERS, decay=('adaptive', 'decoupled'))
   def test_decay_without_parameters(self, optimizer, decay):

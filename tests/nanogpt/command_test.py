@@ -163,6 +163,10 @@ def test_mistakes_are_told_in_a_line(told):
 def test_too_little_memory_has_a_mend(told):
   _, ends = told
   (code, text), (broken, trace) = ends[-3:-1]
+  begins, _, text = text.partition('\n')
+  assert re.fullmatch(
+    r'NAMO-D on ok, preset tiny: \d+ steps on .*, into memory-0\.', begins
+  )
   assert (code, text) == (
     1,
     'error: RESOURCE_EXHAUSTED: 9 bytes\nThe device has too little memory: a'

@@ -59,6 +59,12 @@ def test_commands_are_those_of_the_run(tmp_path, changes):
     importlib.import_module(f'optax_namo.nanogpt.{name}')
 
 
+def test_a_finished_run_has_nothing_to_go_on_with(tmp_path):
+  text = _written(tmp_path, helpers.config(steps=10))
+  assert '\nFor pictures, and for more text:\n' in text
+  assert '--resume' not in text and 'optax_namo.nanogpt.plot' in text
+
+
 def test_relative_paths_stay(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   text = _written(pathlib.Path('run'), helpers.config(data='texts/a.txt'))

@@ -18,6 +18,7 @@ import types
 from typing import Any, NamedTuple
 
 import chex
+from flax import nnx
 import jax
 import jax.numpy as jnp
 import optax
@@ -339,3 +340,14 @@ def test_written_out_optimizer_is_namo_d():
   other, _ = mine.update(params, mine.init(params), params)
   with pytest.raises(AssertionError):  # The two stages do something.
     chex.assert_trees_all_close(other, expected, rtol=1e-6)
+
+
+def test_written_out_optimizer_in_nnx():
+  model = nnx.Linear(4, 6, rngs=nnx.Rngs(0))
+  pure = getattr(nnx, 'as_pure', None) or nnx.pure  # Until flax 0.12.6.
+  params = pure(nnx.state(model, nnx.Param))
+  tx = _stages()['my_optimizer'](params, 0.05, 3e-3)
+  optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+  optimizer.update(model, nnx.state(model, nnx.Param))
+  moved = jnp.abs(model.kernel[...] - params['kernel'])
+  assert moved.max() > 0 and jnp.isfinite(moved).all()
