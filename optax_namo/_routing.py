@@ -64,7 +64,8 @@ def matrix_dimension_numbers(
 
   Raises:
     ValueError: ``strict``, and a leaf that nothing explains, evidence that
-      contradicts itself, or a tree without names.
+      contradicts itself, or a tree without names. ``rules`` or ``strict`` for
+      a lone scalar, the step that ``optax.inject_hyperparams`` calls it with.
 
   Examples:
     >>> import functools
@@ -80,6 +81,14 @@ def matrix_dimension_numbers(
     ...     matrix_dimension_numbers, rules=rules, strict=True))
     >>> state = tx.init(params)
   """
+  leaf = jax.tree_util.all_leaves([params])
+  if (rules or strict) and leaf and not jnp.shape(params):
+    raise ValueError(
+      'matrix_dimension_numbers got a scalar for the parameters.'
+      ' optax.inject_hyperparams takes a callable for a schedule and calls it'
+      ' with the step, which would lose the rules: name it in its static_args,'
+      " 'weight_dimension_numbers'."
+    )
   return decided(params, rules, strict)[0]
 
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bad input: what the error names, and that good input near it passes."""
 
+import functools
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import chex
@@ -60,6 +62,14 @@ class HyperparameterTest(parameterized.TestCase):
     make = optax.inject_hyperparams(optax_namo.namo)
     with self.assertRaisesRegex(ValueError, r'of shape \(\).* static_args'):
       make(0.1, orthogonalizer=function).init(_PARAMS)
+
+  def test_rules_that_optax_takes_for_a_schedule(self):
+    numbers = functools.partial(
+      optax_namo.matrix_dimension_numbers, rules=[('w', None)]
+    )
+    make = optax.inject_hyperparams(optax_namo.namo)
+    with self.assertRaisesRegex(ValueError, 'static_args'):
+      make(0.1, weight_dimension_numbers=numbers).init(_PARAMS)
 
   def test_orthogonalizer(self):
     with self.assertRaisesRegex(TypeError, "orthogonalizer .* 'svd'"):
