@@ -3,6 +3,7 @@
 """What is to be run: variants of a run, each a grid over any of its knobs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+import difflib
 import itertools
 from typing import Any
 
@@ -63,7 +64,9 @@ def _product(
       ' {optimizer: muon, learning_rate: [0.004, 0.006]}.'
     )
   if strange := [name for name in knobs if name not in _KNOWN]:
-    raise ValueError(f'{strange} are no knobs; known are {_KNOWN}.')
+    near = difflib.get_close_matches(strange[0], _KNOWN, n=1)
+    meant = f' Is {strange[0]!r} {near[0]!r}?' if near else ''
+    raise ValueError(f'{strange} are no knobs; known are {_KNOWN}.{meant}')
   lists: dict[str, Sequence[Any]] = {'seed': seeds}
   for name, value in knobs.items():
     values = value if isinstance(value, list) else [value]
