@@ -42,11 +42,15 @@ def ordering(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
     left.plot([x] * len(losses), losses, 'o', color=color(key), alpha=0.5)
     mean = statistics.fmean(losses)
     left.plot([x - 0.25, x + 0.25], [mean, mean], color=color(key))
-    left.annotate(f'{mean:.3f}', (x + 0.3, mean), va='center', color=color(key))
+    left.annotate(
+      f'{mean:.3f}', (x, max(losses)), (0, 7), textcoords='offset points',
+      ha='center', color=color(key),
+    )  # fmt: skip
+  left.margins(y=0.12)
   left.set_xticks(range(len(keys)), map(str, keys))
   left.set(
-    xlim=(-0.5, len(keys)), ylabel='validation loss (nats a character)',
-    title='Each at its best rates: one dot a seed',
+    xlim=(-0.5, len(keys) - 0.5), ylabel='validation loss (nats a character)',
+    title='Each at its best rates: a dot a seed',
   )  # fmt: skip
   others = [key for key in keys if key.optimizer in ('namo_d', 'namo')]
   _forest(
@@ -56,7 +60,7 @@ def ordering(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
     arms,
     labels=list(map(str, others)),
   )
-  right.set_title('Difference to Muon, same seeds')
+  right.set_title('Closer: the difference to Muon, seed by seed')
   return fig
 
 
@@ -81,12 +85,13 @@ def _forest(
       axes.annotate(
         f'{test.mean:+.4f} ± {test.half:.4f}', (test.mean, y), (0, 6),
         textcoords='offset points', ha='center', fontsize=8,
+        bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1},
       )  # fmt: skip
   axes.axvline(0, color='black', linewidth=1)
   axes.set_yticks(range(len(pairs)), labels)
   axes.set(
     ylim=(len(pairs) - 0.5, -0.5),
-    xlabel='difference in validation loss (nats a character)',
+    xlabel='difference in loss (nats a character); left of 0 is better',
   )
   axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
 

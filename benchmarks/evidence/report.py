@@ -82,7 +82,8 @@ def _table_of_differences(found: Sequence[answers.Difference]) -> str:
 
 def _table_of_hypotheses(rows: plan.Rows) -> str:
   return _table(
-    '| | | |', [f'| {" | ".join(one)} |' for one in hypotheses.verdicts(rows)]
+    '| | said before | came out |',
+    [f'| {" | ".join(one)} |' for one in hypotheses.verdicts(rows)],
   )
 
 
@@ -109,11 +110,8 @@ def _table_of_rates(rows: plan.Rows) -> str:
   return _table(f'| | {names} |', lines)
 
 
-def _section(rows: plan.Rows, title: str) -> list[str]:
-  arms = answers.arms(rows, title)
-  if arms is None:
-    return ['Open: not all of its runs are there yet.']
-  parts = []
+def _section(rows: plan.Rows, title: str, arms: answers.Arms) -> list[str]:
+  parts = [f'## {title}']
   found = answers.differences(rows, arms)
   if found:
     parts.append(answers.sentences(found))
@@ -146,10 +144,18 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
   ]
   if len(by_batch(known)) > 2:
     parts.append(_image(_NOISE, figures.noise))
-  for title in plan.QUESTIONS:
-    parts += [f'## {title}', *_section(known, title)]
+  found = {title: answers.arms(known, title) for title in plan.QUESTIONS}
+  for title, arms in found.items():
+    if arms:
+      parts += _section(known, title, arms)
   if rates := _table_of_rates(known):
-    parts += ['## Rates', rates]
+    parts += [
+      '## Rates',
+      'At the optimum of each question, over that of Muon.',
+      rates,
+    ]
+  if left := [title for title, arms in found.items() if not arms]:
+    parts += ['## Open', f'Not all runs are there yet of {"; ".join(left)}.']
   return '\n\n'.join(parts) + '\n'
 
 
