@@ -265,7 +265,7 @@ def test_the_published_comparison():
   assert len({OPTIMIZERS[x].learning_rate for x in ('muon', 'optax_muon')}) == 1
   tables = [line for line in text.splitlines() if line.startswith('|')]
   assert len(tables) == 6 + 5
-  page = (_ROOT / 'docs' / 'evidence.md').read_text()
+  page = (_ROOT / 'docs' / 'comparing.md').read_text()
   assert '{include} ../benchmarks/results/char_losses/table.md' in page
   assert 'NAMO-D and Muon (optax): no difference seen' in text
   assert 'NAMO and Muon (optax): no difference seen' in text
