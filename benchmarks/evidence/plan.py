@@ -33,7 +33,7 @@ RATES = {
 }
 _STEPS = range(-10, 9)
 DECAYS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
-ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-4, 4))
+ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-8, 4))
 RULES = ('namo_d', 'namo', 'muon')
 # Of NAMO-D; what is not named is the default.
 VARIATIONS: dict[str, Arm] = {
