@@ -114,32 +114,32 @@ def signal_to_noise(rows: plan.Rows, arm: plan.Arm) -> float:
 
 
 def noise(rows: plan.Rows, by_batch: dict[int, answers.Arms]) -> figure.Figure:
-  """Differences to Muon against the ratio of signal to noise."""
+  """Differences to Muon by batch size and ratio of signal to noise."""
   fig, (ax,) = _axes()
-  for key, shift in ((hypotheses.NAMO_D, 0.99), (hypotheses.NAMO, 1.01)):
-    points = []
-    for batch, arms in sorted(by_batch.items()):
-      test = answers.paired(rows, arms[key], arms[hypotheses.MUON])
-      if test:
-        x = signal_to_noise(rows, arms[hypotheses.MUON])
-        points.append((shift * x, test, batch))
+  batches = sorted(by_batch)
+  octaves = np.log2(batches)
+  for key, shift in ((hypotheses.NAMO_D, -0.06), (hypotheses.NAMO, 0.06)):
+    tests = [
+      answers.paired(rows, by_batch[b][key], by_batch[b][hypotheses.MUON])
+      for b in batches
+    ]
+    points = [(x + shift, test) for x, test in zip(octaves, tests) if test]
     ax.plot(
-      [x for x, *_ in points], [test.mean for _, test, _ in points],
+      [x for x, _ in points], [test.mean for _, test in points],
       'o-', color=color(key), label=str(key),
     )  # fmt: skip
-    for x, test, batch in points:
+    for x, test in points:
       ax.plot([x, x], [test.low, test.high], color=color(key))
-      if key is hypotheses.NAMO:
-        ax.annotate(
-          f'batch {batch}', (x, 0.02), xycoords=('data', 'axes fraction'),
-          ha='center', fontsize=8,
-        )  # fmt: skip
   ax.axhline(0, color='black', linewidth=1)
-  ax.set_xscale('log')
-  ax.xaxis.set_major_formatter('{x:g}')
-  ax.xaxis.set_minor_formatter('{x:.2g}')
+  ratios = [
+    signal_to_noise(rows, by_batch[batch][hypotheses.MUON]) for batch in batches
+  ]
+  ax.set_xticks(
+    octaves,
+    [f'{batch}\n{ratio:.3f}' for batch, ratio in zip(batches, ratios)],
+  )
   ax.set(
-    xlabel='signal to noise of the gradients, ‖M‖/‖G‖',
+    xlabel='sequences a batch; below, signal to noise ‖M‖/‖G‖ (Muon)',
     ylabel='loss − loss of Muon (nats)',
   )
   ax.legend()
