@@ -153,6 +153,30 @@ def test_what_the_pages_say_of_the_ordering():
     assert arm['adam_learning_rate'] == make_config().adam_learning_rate
 
 
+def test_what_the_pages_say_of_noise():
+  rows = plan.Rows(sweep.read_results(_FOLDER))
+  batches = [b for b in report.by_batch(rows) if b != 16]
+  assert len(batches) == 3 and max(batches) < 16  # 'In smaller batches.'
+  for batch in batches:
+    arms = answers.arms(rows, hypotheses.NOISE[batch])
+    for found in answers.differences(rows, arms):
+      assert found.p > significance.LEVEL
+  page = ' '.join((_ROOT / 'docs' / 'evidence.md').read_text().split())
+  assert 'nor at {}, {} and {} sequences'.format(*sorted(batches)) in page
+
+
+def test_what_the_pages_say_of_rates():
+  rows = plan.Rows(sweep.read_results(_FOLDER))
+  factors = [
+    arms[hypotheses.NAMO_D]['learning_rate']
+    / arms[hypotheses.MUON]['learning_rate']
+    for arms in report.by_batch(rows).values()
+  ]
+  page = ' '.join((_ROOT / 'docs' / 'rates.md').read_text().split())
+  said = f"{min(factors):.1f} to {max(factors):.1f} times Muon's"
+  assert f"From 1 to 16 sequences a batch NAMO-D's best rate was {said}" in page
+
+
 def test_steps_to_a_target():
   rows = [
     {
