@@ -24,7 +24,6 @@ NOISE = {
 MARGIN = 0.01  # Nats a character, of H3 and H4.
 
 NAMO_D, NAMO, MUON = (answers.Key(rule, '') for rule in plan.RULES)
-_NAMES = {NAMO_D: 'NAMO-D', NAMO: 'NAMO', MUON: 'Muon'}
 
 
 class Open(Exception):
@@ -69,7 +68,7 @@ def order(rows: plan.Rows) -> str:
   corrected = significance.holm([test.p for test in tests])
   seen = [p < significance.LEVEL for p in corrected]
   said = '; '.join(
-    _told(f'{_NAMES[one]} − {_NAMES[other]}', test, p)
+    _told(f'{one} − {other}', test, p)
     for (one, other), test, p in zip(pairs, tests, corrected)
   )
   signs = [t.mean for s, t in zip(seen, tests) if s]
@@ -107,7 +106,7 @@ def noise(rows: plan.Rows) -> str:
     tests.append(significance.paired(found, [0.0] * len(found)))
   corrected = significance.holm([test.p for test in tests])
   said = '; '.join(
-    _told(f'slope of {_NAMES[rule]} − Muon a doubling', test, p)
+    _told(f'slope of {rule} − Muon a doubling', test, p)
     for rule, test, p in zip((NAMO_D, NAMO), tests, corrected)
   )
   seen = [t.mean for t, p in zip(tests, corrected) if p < significance.LEVEL]
