@@ -264,7 +264,8 @@ def namo_d(
   References:
     Algorithm 2 of `Adam Improves Muon <https://arxiv.org/abs/2602.17080>`_.
   """
-  last = _learning_rate('learning_rate', learning_rate)
+  # Made before the AdamW group's takes its value: a bad rate is named so.
+  by_learning_rate = _learning_rate('learning_rate', learning_rate)
   if adam_learning_rate is None:
     adam_learning_rate = learning_rate
   adaptive_decay, decoupled_decay = _decays(
@@ -289,7 +290,7 @@ def namo_d(
       _record.recording(record, columns, specs),
       _stages.apply_scale(),
       decoupled_decay,
-      last,
+      by_learning_rate,
     )
 
   adamw = optax.chain(

@@ -26,6 +26,8 @@ class Key(NamedTuple):
     return f'{label}, {self.varied}' if self.varied else label
 
 
+NAMO_D, NAMO, MUON = (Key(rule, '') for rule in plan.RULES)
+
 Arms = dict[Key, plan.Arm]
 
 

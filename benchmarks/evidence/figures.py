@@ -3,7 +3,7 @@
 """The study to look at: a figure for a question where it helps.
 
 An optimizer has one colour throughout; bars are 95% intervals of paired
-differences, and where they cross zero nothing is shown.
+differences, each for itself: RESULTS.md corrects for their number.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,6 @@ from matplotlib import ticker
 import numpy as np
 
 from benchmarks.evidence import answers
-from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from optax_namo.nanogpt.compare import robustness
 from optax_namo.nanogpt.config import OPTIMIZERS
@@ -55,7 +54,7 @@ def ordering(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
   others = [key for key in keys if key.optimizer in ('namo_d', 'namo')]
   _forest(
     right,
-    [(key, hypotheses.MUON) for key in others],
+    [(key, answers.MUON) for key in others],
     rows,
     arms,
     labels=list(map(str, others)),
@@ -118,9 +117,9 @@ def noise(rows: plan.Rows, by_batch: dict[int, answers.Arms]) -> figure.Figure:
   fig, (ax,) = _axes()
   batches = sorted(by_batch)
   octaves = np.log2(batches)
-  for key, shift in ((hypotheses.NAMO_D, -0.06), (hypotheses.NAMO, 0.06)):
+  for key, shift in ((answers.NAMO_D, -0.06), (answers.NAMO, 0.06)):
     tests = [
-      answers.paired(rows, by_batch[b][key], by_batch[b][hypotheses.MUON])
+      answers.paired(rows, by_batch[b][key], by_batch[b][answers.MUON])
       for b in batches
     ]
     points = [(x + shift, test) for x, test in zip(octaves, tests) if test]
@@ -132,7 +131,7 @@ def noise(rows: plan.Rows, by_batch: dict[int, answers.Arms]) -> figure.Figure:
       ax.plot([x, x], [test.low, test.high], color=color(key))
   ax.axhline(0, color='black', linewidth=1)
   ratios = [
-    signal_to_noise(rows, by_batch[batch][hypotheses.MUON]) for batch in batches
+    signal_to_noise(rows, by_batch[batch][answers.MUON]) for batch in batches
   ]
   ax.set_xticks(
     octaves,

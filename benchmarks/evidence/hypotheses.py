@@ -9,6 +9,9 @@ import numpy as np
 
 from benchmarks.evidence import answers
 from benchmarks.evidence import plan
+from benchmarks.evidence.answers import MUON
+from benchmarks.evidence.answers import NAMO
+from benchmarks.evidence.answers import NAMO_D
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import significance
 
@@ -22,8 +25,6 @@ NOISE = {
   if title.startswith('(b)')
 } | {16: A}
 MARGIN = 0.01  # Nats a character, of H3 and H4.
-
-NAMO_D, NAMO, MUON = (answers.Key(rule, '') for rule in plan.RULES)
 
 
 class Open(Exception):

@@ -87,20 +87,19 @@ def _table_of_hypotheses(rows: plan.Rows) -> str:
   )
 
 
-def _table_of_rates(rows: plan.Rows) -> str:
-  """Tuned rates, and those of NAMO over Muon's, of what is answered."""
+def _table_of_rates(found: dict[str, answers.Arms | None]) -> str:
+  """Tuned rates, and what they are over Muon's, of what is answered."""
   lines = []
-  for title in plan.QUESTIONS:
-    arms = answers.arms(rows, title) or {}
-    best = {key.optimizer: arm['learning_rate'] for key, arm in arms.items()}
+  for title, arms in found.items():
     if arms and not any(key.varied for key in arms):  # Else they are (a)'s.
+      best = {key.optimizer: arm['learning_rate'] for key, arm in arms.items()}
       lines.append(
         f'| {title} | '
         + ' | '.join(
           f'{best[rule]:g} ({best[rule] / best["muon"]:.1f}×)'
           if rule in best
           else ''
-          for rule in ('namo_d', 'namo', 'muon', 'adamw')
+          for rule in plan.RATES
         )
         + ' |'
       )
@@ -135,8 +134,9 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
     '# What came out',
     'Made from results.jsonl by `python -m benchmarks.evidence.report`; the'
     ' rules are in [PROTOCOL.md](PROTOCOL.md). Losses in nats a character, mean'
-    ' ± standard deviation over seeds that tuning did not use; differences are'
-    ' paired over seeds, ± half the width of their 95% intervals, p-values'
+    ' ± standard deviation over seeds that tuning did not use, but in (j) and'
+    ' (k), which have its seeds alone; differences are paired over seeds, ±'
+    ' half the width of their 95% intervals, p-values'
     " Holm's within a question.",
     f'{len(rows)} runs, {diverged} of them diverged.',
     '## The hypotheses',
@@ -148,7 +148,7 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
   for title, arms in found.items():
     if arms:
       parts += _section(known, title, arms)
-  if rates := _table_of_rates(known):
+  if rates := _table_of_rates(found):
     parts += [
       '## Rates',
       'At the optimum of each question, over that of Muon.',

@@ -98,7 +98,7 @@ def test_a_slope_over_batch_sizes():
     if row['config']['optimizer'] == 'namo':
       row['val_losses'][0][1] -= 0.003 * math.log2(row['config']['batch_size'])
   known = plan.Rows(rows)
-  slopes = hypotheses.slopes(known, hypotheses.NAMO)
+  slopes = hypotheses.slopes(known, answers.NAMO)
   np.testing.assert_allclose(np.mean(slopes), -0.003, atol=2e-4)
   assert len(slopes) == len(plan.FINAL)
   verdict = dict((n, said) for n, _, said in hypotheses.verdicts(known))
@@ -168,8 +168,7 @@ def test_what_the_pages_say_of_noise():
 def test_what_the_pages_say_of_rates():
   rows = plan.Rows(sweep.read_results(_FOLDER))
   factors = [
-    arms[hypotheses.NAMO_D]['learning_rate']
-    / arms[hypotheses.MUON]['learning_rate']
+    arms[answers.NAMO_D]['learning_rate'] / arms[answers.MUON]['learning_rate']
     for arms in report.by_batch(rows).values()
   ]
   page = ' '.join((_ROOT / 'docs' / 'rates.md').read_text().split())
