@@ -82,6 +82,19 @@ def paired(
   return significance.paired(*losses)
 
 
+def variations(of: Arms) -> list[tuple[Key, Key]]:
+  """Each variation with what it varies, where that changes a knob at all.
+
+  No decay is not another arm where tuning chose none.
+  """
+  bases = {key.optimizer: key for key in of if not key.varied}
+  return [
+    (key, base)
+    for key in of
+    if key.varied and (base := bases.get(key.optimizer)) and of[key] != of[base]
+  ]
+
+
 def differences(rows: plan.Rows, of: Arms) -> list[Difference]:
   """Of each variation to what it varies, and of optimizers with all else equal.
 
@@ -89,12 +102,7 @@ def differences(rows: plan.Rows, of: Arms) -> list[Difference]:
   (``unvaried`` is empty), nor once more where it is (a) that is varied.
   """
   unvaried = [key for key in of if not key.varied]
-  pairs = [
-    (key, base)
-    for key in of
-    for base in unvaried
-    if key.varied and key.optimizer == base.optimizer
-  ]
+  pairs = variations(of)
   if unvaried:
     pairs += [
       (one, other)

@@ -97,7 +97,7 @@ def _forest(
 
 def varied(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
   """Each variation against what it varies."""
-  pairs = [(key, answers.Key(key.optimizer, '')) for key in arms if key.varied]
+  pairs = answers.variations(arms)
   fig, (ax,) = _axes(1, (7, 1 + 0.32 * len(pairs)))
   _forest(ax, pairs, rows, arms, [str(one) for one, _ in pairs])
   return fig

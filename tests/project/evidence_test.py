@@ -105,6 +105,19 @@ def test_a_slope_over_batch_sizes():
   assert 'H5 holds here' in verdict['H2 and H5, noise']
 
 
+def test_what_changes_no_knob_is_no_variation():
+  """Muon's two decays are one, and none is its best decay where that is 0."""
+  known = plan.Rows(_studied())
+  arms = answers.arms(known, hypotheses.D)
+  none = answers.Key('namo', 'none')
+  pairs = {(str(d.one), str(d.other)) for d in answers.differences(known, arms)}
+  assert ('NAMO, none', 'NAMO') in pairs
+  assert ('Muon, decoupled', 'Muon') not in pairs
+  same = arms | {answers.NAMO: arms[none]}
+  assert (none, answers.NAMO) in answers.variations(arms)
+  assert (none, answers.NAMO) not in answers.variations(same)
+
+
 def test_an_open_question_has_no_figures():
   rows = _studied()
   gone = next(
