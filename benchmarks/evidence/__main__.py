@@ -32,7 +32,7 @@ _WAIT = 20.0  # Seconds, where other processes have all that is left to do now.
 
 def told(left: dict[str, list]) -> str:
   """A line a question, with the runs that it asks for next."""
-  lines = [f'({name}): {len(runs)} runs next' for name, runs in left.items()]
+  lines = [f'{name}: {len(runs)} runs next' for name, runs in left.items()]
   return '\n'.join(lines) or 'Every question has its runs.'
 
 
