@@ -215,7 +215,8 @@ def namo_d(
     nesterov: Whether to look ahead as the NAMO reference code does; the paper's
       algorithm does not.
     decay: ``'adaptive'``: the decay is multiplied by the adaptive scale (the
-      paper); ``'decoupled'``: it is not (AdamW's).
+      paper); ``'decoupled'``: it is not (AdamW's). Each tuned, no difference
+      was seen: (d) of ``benchmarks/evidence/RESULTS.md``.
     shape_scale: ``'rms'``: rms * sqrt(max(in, out)); ``'width'``:
       sqrt(max(1, out / in)); ``'none'``: 1, the paper's algorithm.
     rms: The root mean square of the update's entries at a scale of one.

@@ -141,7 +141,7 @@ def sentences(found: Sequence[Difference]) -> str:
     f'{d.one} is {size(d.test)} {d.other} ({judge.p_value(d.p)}).' for d in seen
   ]
   if rest:
-    names = f'any of {len(rest)} other pairs'
+    names = f'any of {len(rest)} {"other " if seen else ""}pairs'
     if len(rest) <= _NAMED:
       names = '; or '.join(f'{d.one} and {d.other}' for d in rest)
     widest = max(d.test.half for d in rest)

@@ -100,6 +100,7 @@ def varied(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
   pairs = answers.variations(arms)
   fig, (ax,) = _axes(1, (7, 1 + 0.32 * len(pairs)))
   _forest(ax, pairs, rows, arms, [str(one) for one, _ in pairs])
+  ax.set_title('Each against the same optimizer as tuned in (a)')
   return fig
 
 

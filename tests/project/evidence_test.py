@@ -166,6 +166,17 @@ def test_what_the_pages_say_of_the_ordering():
     assert arm['adam_learning_rate'] == make_config().adam_learning_rate
 
 
+def test_what_the_pages_say_of_decay():
+  rows = plan.Rows(sweep.read_results(_FOLDER))
+  arms = answers.arms(rows, hypotheses.D)
+  found = answers.differences(rows, arms)
+  assert found and all(d.p > significance.LEVEL for d in found)
+  assert 'It holds' in hypotheses.decay(rows)
+  page = ' '.join((_ROOT / 'docs' / 'evidence.md').read_text().split())
+  assert 'no difference is seen between any two' in page
+  assert f'differ by less than {hypotheses.MARGIN:g}' in page
+
+
 def test_what_the_pages_say_of_noise():
   rows = plan.Rows(sweep.read_results(_FOLDER))
   batches = [b for b in report.by_batch(rows) if b != 16]
