@@ -33,7 +33,7 @@ RATES = {
 }
 _STEPS = range(-10, 9)
 DECAYS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
-ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-8, 4))
+ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-8, 7))
 RULES = ('namo_d', 'namo', 'muon')
 # Of NAMO-D; what is not named is the default.
 VARIATIONS: dict[str, Arm] = {
@@ -239,6 +239,14 @@ def adamw_group(rows: Rows, optimizer: str) -> dict[str, Arm]:
   return judged(rows, arms_, FINAL)
 
 
+def from_above(rows: Rows, optimizer: str) -> dict[str, Arm]:
+  """The AdamW group's rate, once more from the rate that NAMO would share."""
+  arm = tuned(rows, optimizer)
+  shared = arm | {'adam_learning_rate': RATES['namo']}
+  high = walk(rows, shared, 'adam_learning_rate', ADAM_RATES)
+  return judged(rows, {'': arm, 'from above': high}, FINAL)
+
+
 def variations(rows: Rows, optimizer: str) -> dict[str, Arm]:
   """Nesterov, and for NAMO-D columns, clamp and orthogonalizer."""
   arm = tuned(rows, optimizer)
@@ -280,6 +288,7 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
   **{f'(b) Noise: batch {n}': (noise(n), RULES) for n in (1, 2, 4)},
   '(d) Decay': (decay, RULES),
   '(h) Rate of the AdamW group': (adamw_group, RULES),
+  '(m) Rate of the AdamW group, from above': (from_above, RULES),
   '(l) A constant rate': (constant, RULES),
   '(e, f, g, i) Variations': (variations, RULES),
   '(b) Noise: batch 64': (noise(64), RULES),
