@@ -228,7 +228,9 @@ def namo_d(
       ``optax.contrib.MuonDimensionNumbers`` or None (AdamW), or a callable from
       the parameters to one. None means ``matrix_dimension_numbers``.
     adam_learning_rate: Learning rate of the AdamW group, a number or a
-      schedule; None means ``learning_rate``.
+      schedule; None means ``learning_rate``, which was as good as a tuned one
+      with 16 sequences a batch; with one, a hundredth was best ((h) and (b) of
+      ``benchmarks/evidence/RESULTS.md``).
     adam_b1: Decay rate of AdamW's first moment, in [0, 1).
     adam_b2: Decay rate of AdamW's second moment, in [0, 1).
     adam_eps: Added to the root of AdamW's second moment; at least 0.

@@ -177,6 +177,28 @@ def test_what_the_pages_say_of_decay():
   assert f'differ by less than {hypotheses.MARGIN:g}' in page
 
 
+def test_what_the_pages_say_of_the_adamw_group():
+  rows = plan.Rows(sweep.read_results(_FOLDER))
+  arms = answers.arms(rows, hypotheses.H)
+  found = answers.differences(rows, arms)
+  assert all(d.p > significance.LEVEL for d in found)
+  assert 'Contradicted' in hypotheses.shared_rate(rows)
+  key = answers.Key('namo_d', 'shared')
+  (shared,) = (d for d in found if d[:2] == (key, answers.NAMO_D))
+  page = ' '.join((_ROOT / 'docs' / 'rates.md').read_text().split())
+  tuned, smallest = arms[answers.NAMO_D], report.by_batch(rows)[1]
+  assert (
+    f'with one rate for all, {arms[key]["learning_rate"]:g}, ends'
+    f' {answers.size(shared.test)} NAMO-D with {tuned["adam_learning_rate"]:g}'
+  ) in page
+  matrices, rest = (
+    smallest[answers.NAMO_D][knob]
+    for knob in ('learning_rate', 'adam_learning_rate')
+  )
+  assert 70 < matrices / rest < 140  # Within a rung of a hundred.
+  assert f"was {rest:g}, a hundredth of the matrices' {matrices:g}" in page
+
+
 def test_what_the_pages_say_of_noise():
   rows = plan.Rows(sweep.read_results(_FOLDER))
   batches = [b for b in report.by_batch(rows) if b != 16]
