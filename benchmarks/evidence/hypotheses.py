@@ -15,9 +15,9 @@ from benchmarks.evidence.answers import NAMO_D
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import significance
 
-A, D, H, L = (
+A, D, H, L, M = (
   next(title for title in plan.QUESTIONS if title.startswith(f'({letter})'))
-  for letter in 'adhl'
+  for letter in 'adhlm'
 )
 NOISE = {
   int(title.split()[-1]): title

@@ -199,6 +199,22 @@ def test_what_the_pages_say_of_the_adamw_group():
   assert f"was {rest:g}, a hundredth of the matrices' {matrices:g}" in page
 
 
+def test_what_the_pages_say_of_the_adamw_group_from_above():
+  rows = plan.Rows(sweep.read_results(_FOLDER))
+  arms = answers.arms(rows, hypotheses.M)
+  found = answers.differences(rows, arms)
+  assert all(d.p > significance.LEVEL for d in found)
+  apart = max(abs(d.test.mean) for d in found if d.other.varied)
+  times = sorted(
+    arms[key]['adam_learning_rate'] / arms[base]['adam_learning_rate']
+    for key, base in answers.variations(arms)
+  )
+  assert len(times) == 3
+  page = ' '.join((_ROOT / 'docs' / 'evidence.md').read_text().split())
+  assert f'takes {times[0]:.0f} to {times[-1]:.0f} times the rate' in page
+  assert f'{apart:.4f} nats apart at most' in page
+
+
 def test_what_the_pages_say_of_noise():
   rows = plan.Rows(sweep.read_results(_FOLDER))
   batches = [b for b in report.by_batch(rows) if b != 16]
