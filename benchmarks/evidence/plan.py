@@ -207,7 +207,7 @@ def constant(rows: Rows, optimizer: str) -> dict[str, Arm]:
   """No decay of the rate at the end, the paper's schedule."""
   arm = tuned(rows, optimizer) | {'decay_steps': 0}
   arm = walk(rows, arm, 'learning_rate', rates(optimizer))
-  return judged(rows, {'': arm}, FEW)
+  return judged(rows, {'': arm}, FINAL)
 
 
 def decay(rows: Rows, optimizer: str) -> dict[str, Arm]:
