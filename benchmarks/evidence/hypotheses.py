@@ -159,18 +159,18 @@ def shared_rate(rows: plan.Rows) -> str:
 def schedule(rows: plan.Rows) -> str:
   """NAMO's gain over Muon is larger at a constant rate than under decay."""
   here, there = _arms(rows, A), _arms(rows, L)
-  common = answers.seeds(
-    rows, *(a[k] for a in (here, there) for k in (NAMO, MUON))
-  )
   decaying, constant = (
-    np.subtract(*(rows.losses(arms[key], common) for key in (NAMO, MUON)))
+    np.subtract(*(rows.losses(arms[key], plan.UNSEEN) for key in (NAMO, MUON)))
     for arms in (here, there)
   )
   if not np.isfinite([decaying, constant]).all():
     raise Diverged
   test = significance.paired(constant.tolist(), decaying.tolist())
   verdict = _verdict(test.high < 0, test.low > 0)
-  name = 'NAMO − Muon, at a constant rate minus under decay'
+  name = (
+    'NAMO − Muon, at a constant rate minus under decay, on'
+    f' {len(plan.UNSEEN)} seeds'
+  )
   return f'{_told(name, test, test.p)}. {verdict}'
 
 

@@ -22,6 +22,7 @@ Arm = dict[str, Any]
 TUNING = (100, 101)  # Seeds that the final comparisons do not use.
 FINAL = tuple(range(8))
 FEW = FINAL[:3]  # Of what is called exploratory.
+UNSEEN = FINAL[3:]  # Of (l), when H5 was left to them: PROTOCOL.md, change 6.
 COMMON = {'preset': 'char', 'eval_every': 200, 'checkpoint_every': 200}
 
 # A factor of sqrt 2 between rates, around those of the example.
