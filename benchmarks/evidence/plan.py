@@ -204,11 +204,15 @@ def horizon(rows: Rows, optimizer: str) -> dict[str, Arm]:
   return judged(rows, {'': arm}, FEW)
 
 
-def constant(rows: Rows, optimizer: str) -> dict[str, Arm]:
+def constant(**knobs: Any) -> Question:
   """No decay of the rate at the end, the paper's schedule."""
-  arm = tuned(rows, optimizer) | {'decay_steps': 0}
-  arm = walk(rows, arm, 'learning_rate', rates(optimizer))
-  return judged(rows, {'': arm}, FINAL)
+
+  def asked(rows, optimizer):
+    arm = tuned(rows, optimizer) | {'decay_steps': 0, **knobs}
+    arm = walk(rows, arm, 'learning_rate', rates(optimizer))
+    return judged(rows, {'': arm}, FINAL)
+
+  return asked
 
 
 def decay(rows: Rows, optimizer: str) -> dict[str, Arm]:
@@ -290,7 +294,8 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
   '(d) Decay': (decay, RULES),
   '(h) Rate of the AdamW group': (adamw_group, RULES),
   '(m) Rate of the AdamW group, from above': (from_above, RULES),
-  '(l) A constant rate': (constant, RULES),
+  '(l) A constant rate': (constant(), RULES),
+  '(n) A constant rate, no decay': (constant(weight_decay=0.0), RULES),
   '(e, f, g, i) Variations': (variations, RULES),
   '(b) Noise: batch 64': (noise(64), RULES),
   '(j) Rates': (robustness, RULES),

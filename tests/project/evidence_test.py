@@ -17,6 +17,7 @@ from benchmarks.evidence import plan
 from benchmarks.evidence import report
 from benchmarks.evidence import steps_to
 from optax_namo.nanogpt.compare import __main__ as command
+from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import significance
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.config import from_file
@@ -213,6 +214,32 @@ def test_what_the_pages_say_of_the_adamw_group_from_above():
   page = ' '.join((_ROOT / 'docs' / 'evidence.md').read_text().split())
   assert f'takes {times[0]:.0f} to {times[-1]:.0f} times the rate' in page
   assert f'{apart:.4f} nats apart at most' in page
+
+
+def test_what_the_pages_say_of_a_constant_rate():
+  rows = plan.Rows(sweep.read_results(_FOLDER))
+  arms = answers.arms(rows, hypotheses.L)
+  found = {(d.one, d.other): d for d in answers.differences(rows, arms)}
+  page, *short = (
+    ' '.join((_ROOT / name).read_text().split())
+    for name in ('docs/evidence.md', 'README.md', 'docs/choosing.md')
+  )
+  for other in (answers.MUON, answers.NAMO):
+    difference = found.pop((answers.NAMO_D, other))
+    p = judge.p_value(difference.p)
+    assert f'{answers.size(difference.test)} {other}, {p}' in page
+    for said in short:
+      assert f'{-difference.test.mean:.3f} below {other}' in said
+      assert f'({p} each)' in said
+  assert all(d.p > significance.LEVEL for d in found.values())
+  strengths = {key.optimizer: arm['weight_decay'] for key, arm in arms.items()}
+  assert strengths == {'namo_d': 0.0, 'namo': 0.1, 'muon': 0.1}
+  decaying = answers.arms(rows, hypotheses.A)
+  lower = min(
+    rows.mean(arm, plan.FINAL) - rows.mean(decaying[key], plan.FINAL)
+    for key, arm in arms.items()
+  )
+  assert f'ends {lower:.2f} lower than a constant one' in page
 
 
 def test_what_the_pages_say_of_noise():
