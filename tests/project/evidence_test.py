@@ -232,6 +232,10 @@ def test_what_the_pages_say_of_a_constant_rate():
       assert f'{-difference.test.mean:.3f} below {other}' in said
       assert f'({p} each)' in said
   assert all(d.p > significance.LEVEL for d in found.values())
+  best = {key.optimizer: arm['learning_rate'] for key, arm in arms.items()}
+  factors = [best[rule] / best['muon'] for rule in ('namo_d', 'namo')]
+  rates = ' '.join((_ROOT / 'docs' / 'rates.md').read_text().split())
+  assert "was {:.1f} times Muon's, and NAMO's {:.1f}".format(*factors) in rates
   strengths = {key.optimizer: arm['weight_decay'] for key, arm in arms.items()}
   assert strengths == {'namo_d': 0.0, 'namo': 0.1, 'muon': 0.1}
   decaying = answers.arms(rows, hypotheses.A)
