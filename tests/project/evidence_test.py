@@ -47,6 +47,11 @@ def _row(config):
   }
 
 
+def _page(name):
+  """Its words, whatever the lines."""
+  return ' '.join((_ROOT / name).read_text().split())
+
+
 @functools.cache
 def _studied():
   """The rows of the whole study, made in the order in which it asks."""
@@ -155,11 +160,11 @@ def test_what_the_pages_say_of_the_ordering():
   assert len(alike) == 3 and all(d.p > significance.LEVEL for d in alike)
   within = max(abs(d.test.mean) for d in alike)
   for name in ('README.md', 'docs/evidence.md', 'docs/choosing.md'):
-    said = ' '.join((_ROOT / name).read_text().split())
+    said = _page(name)
     assert f'within {within:.4f} nats of each other' in said, name
     assert 'over eight' in said and len(plan.FINAL) == 8
   by = {f'{-d.test.mean:.2f}' for d in above}
-  readme = ' '.join((_ROOT / 'README.md').read_text().split())
+  readme = _page('README.md')
   assert f'AdamW ends {min(by)} above' in readme
   # What tuning found is the example's default.
   for key, arm in arms.items():
@@ -173,7 +178,7 @@ def test_what_the_pages_say_of_decay():
   found = answers.differences(rows, arms)
   assert found and all(d.p > significance.LEVEL for d in found)
   assert 'It holds' in hypotheses.decay(rows)
-  page = ' '.join((_ROOT / 'docs' / 'evidence.md').read_text().split())
+  page = _page('docs/evidence.md')
   assert 'no difference is seen between any two' in page
   assert f'differ by less than {hypotheses.MARGIN:g}' in page
 
@@ -186,7 +191,7 @@ def test_what_the_pages_say_of_the_adamw_group():
   assert 'Contradicted' in hypotheses.shared_rate(rows)
   key = answers.Key('namo_d', 'shared')
   (shared,) = (d for d in found if d[:2] == (key, answers.NAMO_D))
-  page = ' '.join((_ROOT / 'docs' / 'rates.md').read_text().split())
+  page = _page('docs/rates.md')
   tuned, smallest = arms[answers.NAMO_D], report.by_batch(rows)[1]
   assert (
     f'with one rate for all, {arms[key]["learning_rate"]:g}, ends'
@@ -211,7 +216,7 @@ def test_what_the_pages_say_of_the_adamw_group_from_above():
     for key, base in answers.variations(arms)
   )
   assert len(times) == 3
-  page = ' '.join((_ROOT / 'docs' / 'evidence.md').read_text().split())
+  page = _page('docs/evidence.md')
   assert f'takes {times[0]:.0f} to {times[-1]:.0f} times the rate' in page
   assert f'{apart:.4f} nats apart at most' in page
 
@@ -221,7 +226,7 @@ def test_what_the_pages_say_of_a_constant_rate():
   arms = answers.arms(rows, hypotheses.L)
   found = {(d.one, d.other): d for d in answers.differences(rows, arms)}
   page, *short = (
-    ' '.join((_ROOT / name).read_text().split())
+    _page(name)
     for name in ('docs/evidence.md', 'README.md', 'docs/choosing.md')
   )
   for other in (answers.MUON, answers.NAMO):
@@ -234,7 +239,7 @@ def test_what_the_pages_say_of_a_constant_rate():
   assert all(d.p > significance.LEVEL for d in found.values())
   best = {key.optimizer: arm['learning_rate'] for key, arm in arms.items()}
   factors = [best[rule] / best['muon'] for rule in ('namo_d', 'namo')]
-  rates = ' '.join((_ROOT / 'docs' / 'rates.md').read_text().split())
+  rates = _page('docs/rates.md')
   assert "was {:.1f} times Muon's, and NAMO's {:.1f}".format(*factors) in rates
   strengths = {key.optimizer: arm['weight_decay'] for key, arm in arms.items()}
   assert strengths == {'namo_d': 0.0, 'namo': 0.1, 'muon': 0.1}
@@ -254,7 +259,7 @@ def test_what_the_pages_say_of_noise():
     arms = answers.arms(rows, hypotheses.NOISE[batch])
     for found in answers.differences(rows, arms):
       assert found.p > significance.LEVEL
-  page = ' '.join((_ROOT / 'docs' / 'evidence.md').read_text().split())
+  page = _page('docs/evidence.md')
   assert 'nor at {}, {} and {} sequences'.format(*sorted(batches)) in page
 
 
@@ -264,7 +269,7 @@ def test_what_the_pages_say_of_rates():
     arms[answers.NAMO_D]['learning_rate'] / arms[answers.MUON]['learning_rate']
     for arms in report.by_batch(rows).values()
   ]
-  page = ' '.join((_ROOT / 'docs' / 'rates.md').read_text().split())
+  page = _page('docs/rates.md')
   said = f"{min(factors):.1f} to {max(factors):.1f} times Muon's"
   assert f"From 1 to 16 sequences a batch NAMO-D's best rate was {said}" in page
 
