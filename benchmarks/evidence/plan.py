@@ -297,10 +297,10 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
   '(l) A constant rate': (constant(), RULES),
   '(n) A constant rate, no decay': (constant(weight_decay=0.0), RULES),
   '(e, f, g, i) Variations': (variations, RULES),
-  '(b) Noise: batch 64': (noise(64), RULES),
   '(j) Rates': (robustness, RULES),
   '(c) Four times the steps': (horizon, RULES),
   **{f'(k) Width {n}': (width(n), ('namo_d', 'muon')) for n in (64, 256)},
+  '(b) Noise: batch 64': (noise(64), RULES),
 }
 
 
