@@ -8,6 +8,7 @@ import math
 from typing import NamedTuple
 
 from benchmarks.evidence import plan
+from benchmarks.evidence import tuning
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import significance
 from optax_namo.nanogpt.config import OPTIMIZERS
@@ -28,7 +29,7 @@ class Key(NamedTuple):
 
 NAMO_D, NAMO, MUON = (Key(rule, '') for rule in plan.RULES)
 
-Arms = dict[Key, plan.Arm]
+Arms = dict[Key, tuning.Arm]
 
 
 class Difference(NamedTuple):
@@ -49,7 +50,7 @@ class Difference(NamedTuple):
   more: int
 
 
-def arms(rows: plan.Rows, title: str) -> Arms | None:
+def arms(rows: tuning.Rows, title: str) -> Arms | None:
   """Those of a question; None while it is open."""
   question, optimizers = plan.QUESTIONS[title]
   try:
@@ -58,13 +59,13 @@ def arms(rows: plan.Rows, title: str) -> Arms | None:
       for optimizer in optimizers
       for varied, arm in question(rows, optimizer).items()
     }
-  except plan.Wanted:
+  except tuning.Wanted:
     return None
 
 
-def seeds(rows: plan.Rows, *of: plan.Arm) -> tuple[int, ...]:
+def seeds(rows: tuning.Rows, *of: tuning.Arm) -> tuple[int, ...]:
   """The final seeds for which all arms have a row, or those of tuning."""
-  for among in (plan.FINAL, plan.TUNING):
+  for among in (tuning.FINAL, tuning.TUNING):
     common = set(among).intersection(*(rows.seeds(arm, among) for arm in of))
     if common:
       return tuple(sorted(common))
@@ -72,7 +73,7 @@ def seeds(rows: plan.Rows, *of: plan.Arm) -> tuple[int, ...]:
 
 
 def paired(
-  rows: plan.Rows, one: plan.Arm, other: plan.Arm
+  rows: tuning.Rows, one: tuning.Arm, other: tuning.Arm
 ) -> significance.Paired | None:
   """The difference of two arms; None where a run diverged, or of one seed."""
   common = seeds(rows, one, other)
@@ -95,7 +96,7 @@ def variations(of: Arms) -> list[tuple[Key, Key]]:
   ]
 
 
-def differences(rows: plan.Rows, of: Arms) -> list[Difference]:
+def differences(rows: tuning.Rows, of: Arms) -> list[Difference]:
   """Of each variation to what it varies, and of optimizers with all else equal.
 
   Optimizers are not compared where the question varies them by their own rates

@@ -15,7 +15,7 @@ from matplotlib import ticker
 import numpy as np
 
 from benchmarks.evidence import answers
-from benchmarks.evidence import plan
+from benchmarks.evidence import tuning
 from optax_namo.nanogpt.compare import robustness
 from optax_namo.nanogpt.config import OPTIMIZERS
 
@@ -32,7 +32,7 @@ def _axes(columns: int = 1, size: tuple[float, float] = (6.4, 3.6)):
   return fig, axes
 
 
-def ordering(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
+def ordering(rows: tuning.Rows, arms: answers.Arms) -> figure.Figure:
   """Final losses of all seeds, and the differences to Muon."""
   fig, (left, right) = _axes(2, (9, 3.4))
   keys = list(arms)
@@ -66,7 +66,7 @@ def ordering(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
 def _forest(
   axes,
   pairs: Sequence[tuple[answers.Key, answers.Key]],
-  rows: plan.Rows,
+  rows: tuning.Rows,
   arms: answers.Arms,
   labels: Sequence[str],
 ) -> None:
@@ -95,7 +95,7 @@ def _forest(
   axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
 
 
-def varied(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
+def varied(rows: tuning.Rows, arms: answers.Arms) -> figure.Figure:
   """Each variation against what it varies."""
   pairs = answers.variations(arms)
   fig, (ax,) = _axes(1, (7, 1 + 0.32 * len(pairs)))
@@ -104,7 +104,7 @@ def varied(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
   return fig
 
 
-def signal_to_noise(rows: plan.Rows, arm: plan.Arm) -> float:
+def signal_to_noise(rows: tuning.Rows, arm: tuning.Arm) -> float:
   """Geometric mean of ‖M‖/‖G‖ over matrices and seeds, at the last step."""
   return statistics.geometric_mean(
     told['momentum_norm'] / told['gradient_norm']
@@ -113,7 +113,9 @@ def signal_to_noise(rows: plan.Rows, arm: plan.Arm) -> float:
   )
 
 
-def noise(rows: plan.Rows, by_batch: dict[int, answers.Arms]) -> figure.Figure:
+def noise(
+  rows: tuning.Rows, by_batch: dict[int, answers.Arms]
+) -> figure.Figure:
   """Differences to Muon by batch size and ratio of signal to noise."""
   fig, (ax,) = _axes()
   batches = sorted(by_batch)
@@ -146,12 +148,12 @@ def noise(rows: plan.Rows, by_batch: dict[int, answers.Arms]) -> figure.Figure:
   return fig
 
 
-def tuning(rows: plan.Rows, arms: answers.Arms) -> figure.Figure:
+def rates(rows: tuning.Rows, arms: answers.Arms) -> figure.Figure:
   """Loss against the rate, around each optimizer's best."""
   fig, (ax,) = _axes()
   by_rule: dict[str, dict[float, float]] = {}
   for key, arm in arms.items():
-    loss = rows.mean(arm, plan.TUNING)
+    loss = rows.mean(arm, tuning.TUNING)
     by_rule.setdefault(key.optimizer, {})[arm['learning_rate']] = loss
   for optimizer, losses in by_rule.items():
     losses = dict(sorted(losses.items()))

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.evidence import answers
 from benchmarks.evidence import plan
+from benchmarks.evidence import tuning
 from benchmarks.evidence.answers import MUON
 from benchmarks.evidence.answers import NAMO
 from benchmarks.evidence.answers import NAMO_D
@@ -35,7 +36,7 @@ class Diverged(Exception):
   """A run that it needs diverged."""
 
 
-def _arms(rows: plan.Rows, title: str) -> answers.Arms:
+def _arms(rows: tuning.Rows, title: str) -> answers.Arms:
   found = answers.arms(rows, title)
   if found is None:
     raise Open(title)
@@ -43,7 +44,7 @@ def _arms(rows: plan.Rows, title: str) -> answers.Arms:
 
 
 def _paired(
-  rows: plan.Rows, one: plan.Arm, other: plan.Arm
+  rows: tuning.Rows, one: tuning.Arm, other: tuning.Arm
 ) -> significance.Paired:
   test = answers.paired(rows, one, other)
   if test is None:
@@ -61,7 +62,7 @@ def _told(name: str, test: significance.Paired, p: float) -> str:
   return f'{name} {test.mean:+.4f} {judge.interval(test)}, {judge.p_value(p)}'
 
 
-def order(rows: plan.Rows) -> str:
+def order(rows: tuning.Rows) -> str:
   """NAMO-D < NAMO < Muon at batch 16."""
   arms = _arms(rows, A)
   pairs = list(itertools.combinations((NAMO_D, NAMO, MUON), 2))
@@ -79,10 +80,10 @@ def order(rows: plan.Rows) -> str:
   return f'{said}. {verdict}'
 
 
-def slopes(rows: plan.Rows, rule: answers.Key) -> list[float]:
+def slopes(rows: tuning.Rows, rule: answers.Key) -> list[float]:
   """Of the difference to Muon over log2 of the batch size, one a seed."""
   arms = {batch: _arms(rows, title) for batch, title in NOISE.items()}
-  seeds = set(plan.FINAL).intersection(
+  seeds = set(tuning.FINAL).intersection(
     *(
       answers.seeds(rows, arms[batch][rule], arms[batch][MUON])
       for batch in NOISE
@@ -99,7 +100,7 @@ def slopes(rows: plan.Rows, rule: answers.Key) -> list[float]:
   return np.polyfit(np.log2(list(NOISE)), gains, 1)[0].tolist()
 
 
-def noise(rows: plan.Rows) -> str:
+def noise(rows: tuning.Rows) -> str:
   """The gain over Muon grows as the batch shrinks (H2), or as it grows (H5)."""
   tests = []
   for rule in (NAMO_D, NAMO):
@@ -119,12 +120,12 @@ def noise(rows: plan.Rows) -> str:
   return f'{said}. {verdict}'
 
 
-def decay(rows: plan.Rows) -> str:
+def decay(rows: tuning.Rows) -> str:
   """At their best decays NAMO and Muon differ by less than 0.01."""
   arms = _arms(rows, D)
   namo = min(
     (arms[NAMO], arms[answers.Key('namo', 'decoupled')]),
-    key=lambda arm: rows.mean(arm, plan.TUNING),
+    key=lambda arm: rows.mean(arm, tuning.TUNING),
   )
   test = _paired(rows, namo, arms[MUON])
   verdict = _verdict(
@@ -134,7 +135,7 @@ def decay(rows: plan.Rows) -> str:
   return f'{_told("NAMO − Muon", test, test.p)}. {verdict}'
 
 
-def shared_rate(rows: plan.Rows) -> str:
+def shared_rate(rows: tuning.Rows) -> str:
   """Sharing the matrices' rate costs NAMO-D more than 0.01, a tenth less."""
   arms = _arms(rows, H)
   shared, tenth = (
@@ -156,11 +157,13 @@ def shared_rate(rows: plan.Rows) -> str:
   return f'{said}. {verdict}'
 
 
-def schedule(rows: plan.Rows) -> str:
+def schedule(rows: tuning.Rows) -> str:
   """NAMO's gain over Muon is larger at a constant rate than under decay."""
   here, there = _arms(rows, A), _arms(rows, L)
   decaying, constant = (
-    np.subtract(*(rows.losses(arms[key], plan.UNSEEN) for key in (NAMO, MUON)))
+    np.subtract(
+      *(rows.losses(arms[key], tuning.UNSEEN) for key in (NAMO, MUON))
+    )
     for arms in (here, there)
   )
   if not np.isfinite([decaying, constant]).all():
@@ -169,12 +172,12 @@ def schedule(rows: plan.Rows) -> str:
   verdict = _verdict(test.high < 0, test.low > 0)
   name = (
     'NAMO − Muon, at a constant rate minus under decay, on'
-    f' {len(plan.UNSEEN)} seeds'
+    f' {len(tuning.UNSEEN)} seeds'
   )
   return f'{_told(name, test, test.p)}. {verdict}'
 
 
-TESTS: dict[str, Callable[[plan.Rows], str]] = {
+TESTS: dict[str, Callable[[tuning.Rows], str]] = {
   'H1': order,
   'H2 and H5, noise': noise,
   'H3': decay,
@@ -183,7 +186,7 @@ TESTS: dict[str, Callable[[plan.Rows], str]] = {
 }
 
 
-def verdicts(rows: plan.Rows) -> Iterator[tuple[str, str, str]]:
+def verdicts(rows: tuning.Rows) -> Iterator[tuple[str, str, str]]:
   """Name, hypothesis, and what came out, of each."""
   for name, test in TESTS.items():
     said = (test.__doc__ or '').strip()

@@ -21,21 +21,25 @@ from benchmarks.evidence import answers
 from benchmarks.evidence import figures
 from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
+from benchmarks.evidence import tuning
 from optax_namo.nanogpt import files
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.config import OPTIMIZERS
 
 _HERE = pathlib.Path(__file__).parent
-_LADDERS = {'weight_decay': plan.DECAYS, 'adam_learning_rate': plan.ADAM_RATES}
+_LADDERS = {
+  'weight_decay': tuning.DECAYS,
+  'adam_learning_rate': tuning.ADAM_RATES,
+}
 _NOISE = 'figures/noise.png'
 # By title: where its figure is, and what draws it.
-_DRAWN: dict[str, tuple[str, Callable[[plan.Rows, answers.Arms], Figure]]] = {
+_DRAWN: dict[str, tuple[str, Callable[[tuning.Rows, answers.Arms], Figure]]] = {
   hypotheses.A: ('figures/ordering.png', figures.ordering),
   hypotheses.D: ('figures/decay.png', figures.varied),
   hypotheses.H: ('figures/adamw_group.png', figures.varied),
   '(e, f, g, i) Variations': ('figures/variations.png', figures.varied),
-  '(j) Rates': ('figures/rates.png', figures.tuning),
+  '(j) Rates': ('figures/rates.png', figures.rates),
 }
 
 
@@ -44,7 +48,7 @@ def _table(header: str, lines: Sequence[str]) -> str:
   return '\n'.join([header, '|---' * columns + '|', *lines])
 
 
-def _table_of_arms(rows: plan.Rows, arms: answers.Arms) -> str:
+def _table_of_arms(rows: tuning.Rows, arms: answers.Arms) -> str:
   lines = []
   for key, arm in arms.items():
     losses = rows.losses(arm, answers.seeds(rows, arm))
@@ -61,9 +65,9 @@ def _table_of_arms(rows: plan.Rows, arms: answers.Arms) -> str:
   )
 
 
-def edge(arm: plan.Arm, knob: str) -> str:
+def edge(arm: tuning.Arm, knob: str) -> str:
   """Marks a value at the end of its ladder: not tuned."""
-  ladder = _LADDERS.get(knob) or plan.rates(plan.rule(arm))
+  ladder = _LADDERS.get(knob) or tuning.rates(tuning.rule(arm))
   ends = {ladder[-1], *(ladder[:1] if ladder[0] else ())}  # Below 0 is nothing.
   return ' (edge)' if arm[knob] in ends else ''
 
@@ -80,7 +84,7 @@ def _table_of_differences(found: Sequence[answers.Difference]) -> str:
   )
 
 
-def _table_of_hypotheses(rows: plan.Rows) -> str:
+def _table_of_hypotheses(rows: tuning.Rows) -> str:
   return _table(
     '| | said before | came out |',
     [f'| {" | ".join(one)} |' for one in hypotheses.verdicts(rows)],
@@ -99,17 +103,17 @@ def _table_of_rates(found: dict[str, answers.Arms | None]) -> str:
           f'{best[rule]:g} ({best[rule] / best["muon"]:.1f}×)'
           if rule in best
           else ''
-          for rule in plan.RATES
+          for rule in tuning.RATES
         )
         + ' |'
       )
   if not lines:
     return ''
-  names = ' | '.join(OPTIMIZERS[rule].label for rule in plan.RATES)
+  names = ' | '.join(OPTIMIZERS[rule].label for rule in tuning.RATES)
   return _table(f'| | {names} |', lines)
 
 
-def _section(rows: plan.Rows, title: str, arms: answers.Arms) -> list[str]:
+def _section(rows: tuning.Rows, title: str, arms: answers.Arms) -> list[str]:
   parts = [f'## {title}']
   found = answers.differences(rows, arms)
   if found:
@@ -128,7 +132,7 @@ def _image(path: str, draw: Callable[..., Figure]) -> str:
 
 def document(rows: Sequence[dict[str, Any]]) -> str:
   """All that the rows say, in Markdown."""
-  known = plan.Rows(rows)
+  known = tuning.Rows(rows)
   diverged = sum(bool(row.get('diverged')) for row in rows)
   parts = [
     '# What came out',
@@ -160,7 +164,7 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
   return '\n\n'.join(parts) + '\n'
 
 
-def by_batch(rows: plan.Rows) -> dict[int, answers.Arms]:
+def by_batch(rows: tuning.Rows) -> dict[int, answers.Arms]:
   """Question (b) as far as it is answered, and (a)."""
   return {
     batch: arms
@@ -171,7 +175,7 @@ def by_batch(rows: plan.Rows) -> dict[int, answers.Arms]:
 
 def drawings(rows: Sequence[dict[str, Any]]) -> dict[str, Figure]:
   """The figures of the answered questions, by where they are to be."""
-  known = plan.Rows(rows)
+  known = tuning.Rows(rows)
   drawn = {
     path: draw(known, arms)
     for title, (path, draw) in _DRAWN.items()

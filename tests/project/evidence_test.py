@@ -16,6 +16,7 @@ from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
 from benchmarks.evidence import steps_to
+from benchmarks.evidence import tuning
 from optax_namo.nanogpt.compare import __main__ as command
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import significance
@@ -57,7 +58,7 @@ def _studied():
   """The rows of the whole study, made in the order in which it asks."""
   rows = []
   while left := plan.left(rows):
-    runs = {plan.identity(run): run for of in left.values() for run in of}
+    runs = {tuning.identity(run): run for of in left.values() for run in of}
     rows += map(_row, runs.values())
   return rows
 
@@ -65,12 +66,16 @@ def _studied():
 def test_the_whole_study():
   rows = _studied()
   # No run is made twice, and nobody is tuned on what it is judged by.
-  assert len({plan.identity(from_file(r['config'])) for r in rows}) == len(rows)
-  assert not set(plan.TUNING) & set(plan.FINAL)
-  known = plan.Rows(rows)
+  assert len({tuning.identity(from_file(r['config'])) for r in rows}) == len(
+    rows
+  )
+  assert not set(tuning.TUNING) & set(tuning.FINAL)
+  known = tuning.Rows(rows)
   for optimizer, best in _BEST.items():
-    arm = plan.tuned(known, optimizer)
-    nearest = min(plan.rates(optimizer), key=lambda r: abs(math.log(r / best)))
+    arm = tuning.tuned(known, optimizer)
+    nearest = min(
+      tuning.rates(optimizer), key=lambda r: abs(math.log(r / best))
+    )
     assert arm['learning_rate'] == nearest
     assert arm['adam_learning_rate'] == 0.006
     assert arm['weight_decay'] == 0.1
@@ -92,7 +97,7 @@ def test_each_figure_of_the_results_is_drawn():
   document = report.document(rows)
   assert len(drawn) == 6 and all(f']({path})' in document for path in drawn)
   # Of what is open nothing is: here all but (j), which is asked of tuning.
-  few = [row for row in rows if row['config']['seed'] in plan.TUNING]
+  few = [row for row in rows if row['config']['seed'] in tuning.TUNING]
   assert list(report.drawings(few)) == ['figures/rates.png']
   assert report.document(few).count('](figures') == 1
 
@@ -103,17 +108,17 @@ def test_a_slope_over_batch_sizes():
   for row in rows:
     if row['config']['optimizer'] == 'namo':
       row['val_losses'][0][1] -= 0.003 * math.log2(row['config']['batch_size'])
-  known = plan.Rows(rows)
+  known = tuning.Rows(rows)
   slopes = hypotheses.slopes(known, answers.NAMO)
   np.testing.assert_allclose(np.mean(slopes), -0.003, atol=2e-4)
-  assert len(slopes) == len(plan.FINAL)
+  assert len(slopes) == len(tuning.FINAL)
   verdict = dict((n, said) for n, _, said in hypotheses.verdicts(known))
   assert 'H5 holds here' in verdict['H2 and H5, noise']
 
 
 def test_what_changes_no_knob_is_no_variation():
   """Muon's two decays are one, and none is its best decay where that is 0."""
-  known = plan.Rows(_studied())
+  known = tuning.Rows(_studied())
   arms = answers.arms(known, hypotheses.D)
   none = answers.Key('namo', 'none')
   pairs = {(str(d.one), str(d.other)) for d in answers.differences(known, arms)}
@@ -127,7 +132,7 @@ def test_what_changes_no_knob_is_no_variation():
 def test_an_open_question_has_no_figures():
   rows = _studied()
   gone = next(
-    i for i, row in enumerate(rows) if row['config']['seed'] in plan.FINAL
+    i for i, row in enumerate(rows) if row['config']['seed'] in tuning.FINAL
   )
   document = report.document(rows[:gone] + rows[gone + 1 :])
   assert '## (a) Ordering' not in document
@@ -135,7 +140,7 @@ def test_an_open_question_has_no_figures():
 
 
 def test_a_best_value_at_the_end_of_its_ladder_is_marked():
-  arm = {'optimizer': 'namo', 'learning_rate': plan.rates('namo')[-1]}
+  arm = {'optimizer': 'namo', 'learning_rate': tuning.rates('namo')[-1]}
   assert report.edge(arm, 'learning_rate')
   assert not report.edge({'weight_decay': 0.0}, 'weight_decay')
   assert report.edge({'weight_decay': 1.0}, 'weight_decay')
@@ -151,7 +156,7 @@ def test_published_results_are_those_of_the_rows():
 
 
 def test_what_the_pages_say_of_the_ordering():
-  rows = plan.Rows(sweep.read_results(_FOLDER))
+  rows = tuning.Rows(sweep.read_results(_FOLDER))
   arms = answers.arms(rows, hypotheses.A)
   alike, above = [], []
   for found in answers.differences(rows, arms):
@@ -162,7 +167,7 @@ def test_what_the_pages_say_of_the_ordering():
   for name in ('README.md', 'docs/evidence.md', 'docs/choosing.md'):
     said = _page(name)
     assert f'within {within:.4f} nats of each other' in said, name
-    assert 'over eight' in said and len(plan.FINAL) == 8
+    assert 'over eight' in said and len(tuning.FINAL) == 8
   by = {f'{-d.test.mean:.2f}' for d in above}
   readme = _page('README.md')
   assert f'AdamW ends {min(by)} above' in readme
@@ -173,7 +178,7 @@ def test_what_the_pages_say_of_the_ordering():
 
 
 def test_what_the_pages_say_of_decay():
-  rows = plan.Rows(sweep.read_results(_FOLDER))
+  rows = tuning.Rows(sweep.read_results(_FOLDER))
   arms = answers.arms(rows, hypotheses.D)
   found = answers.differences(rows, arms)
   assert found and all(d.p > significance.LEVEL for d in found)
@@ -184,7 +189,7 @@ def test_what_the_pages_say_of_decay():
 
 
 def test_what_the_pages_say_of_the_adamw_group():
-  rows = plan.Rows(sweep.read_results(_FOLDER))
+  rows = tuning.Rows(sweep.read_results(_FOLDER))
   arms = answers.arms(rows, hypotheses.H)
   found = answers.differences(rows, arms)
   assert all(d.p > significance.LEVEL for d in found)
@@ -206,7 +211,7 @@ def test_what_the_pages_say_of_the_adamw_group():
 
 
 def test_what_the_pages_say_of_the_adamw_group_from_above():
-  rows = plan.Rows(sweep.read_results(_FOLDER))
+  rows = tuning.Rows(sweep.read_results(_FOLDER))
   arms = answers.arms(rows, hypotheses.M)
   found = answers.differences(rows, arms)
   assert all(d.p > significance.LEVEL for d in found)
@@ -222,7 +227,7 @@ def test_what_the_pages_say_of_the_adamw_group_from_above():
 
 
 def test_what_the_pages_say_of_a_constant_rate():
-  rows = plan.Rows(sweep.read_results(_FOLDER))
+  rows = tuning.Rows(sweep.read_results(_FOLDER))
   arms = answers.arms(rows, hypotheses.L)
   found = {(d.one, d.other): d for d in answers.differences(rows, arms)}
   page, *short = (
@@ -245,14 +250,14 @@ def test_what_the_pages_say_of_a_constant_rate():
   assert strengths == {'namo_d': 0.0, 'namo': 0.1, 'muon': 0.1}
   decaying = answers.arms(rows, hypotheses.A)
   lower = min(
-    rows.mean(arm, plan.FINAL) - rows.mean(decaying[key], plan.FINAL)
+    rows.mean(arm, tuning.FINAL) - rows.mean(decaying[key], tuning.FINAL)
     for key, arm in arms.items()
   )
   assert f'ends {lower:.2f} lower than a constant one' in page
 
 
 def test_what_the_pages_say_of_noise():
-  rows = plan.Rows(sweep.read_results(_FOLDER))
+  rows = tuning.Rows(sweep.read_results(_FOLDER))
   batches = [b for b in report.by_batch(rows) if b != 16]
   assert len(batches) == 3 and max(batches) < 16  # 'In smaller batches.'
   for batch in batches:
@@ -264,7 +269,7 @@ def test_what_the_pages_say_of_noise():
 
 
 def test_what_the_pages_say_of_rates():
-  rows = plan.Rows(sweep.read_results(_FOLDER))
+  rows = tuning.Rows(sweep.read_results(_FOLDER))
   factors = [
     arms[answers.NAMO_D]['learning_rate'] / arms[answers.MUON]['learning_rate']
     for arms in report.by_batch(rows).values()
