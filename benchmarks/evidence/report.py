@@ -141,8 +141,8 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
     ' ± standard deviation over seeds that tuning did not use, but in (j) and'
     ' (k), which have its seeds alone; differences are paired over seeds, ±'
     ' half the width of their 95% intervals, p-values'
-    " Holm's within a question. (m), and five of (l)'s eight seeds, were asked"
-    " for after a look at what there was: the protocol's changes 5 and 6.",
+    " Holm's within a question. (m), (n), and five of (l)'s eight seeds, were"
+    " asked for after a look at what there was: the protocol's changes 5 to 7.",
     f'{len(rows)} runs, {diverged} of them diverged.',
     '## The hypotheses',
     _table_of_hypotheses(known),
