@@ -208,12 +208,13 @@ def namo_d(
     mu_dtype: Dtype of the first moments of both groups; None means
       ``promote_types(parameter dtype, float32)``.
     clamp: c, in (0, 1]: the scales of one matrix stay within ``[c, 1 / c]``
-      times their mean; None leaves them unclamped.
+      times their mean; None leaves them unclamped. From 0.1 to 1 no difference
+      was seen: (f) of ``benchmarks/evidence/RESULTS.md``.
     columns: ``'input'``: one scale for each input feature (the reference code);
-      ``'output'``: one for each output feature (neuron); None: one for each
-      matrix and no clamp, which is ``namo``.
+      ``'output'``: one for each output feature (neuron), which was as good: (e)
+      there; None: one for each matrix and no clamp, which is ``namo``.
     nesterov: Whether to look ahead as the NAMO reference code does; the paper's
-      algorithm does not.
+      algorithm does not. Without it losses were higher: (g) there.
     decay: ``'adaptive'``: the decay is multiplied by the adaptive scale (the
       paper); ``'decoupled'``: it is not (AdamW's). Each tuned, no difference
       was seen: (d) of ``benchmarks/evidence/RESULTS.md``.
@@ -221,9 +222,10 @@ def namo_d(
       sqrt(max(1, out / in)); ``'none'``: 1, the paper's algorithm.
     rms: The root mean square of the update's entries at a scale of one.
     orthogonalizer: A function on stacks ``(batch, m, n)`` with ``m <= n``, that
-      commutes with transposition; None means ``newton_schulz``. Under
-      ``optax.inject_hyperparams`` it belongs into ``static_args``, and so does
-      a callable mask or a callable for the dimension numbers.
+      commutes with transposition; None means ``newton_schulz``, and closer ones
+      trained no better: (i) there. Under ``optax.inject_hyperparams`` it
+      belongs into ``static_args``, and so does a callable mask or a callable
+      for the dimension numbers.
     weight_dimension_numbers: Tree or prefix of
       ``optax.contrib.MuonDimensionNumbers`` or None (AdamW), or a callable from
       the parameters to one. None means ``matrix_dimension_numbers``.

@@ -16,9 +16,9 @@ from benchmarks.evidence.answers import NAMO_D
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import significance
 
-A, D, H, L, M, N = (
-  next(title for title in plan.QUESTIONS if title.startswith(f'({letter})'))
-  for letter in 'adhlmn'
+A, D, E, H, L, M, N = (
+  next(title for title in plan.QUESTIONS if title.startswith(f'({letter}'))
+  for letter in 'adehlmn'
 )
 NOISE = {
   int(title.split()[-1]): title

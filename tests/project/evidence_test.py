@@ -265,6 +265,33 @@ def test_what_the_pages_say_of_a_constant_rate():
   assert f'ends at least {lower:.2f} lower than a constant one' in page
 
 
+def test_what_the_pages_say_of_the_choices_within():
+  rows = tuning.Rows(sweep.read_results(_FOLDER))
+  arms = answers.arms(rows, hypotheses.E)
+  cost = {
+    key: answers.paired(rows, arms[key], arms[base])
+    for key, base in answers.variations(arms)
+  }
+  assert len(tuning.FEW) == 3 and all(test.n == 3 for test in cost.values())
+  without = [cost.pop(key) for key in list(cost) if key.varied == 'no Nesterov']
+  assert len(without) == 3 and all(test.low > 0 for test in without)
+  fewer = {n: cost.pop(answers.Key('namo_d', f'{n} steps')) for n in (3, 4)}
+  assert all(test.low > 0 for test in fewer.values())
+  within = max(abs(test.mean) for test in cost.values())
+  minimax = cost.pop(answers.Key('namo_d', 'minimax'))
+  assert minimax.low < 0
+  for name in ('docs/evidence.md', 'docs/choosing.md'):
+    page, means = _page(name), [test.mean for test in without]
+    assert f'end {min(means):.3f} to {max(means):.3f} higher' in page
+    assert (
+      f'NAMO-D ends {fewer[4].mean:.4f} higher, with 3 {fewer[3].mean:.4f}'
+    ) in page
+    assert f'within {within:.4f} of the defaults' in page
+  page = _page('docs/cost.md')
+  assert f'ends {answers.size(minimax)} NAMO-D by default' in page
+  assert f"4 steps of `'muon'` end {fewer[4].mean:.4f} higher" in page
+
+
 def test_what_the_pages_say_of_noise():
   rows = tuning.Rows(sweep.read_results(_FOLDER))
   batches = [b for b in report.by_batch(rows) if b != 16]
