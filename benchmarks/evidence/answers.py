@@ -128,6 +128,15 @@ def _more(test: significance.Paired, level: float) -> int:
   return max(needed - test.n, 0)
 
 
+def by_rate(rows: tuning.Rows, of: Arms) -> dict[Key, dict[float, float]]:
+  """Of each optimizer, loss by rate, rates ascending, on tuning's seeds."""
+  found: dict[Key, dict[float, float]] = {}
+  for key, arm in sorted(of.items(), key=lambda one: one[1]['learning_rate']):
+    losses = found.setdefault(Key(key.optimizer, ''), {})
+    losses[arm['learning_rate']] = rows.mean(arm, tuning.TUNING)
+  return found
+
+
 def size(test: significance.Paired) -> str:
   """'0.0042 ± 0.0017 below', of the difference and its 95% interval."""
   side = 'below' if test.mean < 0 else 'above'

@@ -151,14 +151,8 @@ def noise(
 def rates(rows: tuning.Rows, arms: answers.Arms) -> figure.Figure:
   """Loss against the rate, around each optimizer's best."""
   fig, (ax,) = _axes()
-  by_rule: dict[str, dict[float, float]] = {}
-  for key, arm in arms.items():
-    loss = rows.mean(arm, tuning.TUNING)
-    by_rule.setdefault(key.optimizer, {})[arm['learning_rate']] = loss
-  for optimizer, losses in by_rule.items():
-    losses = dict(sorted(losses.items()))
+  for key, losses in answers.by_rate(rows, arms).items():
     finite = {x: y for x, y in losses.items() if math.isfinite(y)}
-    key = answers.Key(optimizer, '')
     ax.semilogx(
       list(finite), list(finite.values()), 'o-', color=color(key),
       label=f'{key}: within 1% for {robustness.width(losses)} octaves',

@@ -19,6 +19,7 @@ from benchmarks.evidence import steps_to
 from benchmarks.evidence import tuning
 from optax_namo.nanogpt.compare import __main__ as command
 from optax_namo.nanogpt.compare import judge
+from optax_namo.nanogpt.compare import robustness
 from optax_namo.nanogpt.compare import significance
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.config import from_file
@@ -290,6 +291,16 @@ def test_what_the_pages_say_of_the_choices_within():
   page = _page('docs/cost.md')
   assert f'ends {answers.size(minimax)} NAMO-D by default' in page
   assert f"4 steps of `'muon'` end {fewer[4].mean:.4f} higher" in page
+
+
+def test_what_the_pages_say_of_robustness():
+  rows = tuning.Rows(sweep.read_results(_FOLDER))
+  arms = answers.arms(rows, hypotheses.J)
+  valleys = answers.by_rate(rows, arms)
+  widths = sorted(str(robustness.width(losses)) for losses in valleys.values())
+  assert len(widths) == 3 and len(tuning.TUNING) == 2
+  for name in ('docs/evidence.md', 'docs/rates.md'):
+    assert f'over {widths[0]} to {widths[-1]} octaves' in _page(name)
 
 
 def test_what_the_pages_say_of_noise():
