@@ -55,6 +55,11 @@ def _page(name):
 
 
 @functools.cache
+def _published():
+  return tuning.Rows(sweep.read_results(_FOLDER))
+
+
+@functools.cache
 def _studied():
   """The rows of the whole study, made in the order in which it asks."""
   rows = []
@@ -157,7 +162,7 @@ def test_published_results_are_those_of_the_rows():
 
 
 def test_what_the_pages_say_of_the_ordering():
-  rows = tuning.Rows(sweep.read_results(_FOLDER))
+  rows = _published()
   arms = answers.arms(rows, hypotheses.A)
   alike, above = [], []
   for found in answers.differences(rows, arms):
@@ -179,7 +184,7 @@ def test_what_the_pages_say_of_the_ordering():
 
 
 def test_what_the_pages_say_of_decay():
-  rows = tuning.Rows(sweep.read_results(_FOLDER))
+  rows = _published()
   arms = answers.arms(rows, hypotheses.D)
   found = answers.differences(rows, arms)
   assert found and all(d.p > significance.LEVEL for d in found)
@@ -190,7 +195,7 @@ def test_what_the_pages_say_of_decay():
 
 
 def test_what_the_pages_say_of_the_adamw_group():
-  rows = tuning.Rows(sweep.read_results(_FOLDER))
+  rows = _published()
   arms = answers.arms(rows, hypotheses.H)
   found = answers.differences(rows, arms)
   assert all(d.p > significance.LEVEL for d in found)
@@ -212,7 +217,7 @@ def test_what_the_pages_say_of_the_adamw_group():
 
 
 def test_what_the_pages_say_of_the_adamw_group_from_above():
-  rows = tuning.Rows(sweep.read_results(_FOLDER))
+  rows = _published()
   arms = answers.arms(rows, hypotheses.M)
   found = answers.differences(rows, arms)
   assert all(d.p > significance.LEVEL for d in found)
@@ -228,7 +233,7 @@ def test_what_the_pages_say_of_the_adamw_group_from_above():
 
 
 def test_what_the_pages_say_of_a_constant_rate():
-  rows = tuning.Rows(sweep.read_results(_FOLDER))
+  rows = _published()
   page = _page('docs/evidence.md')
   arms = answers.arms(rows, hypotheses.L)
   found = {(d.one, d.other): d for d in answers.differences(rows, arms)}
@@ -267,7 +272,7 @@ def test_what_the_pages_say_of_a_constant_rate():
 
 
 def test_what_the_pages_say_of_the_choices_within():
-  rows = tuning.Rows(sweep.read_results(_FOLDER))
+  rows = _published()
   arms = answers.arms(rows, hypotheses.E)
   cost = {
     key: answers.paired(rows, arms[key], arms[base])
@@ -294,7 +299,7 @@ def test_what_the_pages_say_of_the_choices_within():
 
 
 def test_what_the_pages_say_of_robustness():
-  rows = tuning.Rows(sweep.read_results(_FOLDER))
+  rows = _published()
   arms = answers.arms(rows, hypotheses.J)
   valleys = answers.by_rate(rows, arms)
   widths = sorted(str(robustness.width(losses)) for losses in valleys.values())
@@ -304,7 +309,7 @@ def test_what_the_pages_say_of_robustness():
 
 
 def test_what_the_pages_say_of_noise():
-  rows = tuning.Rows(sweep.read_results(_FOLDER))
+  rows = _published()
   batches = [b for b in report.by_batch(rows) if b != 16]
   assert len(batches) == 3 and max(batches) < 16  # 'In smaller batches.'
   for batch in batches:
@@ -316,7 +321,7 @@ def test_what_the_pages_say_of_noise():
 
 
 def test_what_the_pages_say_of_rates():
-  rows = tuning.Rows(sweep.read_results(_FOLDER))
+  rows = _published()
   factors = [
     arms[answers.NAMO_D]['learning_rate'] / arms[answers.MUON]['learning_rate']
     for arms in report.by_batch(rows).values()
