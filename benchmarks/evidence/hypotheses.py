@@ -16,9 +16,9 @@ from benchmarks.evidence.answers import NAMO_D
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import significance
 
-A, D, E, H, J, L, M, N = (
+A, C, D, E, H, J, L, M, N = (
   next(title for title in plan.QUESTIONS if title.startswith(f'({letter}'))
-  for letter in 'adehjlmn'
+  for letter in 'acdehjlmn'
 )
 NOISE = {
   int(title.split()[-1]): title

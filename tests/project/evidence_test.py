@@ -308,6 +308,29 @@ def test_what_the_pages_say_of_robustness():
     assert f'over {widths[0]} to {widths[-1]} octaves' in _page(name)
 
 
+def test_what_the_pages_say_of_longer_runs():
+  rows = _published()
+  arms = answers.arms(rows, hypotheses.C)
+  found = answers.differences(rows, arms)
+  assert all(d.p > significance.LEVEL and d.test.n == 3 for d in found)
+  apart = max(abs(d.test.mean) for d in found)
+  best = {key.optimizer: arm['learning_rate'] for key, arm in arms.items()}
+  before = {
+    key.optimizer: arm['learning_rate']
+    for key, arm in report.by_batch(rows)[4].items()
+  }
+  assert best['muon'] == before['muon']
+  assert best['namo'] == best['namo_d'] and before['namo'] == before['namo_d']
+  assert 2.5 < before['namo'] / best['namo'] < 3.5  # 'A third.'
+  page = _page('docs/evidence.md')
+  assert f'no difference is seen, {apart:.4f} apart at most' in page
+  said = "fall to a third there, {:g}, and Muon's stays at {:g}."
+  assert said.format(best['namo'], best['muon']) in page
+  times = best['namo'] / best['muon']
+  said = f'with four times the steps, at 4 sequences, both were {times:.1f}'
+  assert said in _page('docs/rates.md')
+
+
 def test_what_the_pages_say_of_noise():
   rows = _published()
   batches = [b for b in report.by_batch(rows) if b != 16]
