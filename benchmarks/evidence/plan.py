@@ -179,8 +179,9 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
   '(e, f, g, i) Variations': (variations, RULES),
   '(j) Rates': (robustness, RULES),
   '(c) Four times the steps': (horizon, RULES),
-  **{f'(k) Width {n}': (width(n), ('namo_d', 'muon')) for n in (64, 256)},
+  '(k) Width 64': (width(64), ('namo_d', 'muon')),
   '(b) Noise: batch 64': (noise(64), RULES),
+  '(k) Width 256': (width(256), ('namo_d', 'muon')),
 }
 
 
