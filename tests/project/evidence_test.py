@@ -331,6 +331,21 @@ def test_what_the_pages_say_of_longer_runs():
   assert said in _page('docs/rates.md')
 
 
+def test_what_the_pages_say_of_width():
+  rows = _published()
+  here = answers.arms(rows, hypotheses.A)
+  narrow = answers.arms(rows, '(k) Width 64')
+  best, before = (
+    [of[key]['learning_rate'] for key in (answers.NAMO_D, answers.MUON)]
+    for of in (narrow, here)
+  )
+  times = [new / old for new, old in zip(best, before)]
+  said = (
+    "NAMO-D's best rate was {:g} and Muon's {:g}, {:.1f} and {:.1f} times those"
+  )
+  assert said.format(*best, *times) in _page('docs/rates.md')
+
+
 def test_what_the_pages_say_of_noise():
   rows = _published()
   batches = [b for b in report.by_batch(rows) if b != 16]
