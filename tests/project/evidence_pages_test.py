@@ -1,0 +1,239 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What README and docs say of the study: each figure is that of its rows."""
+
+import functools
+import pathlib
+
+from benchmarks.evidence import answers
+from benchmarks.evidence import hypotheses
+from benchmarks.evidence import plan
+from benchmarks.evidence import report
+from benchmarks.evidence import tuning
+from optax_namo.nanogpt.compare import judge
+from optax_namo.nanogpt.compare import robustness
+from optax_namo.nanogpt.compare import significance
+from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.config import make_config
+from optax_namo.nanogpt.config import OPTIMIZERS
+
+_FOLDER = pathlib.Path(plan.__file__).parent
+_ROOT = _FOLDER.parents[1]
+
+
+def _page(name):
+  """Its words, whatever the lines."""
+  return ' '.join((_ROOT / name).read_text().split())
+
+
+@functools.cache
+def _published():
+  return tuning.Rows(sweep.read_results(_FOLDER))
+
+
+def test_the_ordering():
+  rows = _published()
+  arms = answers.arms(rows, hypotheses.A)
+  alike, above = [], []
+  for found in answers.differences(rows, arms):
+    adamw = found.other.optimizer == 'adamw'
+    (above if adamw else alike).append(found)
+  assert len(alike) == 3 and all(d.p > significance.LEVEL for d in alike)
+  within = max(abs(d.test.mean) for d in alike)
+  for name in ('README.md', 'docs/evidence.md', 'docs/choosing.md'):
+    said = _page(name)
+    assert f'within {within:.4f} nats of each other' in said, name
+    assert 'over eight' in said and len(tuning.FINAL) == 8
+  by = {f'{-d.test.mean:.2f}' for d in above}
+  readme = _page('README.md')
+  assert f'AdamW ends {min(by)} above' in readme
+  # What tuning found is the example's default.
+  for key, arm in arms.items():
+    assert arm['learning_rate'] == OPTIMIZERS[key.optimizer].learning_rate
+    assert arm['adam_learning_rate'] == make_config().adam_learning_rate
+
+
+def test_decay():
+  rows = _published()
+  arms = answers.arms(rows, hypotheses.D)
+  found = answers.differences(rows, arms)
+  assert found and all(d.p > significance.LEVEL for d in found)
+  assert 'It holds' in hypotheses.decay(rows)
+  page = _page('docs/evidence.md')
+  assert 'no difference is seen between any two' in page
+  assert f'differ by less than {hypotheses.MARGIN:g}' in page
+
+
+def test_the_adamw_group():
+  rows = _published()
+  arms = answers.arms(rows, hypotheses.H)
+  found = answers.differences(rows, arms)
+  assert all(d.p > significance.LEVEL for d in found)
+  assert 'Contradicted' in hypotheses.shared_rate(rows)
+  key = answers.Key('namo_d', 'shared')
+  (shared,) = (d for d in found if d[:2] == (key, answers.NAMO_D))
+  page = _page('docs/rates.md')
+  tuned, smallest = arms[answers.NAMO_D], report.by_batch(rows)[1]
+  assert (
+    f'with one rate for all, {arms[key]["learning_rate"]:g}, ends'
+    f' {answers.size(shared.test)} NAMO-D with {tuned["adam_learning_rate"]:g}'
+  ) in page
+  matrices, rest = (
+    smallest[answers.NAMO_D][knob]
+    for knob in ('learning_rate', 'adam_learning_rate')
+  )
+  assert 70 < matrices / rest < 140  # Within a rung of a hundred.
+  assert f"was {rest:g}, a hundredth of the matrices' {matrices:g}" in page
+
+
+def test_the_adamw_group_from_above():
+  rows = _published()
+  arms = answers.arms(rows, hypotheses.M)
+  found = answers.differences(rows, arms)
+  assert all(d.p > significance.LEVEL for d in found)
+  apart = max(abs(d.test.mean) for d in found if d.other.varied)
+  times = sorted(
+    arms[key]['adam_learning_rate'] / arms[base]['adam_learning_rate']
+    for key, base in answers.variations(arms)
+  )
+  assert len(times) == 3
+  page = _page('docs/evidence.md')
+  assert f'takes {times[0]:.0f} to {times[-1]:.0f} times the rate' in page
+  assert f'{apart:.4f} nats apart at most' in page
+
+
+def test_a_constant_rate():
+  rows = _published()
+  page = _page('docs/evidence.md')
+  arms = answers.arms(rows, hypotheses.L)
+  found = {(d.one, d.other): d for d in answers.differences(rows, arms)}
+  for other in (answers.MUON, answers.NAMO):
+    difference = found.pop((answers.NAMO_D, other))
+    p = judge.p_value(difference.p)
+    assert f'{answers.size(difference.test)} {other}, {p}' in page
+  assert all(d.p > significance.LEVEL for d in found.values())
+  strengths = {key.optimizer: arm['weight_decay'] for key, arm in arms.items()}
+  assert strengths == {'namo_d': 0.0, 'namo': 0.1, 'muon': 0.1}
+  # Without weight decay.
+  equal = answers.arms(rows, hypotheses.N)
+  found = answers.differences(rows, equal)
+  assert len(found) == 3 and all(d.p > significance.LEVEL for d in found)
+  muon = answers.paired(rows, equal[answers.MUON], arms[answers.MUON])
+  assert f'Muon, {-muon.mean:.4f} lower than with it' in page
+  for name in ('README.md', 'docs/choosing.md'):
+    assert 'where weight decay is equal' in _page(name)
+  factors = [
+    of[key]['learning_rate'] / of[answers.MUON]['learning_rate']
+    for of, key in (
+      (arms, answers.NAMO_D),
+      (arms, answers.NAMO),
+      (equal, answers.NAMO),
+    )
+  ]
+  said = "was {:.1f} times Muon's, and NAMO's {:.1f} times, or {:.1f} without"
+  assert said.format(*factors) in _page('docs/rates.md')
+  decaying = answers.arms(rows, hypotheses.A)
+  lower = min(
+    rows.mean(arm, tuning.FINAL) - rows.mean(decaying[key], tuning.FINAL)
+    for of in (arms, equal)
+    for key, arm in of.items()
+  )
+  assert f'ends at least {lower:.2f} lower than a constant one' in page
+
+
+def test_the_choices_within():
+  rows = _published()
+  arms = answers.arms(rows, hypotheses.E)
+  cost = {
+    key: answers.paired(rows, arms[key], arms[base])
+    for key, base in answers.variations(arms)
+  }
+  assert len(tuning.FEW) == 3 and all(test.n == 3 for test in cost.values())
+  without = [cost.pop(key) for key in list(cost) if key.varied == 'no Nesterov']
+  assert len(without) == 3 and all(test.low > 0 for test in without)
+  fewer = {n: cost.pop(answers.Key('namo_d', f'{n} steps')) for n in (3, 4)}
+  assert all(test.low > 0 for test in fewer.values())
+  within = max(abs(test.mean) for test in cost.values())
+  minimax = cost.pop(answers.Key('namo_d', 'minimax'))
+  assert minimax.low < 0
+  for name in ('docs/evidence.md', 'docs/choosing.md'):
+    page, means = _page(name), [test.mean for test in without]
+    assert f'end {min(means):.3f} to {max(means):.3f} higher' in page
+    assert (
+      f'NAMO-D ends {fewer[4].mean:.4f} higher, with 3 {fewer[3].mean:.4f}'
+    ) in page
+    assert f'within {within:.4f} of the defaults' in page
+  page = _page('docs/cost.md')
+  assert f'ends {answers.size(minimax)} NAMO-D by default' in page
+  assert f"4 steps of `'muon'` end {fewer[4].mean:.4f} higher" in page
+
+
+def test_robustness():
+  rows = _published()
+  arms = answers.arms(rows, hypotheses.J)
+  valleys = answers.by_rate(rows, arms)
+  widths = sorted(str(robustness.width(losses)) for losses in valleys.values())
+  assert len(widths) == 3 and len(tuning.TUNING) == 2
+  for name in ('docs/evidence.md', 'docs/rates.md'):
+    assert f'over {widths[0]} to {widths[-1]} octaves' in _page(name)
+
+
+def test_longer_runs():
+  rows = _published()
+  arms = answers.arms(rows, hypotheses.C)
+  found = answers.differences(rows, arms)
+  assert all(d.p > significance.LEVEL and d.test.n == 3 for d in found)
+  apart = max(abs(d.test.mean) for d in found)
+  best = {key.optimizer: arm['learning_rate'] for key, arm in arms.items()}
+  before = {
+    key.optimizer: arm['learning_rate']
+    for key, arm in report.by_batch(rows)[4].items()
+  }
+  assert best['muon'] == before['muon']
+  assert best['namo'] == best['namo_d'] and before['namo'] == before['namo_d']
+  assert 2.5 < before['namo'] / best['namo'] < 3.5  # 'A third.'
+  page = _page('docs/evidence.md')
+  assert f'no difference is seen, {apart:.4f} apart at most' in page
+  said = "fall to a third there, {:g}, and Muon's stays at {:g}."
+  assert said.format(best['namo'], best['muon']) in page
+  times = best['namo'] / best['muon']
+  said = f'with four times the steps, at 4 sequences, both were {times:.1f}'
+  assert said in _page('docs/rates.md')
+
+
+def test_width():
+  rows = _published()
+  here = answers.arms(rows, hypotheses.A)
+  narrow = answers.arms(rows, '(k) Width 64')
+  best, before = (
+    [of[key]['learning_rate'] for key in (answers.NAMO_D, answers.MUON)]
+    for of in (narrow, here)
+  )
+  times = [new / old for new, old in zip(best, before)]
+  said = (
+    "NAMO-D's best rate was {:g} and Muon's {:g}, {:.1f} and {:.1f} times those"
+  )
+  assert said.format(*best, *times) in _page('docs/rates.md')
+
+
+def test_noise():
+  rows = _published()
+  batches = [b for b in report.by_batch(rows) if b != 16]
+  assert len(batches) == 3 and max(batches) < 16  # 'In smaller batches.'
+  for batch in batches:
+    arms = answers.arms(rows, hypotheses.NOISE[batch])
+    for found in answers.differences(rows, arms):
+      assert found.p > significance.LEVEL
+  page = _page('docs/evidence.md')
+  assert 'nor at {}, {} and {} sequences'.format(*sorted(batches)) in page
+
+
+def test_rates():
+  rows = _published()
+  factors = [
+    arms[answers.NAMO_D]['learning_rate'] / arms[answers.MUON]['learning_rate']
+    for arms in report.by_batch(rows).values()
+  ]
+  page = _page('docs/rates.md')
+  said = f"{min(factors):.1f} to {max(factors):.1f} times Muon's"
+  assert f"From 1 to 16 sequences a batch NAMO-D's best rate was {said}" in page
