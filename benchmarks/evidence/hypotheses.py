@@ -16,9 +16,9 @@ from benchmarks.evidence.answers import NAMO_D
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import significance
 
-A, C, D, E, H, J, L, M, N = (
-  next(title for title in plan.QUESTIONS if title.startswith(f'({letter}'))
-  for letter in 'acdehjlmn'
+A, D, H, L = (
+  next(title for title in plan.QUESTIONS if title.startswith(f'({letter})'))
+  for letter in 'adhl'
 )
 NOISE = {
   int(title.split()[-1]): title

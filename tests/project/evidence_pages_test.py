@@ -31,9 +31,15 @@ def _published():
   return tuning.Rows(sweep.read_results(_FOLDER))
 
 
+def _arms(title):
+  """Those of the one question whose title begins so."""
+  (whole,) = (one for one in plan.QUESTIONS if one.startswith(title))
+  return answers.arms(_published(), whole)
+
+
 def test_the_ordering():
   rows = _published()
-  arms = answers.arms(rows, hypotheses.A)
+  arms = _arms('(a) Ordering')
   alike, above = [], []
   for found in answers.differences(rows, arms):
     adamw = found.other.optimizer == 'adamw'
@@ -55,7 +61,7 @@ def test_the_ordering():
 
 def test_decay():
   rows = _published()
-  arms = answers.arms(rows, hypotheses.D)
+  arms = _arms('(d)')
   found = answers.differences(rows, arms)
   assert found and all(d.p > significance.LEVEL for d in found)
   assert 'It holds' in hypotheses.decay(rows)
@@ -66,7 +72,7 @@ def test_decay():
 
 def test_the_adamw_group():
   rows = _published()
-  arms = answers.arms(rows, hypotheses.H)
+  arms = _arms('(h)')
   found = answers.differences(rows, arms)
   assert all(d.p > significance.LEVEL for d in found)
   assert 'Contradicted' in hypotheses.shared_rate(rows)
@@ -88,7 +94,7 @@ def test_the_adamw_group():
 
 def test_the_adamw_group_from_above():
   rows = _published()
-  arms = answers.arms(rows, hypotheses.M)
+  arms = _arms('(m)')
   found = answers.differences(rows, arms)
   assert all(d.p > significance.LEVEL for d in found)
   apart = max(abs(d.test.mean) for d in found if d.other.varied)
@@ -105,7 +111,7 @@ def test_the_adamw_group_from_above():
 def test_a_constant_rate():
   rows = _published()
   page = _page('docs/evidence.md')
-  arms = answers.arms(rows, hypotheses.L)
+  arms = _arms('(l)')
   found = {(d.one, d.other): d for d in answers.differences(rows, arms)}
   for other in (answers.MUON, answers.NAMO):
     difference = found.pop((answers.NAMO_D, other))
@@ -115,7 +121,7 @@ def test_a_constant_rate():
   strengths = {key.optimizer: arm['weight_decay'] for key, arm in arms.items()}
   assert strengths == {'namo_d': 0.0, 'namo': 0.1, 'muon': 0.1}
   # Without weight decay.
-  equal = answers.arms(rows, hypotheses.N)
+  equal = _arms('(n)')
   found = answers.differences(rows, equal)
   assert len(found) == 3 and all(d.p > significance.LEVEL for d in found)
   muon = answers.paired(rows, equal[answers.MUON], arms[answers.MUON])
@@ -132,7 +138,7 @@ def test_a_constant_rate():
   ]
   said = "was {:.1f} times Muon's, and NAMO's {:.1f} times, or {:.1f} without"
   assert said.format(*factors) in _page('docs/rates.md')
-  decaying = answers.arms(rows, hypotheses.A)
+  decaying = _arms('(a) Ordering')
   lower = min(
     rows.mean(arm, tuning.FINAL) - rows.mean(decaying[key], tuning.FINAL)
     for of in (arms, equal)
@@ -143,7 +149,7 @@ def test_a_constant_rate():
 
 def test_the_choices_within():
   rows = _published()
-  arms = answers.arms(rows, hypotheses.E)
+  arms = _arms('(e,')
   cost = {
     key: answers.paired(rows, arms[key], arms[base])
     for key, base in answers.variations(arms)
@@ -170,7 +176,7 @@ def test_the_choices_within():
 
 def test_robustness():
   rows = _published()
-  arms = answers.arms(rows, hypotheses.J)
+  arms = _arms('(j)')
   valleys = answers.by_rate(rows, arms)
   widths = sorted(str(robustness.width(losses)) for losses in valleys.values())
   assert len(widths) == 3 and len(tuning.TUNING) == 2
@@ -180,7 +186,7 @@ def test_robustness():
 
 def test_longer_runs():
   rows = _published()
-  arms = answers.arms(rows, hypotheses.C)
+  arms = _arms('(c)')
   found = answers.differences(rows, arms)
   assert all(d.p > significance.LEVEL and d.test.n == 3 for d in found)
   apart = max(abs(d.test.mean) for d in found)
@@ -202,9 +208,8 @@ def test_longer_runs():
 
 
 def test_width():
-  rows = _published()
-  here = answers.arms(rows, hypotheses.A)
-  narrow = answers.arms(rows, '(k) Width 64')
+  here = _arms('(a) Ordering')
+  narrow = _arms('(k) Width 64')
   best, before = (
     [of[key]['learning_rate'] for key in (answers.NAMO_D, answers.MUON)]
     for of in (narrow, here)
