@@ -6,6 +6,7 @@ import functools
 import pathlib
 
 from benchmarks.evidence import answers
+from benchmarks.evidence import figures
 from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
@@ -224,21 +225,70 @@ def test_width():
 def test_noise():
   rows = _published()
   batches = [b for b in report.by_batch(rows) if b != 16]
-  assert len(batches) == 3 and max(batches) < 16  # 'In smaller batches.'
+  assert min(batches) < 16 < max(batches)  # 'In smaller and larger batches.'
   for batch in batches:
     arms = answers.arms(rows, hypotheses.NOISE[batch])
     for found in answers.differences(rows, arms):
       assert found.p > significance.LEVEL
   page = _page('docs/evidence.md')
-  assert 'nor at {}, {} and {} sequences'.format(*sorted(batches)) in page
+  assert 'nor at {}, {}, {} and {} sequences'.format(*sorted(batches)) in page
+
+
+def test_the_slope_over_batches():
+  rows = _published()
+  by_batch = report.by_batch(rows)
+  assert 'Neither is shown.' in hypotheses.noise(rows)
+  page = _page('docs/evidence.md')
+  assert f'from {min(by_batch)} to {max(by_batch)} sequences' in page
+  namo_d, namo = (
+    significance.paired(slopes, [0.0] * len(slopes))
+    for slopes in (
+      hypotheses.slopes(rows, rule) for rule in (answers.NAMO_D, answers.NAMO)
+    )
+  )
+  assert (
+    f"NAMO-D's difference to Muon changes by {namo_d.mean:+.4f} ±"
+    f" {namo_d.half:.4f} and NAMO's by {namo.mean:+.4f} ± {namo.half:.4f}:"
+  ) in page
+  tests = {
+    batch: [
+      answers.paired(rows, arms[rule], arms[answers.MUON])
+      for rule in (answers.NAMO_D, answers.NAMO)
+    ]
+    for batch, arms in by_batch.items()
+  }
+  widest = {batch: max(t.half for t in of) for batch, of in tests.items()}
+  largest = max(by_batch)
+  assert largest == min(widest, key=widest.get)  # 'Where seeds agree best.'
+  room = -min(test.low for test in tests[largest])
+  assert f'a gain over Muon of at most {room:.4f}.' in page
+
+
+def test_gradients_are_mostly_noise():
+  rows = _published()
+  ratios = [
+    figures.signal_to_noise(rows, arms[answers.MUON])
+    for arms in report.by_batch(rows).values()
+  ]
+  b1 = make_config().b1
+  kappa = (1 - b1) / (1 + b1)
+  # Of b1² M + (1 - b1²) G, M the momentum before: G is not yet in it.
+  alone = (b1**4 * kappa + (1 - b1**2) ** 2) ** 0.5
+  said = (
+    f"{min(ratios):.2f} to {max(ratios):.2f} of the gradient's norm at every"
+    f' size, and noise alone would make it {alone:.2f}'
+  )
+  assert said in _page('docs/evidence.md')
 
 
 def test_rates():
   rows = _published()
+  by_batch = report.by_batch(rows)
   factors = [
     arms[answers.NAMO_D]['learning_rate'] / arms[answers.MUON]['learning_rate']
-    for arms in report.by_batch(rows).values()
+    for arms in by_batch.values()
   ]
   page = _page('docs/rates.md')
   said = f"{min(factors):.1f} to {max(factors):.1f} times Muon's"
-  assert f"From 1 to 16 sequences a batch NAMO-D's best rate was {said}" in page
+  sizes = f'From {min(by_batch)} to {max(by_batch)} sequences a batch'
+  assert f"{sizes} NAMO-D's best rate was {said}" in page
