@@ -292,3 +292,18 @@ def test_rates():
   said = f"{min(factors):.1f} to {max(factors):.1f} times Muon's"
   sizes = f'From {min(by_batch)} to {max(by_batch)} sequences a batch'
   assert f"{sizes} NAMO-D's best rate was {said}" in page
+
+
+def test_rates_by_batch():
+  by_batch = report.by_batch(_published())
+  page = (_ROOT / 'docs' / 'rates.md').read_text()
+  assert f'| | {" | ".join(map(str, sorted(by_batch)))} |' in page
+  for rule in (answers.NAMO_D, answers.NAMO, answers.MUON):
+    pairs = (
+      f'{arm["learning_rate"]:g}, {arm["adam_learning_rate"]:g}'
+      for arm in (by_batch[batch][rule] for batch in sorted(by_batch))
+    )
+    assert f'| {rule} | {" | ".join(pairs)} |' in page
+  sizes = make_config(preset='char').sizes
+  assert f'for {sizes.steps} steps' in page
+  assert f'of {sizes.block_size} characters' in page
