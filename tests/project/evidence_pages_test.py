@@ -209,17 +209,42 @@ def test_longer_runs():
 
 
 def test_width():
+  rows = _published()
   here = _arms('(a) Ordering')
-  narrow = _arms('(k) Width 64')
-  best, before = (
-    [of[key]['learning_rate'] for key in (answers.NAMO_D, answers.MUON)]
-    for of in (narrow, here)
+  said = {}
+  for width in (64, 256):
+    arms = _arms(f'(k) Width {width}')
+    best, before = (
+      [of[key]['learning_rate'] for key in (answers.NAMO_D, answers.MUON)]
+      for of in (arms, here)
+    )
+    times = (new / old for new, old in zip(best, before))
+    said[width] = (
+      "NAMO-D's best rate was {:g} and Muon's {:g}, {:.1f} and {:.1f} times"
+      ' those at 128'.format(*best, *times)
+    )
+  page = _page('docs/rates.md')
+  assert f"At a width of 64, half the example's, {said[64]}" in page
+  assert f'at 256 {said[256]}' in page
+  # The last arms: twice the example's width, on the seeds of tuning.
+  (found,) = answers.differences(rows, arms)
+  assert (
+    found.p < significance.LEVEL and found.test.n == len(tuning.TUNING) == 2
   )
-  times = [new / old for new, old in zip(best, before)]
-  said = (
-    "NAMO-D's best rate was {:g} and Muon's {:g}, {:.1f} and {:.1f} times those"
-  )
-  assert said.format(*best, *times) in _page('docs/rates.md')
+  strengths = [arms[key]['weight_decay'] for key in (found.one, found.other)]
+  assert strengths == [0, 0.1]
+  (narrow,) = answers.differences(rows, _arms('(k) Width 64'))
+  assert narrow.p > significance.LEVEL
+  fall = [
+    arms[key]['learning_rate'] / _arms('(k) Width 64')[key]['learning_rate']
+    for key in (answers.NAMO_D, answers.MUON)
+  ]
+  assert [round(1 / one) for one in fall] == [4, 2]  # 'A quarter', 'a half'.
+  page = _page('docs/evidence.md')
+  difference = f'NAMO-D ends {answers.size(found.test)} Muon'
+  assert f'{difference} ({judge.p_value(found.p)}) at a width of 256' in page
+  readme = _page('README.md')
+  assert f'NAMO-D ended {found.test.mean:.2f} above Muon on two seeds' in readme
 
 
 def test_noise():
