@@ -243,6 +243,7 @@ def test_width():
   page = _page('docs/evidence.md')
   difference = f'NAMO-D ends {answers.size(found.test)} Muon'
   assert f'{difference} ({judge.p_value(found.p)}) at a width of 256' in page
+  assert f'no difference is seen, ± {narrow.test.half:.2f} on the same' in page
   readme = _page('README.md')
   assert f'NAMO-D ended {found.test.mean:.2f} above Muon on two seeds' in readme
 
