@@ -25,6 +25,10 @@ Runs = tuple[tuple[Row, ...], ...]
 # Products of m x m matrices that evaluate a polynomial of R with so many
 # coefficients: none, R^2, R^2 and R^2 (c + dR + eR^2).
 _EVALUATION = {2: 0, 3: 1, 4: 2, 5: 2}
+# Bits of the mantissa of float32 operands as an accelerator's products see
+# them, by jax.default_matmul_precision. Left to themselves NVIDIA GPUs round
+# to TF32, with 'high' too, and TPUs to bfloat16.
+_BITS = {'highest': 23, 'float32': 23, 'F32_F32_F32': 23, 'BF16_BF16_F32': 7}
 
 
 def newton_schulz(
@@ -68,14 +72,16 @@ def newton_schulz(
       ``promote_types(x.dtype, float32)``; ``jnp.bfloat16`` is the fast choice
       on accelerators. The matrix is normalized before it is cast, so that
       float16 neither overflows nor underflows. Float32 products are as precise
-      as ``jax.default_matmul_precision`` says: by default they are rounded to
-      TF32 on recent NVIDIA GPUs and to bfloat16 on TPUs.
+      as ``jax.default_matmul_precision`` says: by default their operands are
+      rounded to TF32 on recent NVIDIA GPUs and to bfloat16 on TPUs; with
+      ``'highest'`` they are what they are on CPUs.
 
   Returns:
     Array of ``x``'s shape and dtype, singular values close to one. A zero
-    matrix stays zero, exactly. In float32 the default is within 1e-5 of the
-    iteration in float64 on Gaussian matrices, also where one row or column is
-    up to 1e6 times the others, and within 1e-3 up to a condition number of 1e6.
+    matrix stays zero, exactly. With products in full float32 the default is
+    within 1e-5 of the iteration in float64 on Gaussian matrices, also where one
+    row or column is up to 1e6 times the others, and within 1e-3 up to a
+    condition number of 1e6.
 
   Raises:
     ValueError: ``x`` has fewer than two axes, ``steps`` is below one, the
@@ -137,10 +143,13 @@ def _iterate(
     )
 
   if dtype == jnp.float32:
-    # By default NVIDIA GPUs round the operands of its products to TF32, TPUs
-    # to bfloat16.
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    bits = _BITS.get(precision)
     y = jax.lax.platform_dependent(
-      y, cpu=with_bits(23), tpu=with_bits(7), default=with_bits(10)
+      y,
+      cpu=with_bits(23),
+      tpu=with_bits(bits or 7),
+      default=with_bits(bits or 10),
     )
   else:
     y = with_bits(jnp.finfo(dtype).nmant)(y)

@@ -202,6 +202,24 @@ class PrecisionTest(parameterized.TestCase):
     )
     self.assertGreater(_error(once, exact), 1.1 * plain)
 
+  @parameterized.parameters(
+    (None, 10),
+    ('high', 10),
+    ('highest', 23),
+    ('float32', 23),
+    ('F32_F32_F32', 23),
+    ('BF16_BF16_F32', 7),
+  )
+  def test_on_a_gpu_as_the_default_matmul_precision_says(self, precision, bits):
+    """'highest' on an H100 once was TF32: R was rounded by hand."""
+    x = jax.ShapeDtypeStruct((8, 8), jnp.float32)
+    with jax.default_matmul_precision(precision):
+      there = jax.export.export(
+        jax.jit(orthogonalize.newton_schulz), platforms=('cuda',)
+      )(x).mlir_module()
+    rounded = [n for n in (7, 10) if f'format = e8m{n}' in there]
+    self.assertEqual(rounded, [bits] if bits < 23 else [])
+
 
 class CoefficientsTest(parameterized.TestCase):
   def test_names_that_optax_knows(self):
