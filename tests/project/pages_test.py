@@ -238,12 +238,18 @@ def test_public_docstring_is_complete(name):
   assert 'Examples:' in text
 
 
+def _part(name: str, heading: str) -> str:
+  """Of a page, what stands under a heading."""
+  _, _, after = _PAGES[name].read_text().partition(f'\n## {heading}\n')
+  return after.partition('\n## ')[0]
+
+
 def test_table_of_step_times():
   results = _ROOT / 'benchmarks' / 'results' / 'step_time.json'
   shapes = json.loads(results.read_text())['shapes']
   names = 'namo_d', 'namo_d, minimax', 'namo', 'optax.adamw'
   rows = re.findall(rf'^\| .* \| ({"|".join(names)}) \| ([^a-z]*|not.*) \|$',
-                    _PAGES['cost'].read_text(), re.M)  # fmt: skip
+                    _part('cost', 'A step'), re.M)  # fmt: skip
   figures = ('step_time', 'flops', 'compile_time', 'hlo_lines',
              'temporary_memory', 'state')  # fmt: skip
   expected = [
@@ -264,6 +270,44 @@ def test_table_of_step_times():
   ]
   told = f'{min(times):.2f} to {max(times):.2f} times the time'
   assert told in _PAGES['README'].read_text()
+
+
+def test_tables_of_the_gpu():
+  results = _ROOT / 'benchmarks' / 'results' / 'gpu.json'
+  measured = json.loads(results.read_text())
+  kinds = 'namo_d', 'namo_d, minimax'
+  names = [f'{kind}{dtype}' for kind in kinds for dtype in ('', ', bfloat16')]
+  names += ['namo', 'optax.adamw']
+  page = _part('cost', 'On a GPU')
+  cells = [
+    f' | {name} | {row["step_time"]:.2f} | {row["temporary_memory"]:.2f} |'
+    for shape in measured['shapes'].values()
+    for name in names
+    for row in [shape[name]]
+  ]
+  assert (
+    re.findall(r'^\| [^|]*( \| [^|]+ \| 0[^|]+ \| 0[^|]+ \|)$', page, re.M)
+    == cells
+  )
+  whole = measured['train']
+  for name in (*names, 'optax.contrib.muon'):
+    row = whole[name]
+    share = f'{row["optimizer_share"]:.1%}'
+    assert f'| {name} | {row["step_time"]:.2f} | {share} |' in page
+  for product in measured['products'].values():
+    assert 0.45 < product['of_large_product'] < 0.55  # 'Half of the rate.'
+  gpt2 = measured['shapes']['gpt2']
+  default, rounded = (f'{gpt2[name]["step_time"]:.2f}' for name in names[:2])
+  readme = ' '.join(_PAGES['README'].read_text().split())
+  told = (
+    f'{rounded} for GPT-2 on an H100 with products in bfloat16 and {default}'
+  )
+  assert told in readme
+  precision = ' '.join(_PAGES['precision'].read_text().split())
+  told = (
+    f"{rounded} times the time of optax's Muon with it and {default} without"
+  )
+  assert told in precision
 
 
 def test_table_of_exchanges():
