@@ -64,12 +64,9 @@ def arms(rows: tuning.Rows, title: str) -> Arms | None:
 
 
 def seeds(rows: tuning.Rows, *of: tuning.Arm) -> tuple[int, ...]:
-  """The final seeds for which all arms have a row, or those of tuning."""
-  for among in (tuning.FINAL, tuning.TUNING):
-    common = set(among).intersection(*(rows.seeds(arm, among) for arm in of))
-    if common:
-      return tuple(sorted(common))
-  return ()
+  """The final seeds for which all arms have a row."""
+  common = (rows.seeds(arm, tuning.FINAL) for arm in of)
+  return tuple(sorted(set(tuning.FINAL).intersection(*common)))
 
 
 def paired(
@@ -129,11 +126,11 @@ def _more(test: significance.Paired, level: float) -> int:
 
 
 def by_rate(rows: tuning.Rows, of: Arms) -> dict[Key, dict[float, float]]:
-  """Of each optimizer, loss by rate, rates ascending, on tuning's seeds."""
+  """Of each optimizer, loss by rate, rates ascending."""
   found: dict[Key, dict[float, float]] = {}
   for key, arm in sorted(of.items(), key=lambda one: one[1]['learning_rate']):
     losses = found.setdefault(Key(key.optimizer, ''), {})
-    losses[arm['learning_rate']] = rows.mean(arm, tuning.TUNING)
+    losses[arm['learning_rate']] = rows.mean(arm, tuning.AROUND)
   return found
 
 

@@ -125,14 +125,7 @@ def noise(
       answers.paired(rows, by_batch[b][key], by_batch[b][answers.MUON])
       for b in batches
     ]
-    points = [(x + shift, test) for x, test in zip(octaves, tests) if test]
-    ax.plot(
-      [x for x, _ in points], [test.mean for _, test in points],
-      'o-', color=color(key), label=str(key),
-    )  # fmt: skip
-    for x, test in points:
-      ax.plot([x, x], [test.low, test.high], color=color(key))
-  ax.axhline(0, color='black', linewidth=1)
+    _over(ax, octaves + shift, tests, color=color(key), label=str(key))
   ratios = [
     signal_to_noise(rows, by_batch[batch][answers.MUON]) for batch in batches
   ]
@@ -141,11 +134,46 @@ def noise(
     [f'{batch}\n{ratio:.3f}' for batch, ratio in zip(batches, ratios)],
   )
   ax.set(
-    xlabel='sequences a batch; below, signal to noise ‖M‖/‖G‖ (Muon)',
+    xlabel='sequences a batch; below, ‖M‖/‖G‖ of Muon, M looked ahead',
     ylabel='loss − loss of Muon (nats)',
   )
   ax.legend()
   return fig
+
+
+def width(
+  rows: tuning.Rows,
+  by_decay: dict[str, dict[int, tuple[tuning.Arm, tuning.Arm]]],
+) -> figure.Figure:
+  """Difference of NAMO-D to Muon by the width of the model."""
+  fig, (ax,) = _axes()
+  styles = {'-': -0.03, '--': 0.03}
+  for (decay, pairs), (line, shift) in zip(by_decay.items(), styles.items()):
+    octaves = np.log2(list(pairs))
+    tests = [answers.paired(rows, *pair) for pair in pairs.values()]
+    blue = color(answers.NAMO_D)
+    _over(ax, octaves + shift, tests, color=blue, linestyle=line, label=decay)
+  ax.set_xticks(octaves, list(map(str, pairs)))
+  ax.set(
+    xlabel='width of the model',
+    ylabel='loss of NAMO-D − loss of Muon (nats)',
+  )
+  ax.legend()
+  return fig
+
+
+def _over(axes, octaves: Sequence[float], tests, **style) -> None:
+  """Mean differences to Muon, joined, each with its interval."""
+  points = [(x, test) for x, test in zip(octaves, tests) if test]
+  axes.plot(
+    [x for x, _ in points],
+    [test.mean for _, test in points],
+    marker='o',
+    **style,
+  )
+  for x, test in points:
+    axes.plot([x, x], [test.low, test.high], color=style['color'])
+  axes.axhline(0, color='black', linewidth=1)
 
 
 def rates(rows: tuning.Rows, arms: answers.Arms) -> figure.Figure:

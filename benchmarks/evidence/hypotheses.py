@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hypotheses of PROTOCOL.md, each with its test and what came of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import itertools
 
 import numpy as np
@@ -25,6 +25,19 @@ NOISE = {
   for title in plan.QUESTIONS
   if title.startswith('(b)')
 } | {16: A}
+# By the weight decay: for each width the question, and what varies there.
+WIDTHS = {
+  'at the decays tuned at 128': {
+    64: ('(k) Width 64', ''),
+    128: (A, ''),
+    256: ('(k) Width 256', ''),
+  },
+  'without decay': {
+    64: ('(o) Width 64, no decay', ''),
+    128: (D, 'none'),
+    256: ('(o) Width 256, no decay', ''),
+  },
+}
 MARGIN = 0.01  # Nats a character, of H3 and H4.
 
 
@@ -80,31 +93,51 @@ def order(rows: tuning.Rows) -> str:
   return f'{said}. {verdict}'
 
 
-def slopes(rows: tuning.Rows, rule: answers.Key) -> list[float]:
-  """Of the difference to Muon over log2 of the batch size, one a seed."""
-  arms = {batch: _arms(rows, title) for batch, title in NOISE.items()}
-  seeds = set(tuning.FINAL).intersection(
-    *(
-      answers.seeds(rows, arms[batch][rule], arms[batch][MUON])
-      for batch in NOISE
-    )
-  )
+def _slopes(
+  rows: tuning.Rows,
+  pairs: Mapping[int, tuple[tuning.Arm, tuning.Arm]],
+  seeds: Sequence[int],
+) -> list[float]:
+  """Of two arms' difference over log2 of what both are put to, one a seed."""
   gains = [
-    np.subtract(
-      *(rows.losses(arms[batch][key], sorted(seeds)) for key in (rule, MUON))
-    )
-    for batch in NOISE
+    np.subtract(*(rows.losses(arm, seeds) for arm in pair))
+    for pair in pairs.values()
   ]
   if not np.isfinite(gains).all():
     raise Diverged
-  return np.polyfit(np.log2(list(NOISE)), gains, 1)[0].tolist()
+  return np.polyfit(np.log2(list(pairs)), gains, 1)[0].tolist()
+
+
+def over_batches(rows: tuning.Rows, rule: answers.Key) -> list[float]:
+  """Slopes of an optimizer's difference to Muon, one a seed."""
+  arms = {batch: _arms(rows, title) for batch, title in NOISE.items()}
+  pairs = {batch: (of[rule], of[MUON]) for batch, of in arms.items()}
+  return _slopes(rows, pairs, tuning.FINAL)
+
+
+def by_width(
+  rows: tuning.Rows, decay: str
+) -> dict[int, tuple[tuning.Arm, tuning.Arm]]:
+  """NAMO-D and Muon at each width, of one of ``WIDTHS``."""
+  return {
+    width: (
+      _arms(rows, title)[answers.Key('namo_d', varied)],
+      _arms(rows, title)[answers.Key('muon', varied)],
+    )
+    for width, (title, varied) in WIDTHS[decay].items()
+  }
+
+
+def over_widths(rows: tuning.Rows, decay: str) -> list[float]:
+  """Slopes of NAMO-D's difference to Muon, one an unseen seed."""
+  return _slopes(rows, by_width(rows, decay), tuning.UNSEEN)
 
 
 def noise(rows: tuning.Rows) -> str:
   """The gain over Muon grows as the batch shrinks (H2), or as it grows (H5)."""
   tests = []
   for rule in (NAMO_D, NAMO):
-    found = slopes(rows, rule)
+    found = over_batches(rows, rule)
     tests.append(significance.paired(found, [0.0] * len(found)))
   corrected = significance.holm([test.p for test in tests])
   said = '; '.join(
@@ -177,12 +210,31 @@ def schedule(rows: tuning.Rows) -> str:
   return f'{_told(name, test, test.p)}. {verdict}'
 
 
+def width(rows: tuning.Rows) -> str:
+  """NAMO-D's difference to Muon grows with the width."""
+  tests = []
+  for decay in WIDTHS:
+    found = over_widths(rows, decay)
+    tests.append(significance.paired(found, [0.0] * len(found)))
+  corrected = significance.holm([test.p for test in tests])
+  said = '; '.join(
+    _told(f'slope of NAMO-D − Muon a doubling, {decay},', test, p)
+    for decay, test, p in zip(WIDTHS, tests, corrected)
+  )
+  seen = [t.mean for t, p in zip(tests, corrected) if p < significance.LEVEL]
+  verdict = _verdict(
+    len(seen) == len(tests) and min(seen) > 0, max(seen, default=1) < 0
+  )
+  return f'{said}. {verdict}'
+
+
 TESTS: dict[str, Callable[[tuning.Rows], str]] = {
   'H1': order,
   'H2 and H5, noise': noise,
   'H3': decay,
   'H4': shared_rate,
   'H5, schedule': schedule,
+  'H6': width,
 }
 
 

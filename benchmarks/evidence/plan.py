@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.evidence.tuning import ADAM_RATES
 from benchmarks.evidence.tuning import Arm
+from benchmarks.evidence.tuning import AROUND
 from benchmarks.evidence.tuning import at_batch
 from benchmarks.evidence.tuning import DECAYS
 from benchmarks.evidence.tuning import FEW
@@ -19,7 +20,6 @@ from benchmarks.evidence.tuning import RATES
 from benchmarks.evidence.tuning import rates
 from benchmarks.evidence.tuning import Rows
 from benchmarks.evidence.tuning import tuned
-from benchmarks.evidence.tuning import TUNING
 from benchmarks.evidence.tuning import walk
 from benchmarks.evidence.tuning import Wanted
 from optax_namo.nanogpt.config import Config
@@ -143,24 +143,24 @@ def variations(rows: Rows, optimizer: str) -> dict[str, Arm]:
 
 
 def robustness(rows: Rows, optimizer: str) -> dict[str, Arm]:
-  """Rates from a quarter to four times the best, on the seeds of tuning."""
+  """Rates from a quarter to four times the best."""
   arm, ladder = tuned(rows, optimizer), rates(optimizer)
   i = ladder.index(arm['learning_rate'])
   around = ladder[max(i - 4, 0) : i + 5]
   return judged(
     rows,
     {f'{rate:g}': arm | {'learning_rate': rate} for rate in around},
-    TUNING,
+    AROUND,
   )
 
 
-def width(embed_dim: int) -> Question:
+def width(embed_dim: int, **knobs: Any) -> Question:
   """A narrower or wider model: does the best rate move?"""
 
   def asked(rows, optimizer):
-    arm = tuned(rows, optimizer) | {'embed_dim': embed_dim}
+    arm = tuned(rows, optimizer) | {'embed_dim': embed_dim, **knobs}
     arm = walk(rows, arm, 'learning_rate', rates(optimizer))
-    return judged(rows, {'': arm}, TUNING)
+    return judged(rows, {'': arm}, FINAL)
 
   return asked
 
@@ -182,6 +182,8 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
   '(k) Width 64': (width(64), ('namo_d', 'muon')),
   '(b) Noise: batch 64': (noise(64), RULES),
   '(k) Width 256': (width(256), ('namo_d', 'muon')),
+  '(o) Width 64, no decay': (width(64, weight_decay=0.0), ('namo_d', 'muon')),
+  '(o) Width 256, no decay': (width(256, weight_decay=0.0), ('namo_d', 'muon')),
 }
 
 

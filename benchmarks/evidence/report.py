@@ -10,6 +10,7 @@ what has come in so far.
 """
 
 from collections.abc import Callable, Sequence
+import contextlib
 import math
 import pathlib
 import statistics
@@ -33,6 +34,7 @@ _LADDERS = {
   'adam_learning_rate': tuning.ADAM_RATES,
 }
 _NOISE = 'figures/noise.png'
+_WIDTH = 'figures/width.png'
 # By title: where its figure is, and what draws it.
 _DRAWN: dict[str, tuple[str, Callable[[tuning.Rows, answers.Arms], Figure]]] = {
   hypotheses.A: ('figures/ordering.png', figures.ordering),
@@ -138,17 +140,20 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
     '# What came out',
     'Made from results.jsonl by `python -m benchmarks.evidence.report`; the'
     ' rules are in [PROTOCOL.md](PROTOCOL.md). Losses in nats a character, mean'
-    ' ± standard deviation over seeds that tuning did not use, but in (j) and'
-    ' (k), which have its seeds alone; differences are paired over seeds, ±'
+    ' ± standard deviation over seeds that tuning did not use, but in (j),'
+    ' which has its seeds and one more; differences are paired over seeds, ±'
     ' half the width of their 95% intervals, p-values'
-    " Holm's within a question. (m), (n), and five of (l)'s eight seeds, were"
-    " asked for after a look at what there was: the protocol's changes 5 to 7.",
+    " Holm's within a question. (m), (n), (o), (k)'s seeds, and five of (l)'s"
+    ' eight were asked for after a look at what there was: the'
+    " protocol's changes 5 to 7, 10 and 11.",
     f'{len(rows)} runs, {diverged} of them diverged.',
     '## The hypotheses',
     _table_of_hypotheses(known),
   ]
   if len(by_batch(known)) > 2:
     parts.append(_image(_NOISE, figures.noise))
+  if len(by_width(known)) > 1:
+    parts.append(_image(_WIDTH, figures.width))
   found = {title: answers.arms(known, title) for title in plan.QUESTIONS}
   for title, arms in found.items():
     if arms:
@@ -173,6 +178,17 @@ def by_batch(rows: tuning.Rows) -> dict[int, answers.Arms]:
   }
 
 
+def by_width(
+  rows: tuning.Rows,
+) -> dict[str, dict[int, tuple[tuning.Arm, tuning.Arm]]]:
+  """H6's pairs of arms by decay, those whose questions are all answered."""
+  found = {}
+  for decay in hypotheses.WIDTHS:
+    with contextlib.suppress(hypotheses.Open):
+      found[decay] = hypotheses.by_width(rows, decay)
+  return found
+
+
 def drawings(rows: Sequence[dict[str, Any]]) -> dict[str, Figure]:
   """The figures of the answered questions, by where they are to be."""
   known = tuning.Rows(rows)
@@ -183,6 +199,8 @@ def drawings(rows: Sequence[dict[str, Any]]) -> dict[str, Figure]:
   }
   if len(batches := by_batch(known)) > 2:
     drawn[_NOISE] = figures.noise(known, batches)
+  if len(pairs := by_width(known)) > 1:
+    drawn[_WIDTH] = figures.width(known, pairs)
   return drawn
 
 

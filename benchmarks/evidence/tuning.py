@@ -20,9 +20,12 @@ from optax_namo.nanogpt.config import make_config
 Arm = dict[str, Any]
 
 TUNING = (100, 101)  # Seeds that the final comparisons do not use.
+AROUND = (*TUNING, 102)  # Of (j): the rates around the best.
 FINAL = tuple(range(8))
 FEW = FINAL[:3]  # Of what is called exploratory.
-UNSEEN = FINAL[3:]  # Of (l), when H5 was left to them: PROTOCOL.md, change 6.
+# Of (l), when H5 was left to them, and of (k), when H6 was: PROTOCOL.md,
+# changes 6 and 11.
+UNSEEN = FINAL[3:]
 COMMON = {'preset': 'char', 'eval_every': 200, 'checkpoint_every': 200}
 
 # A factor of sqrt 2 between rates, around those of the example.

@@ -33,8 +33,9 @@ def _row(config):
   loss += 0.01 * math.log(config.adam_learning_rate / 0.006) ** 2
   loss += abs(config.weight_decay - 0.1)
   loss += {'muon': 0.02, 'optax_muon': 0.02}.get(config.optimizer, 0.0)
-  noise = config.seed, list(_BEST).index(rule), config.batch_size, config.steps
-  loss += 0.001 * np.random.default_rng(noise).uniform(-1, 1)
+  sizes = config.batch_size, config.steps, config.embed_dim
+  noise = np.random.default_rng((config.seed, list(_BEST).index(rule), *sizes))
+  loss += 0.001 * noise.uniform(-1, 1)
   told = {'momentum_norm': 0.2, 'gradient_norm': 1.0}
   return {
     'config': dataclasses.asdict(config),
@@ -85,9 +86,9 @@ def test_each_figure_of_the_results_is_drawn():
   rows = _studied()
   drawn = report.drawings(rows)
   document = report.document(rows)
-  assert len(drawn) == 6 and all(f']({path})' in document for path in drawn)
-  # Of what is open nothing is: here all but (j), which is asked of tuning.
-  few = [row for row in rows if row['config']['seed'] in tuning.TUNING]
+  assert len(drawn) == 7 and all(f']({path})' in document for path in drawn)
+  # Of what is open nothing is: here all but (j), which has seeds of its own.
+  few = [row for row in rows if row['config']['seed'] in tuning.AROUND]
   assert list(report.drawings(few)) == ['figures/rates.png']
   assert report.document(few).count('](figures') == 1
 
@@ -99,11 +100,26 @@ def test_a_slope_over_batch_sizes():
     if row['config']['optimizer'] == 'namo':
       row['val_losses'][0][1] -= 0.003 * math.log2(row['config']['batch_size'])
   known = tuning.Rows(rows)
-  slopes = hypotheses.slopes(known, answers.NAMO)
+  slopes = hypotheses.over_batches(known, answers.NAMO)
   np.testing.assert_allclose(np.mean(slopes), -0.003, atol=2e-4)
   assert len(slopes) == len(tuning.FINAL)
   verdict = dict((n, said) for n, _, said in hypotheses.verdicts(known))
   assert 'H5 holds here' in verdict['H2 and H5, noise']
+
+
+def test_a_slope_over_widths():
+  """Of a difference to Muon that grows by .01 with every doubling."""
+  rows = copy.deepcopy(_studied())
+  for row in rows:
+    if row['config']['optimizer'] == 'namo_d':
+      row['val_losses'][0][1] += 0.01 * math.log2(row['config']['embed_dim'])
+  known = tuning.Rows(rows)
+  for decay in hypotheses.WIDTHS:
+    slopes = hypotheses.over_widths(known, decay)
+    np.testing.assert_allclose(slopes, 0.01, atol=3e-3)
+    assert len(slopes) == len(tuning.UNSEEN)
+  assert 'It holds.' in hypotheses.width(known)
+  assert 'Neither' in hypotheses.width(tuning.Rows(_studied()))
 
 
 def test_what_changes_no_knob_is_no_variation():
