@@ -184,6 +184,7 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
   '(k) Width 256': (width(256), ('namo_d', 'muon')),
   '(o) Width 64, no decay': (width(64, weight_decay=0.0), ('namo_d', 'muon')),
   '(o) Width 256, no decay': (width(256, weight_decay=0.0), ('namo_d', 'muon')),
+  '(p) Width 64, NAMO too': (width(64), RULES),
 }
 
 

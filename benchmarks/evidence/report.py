@@ -143,9 +143,9 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
     ' ± standard deviation over seeds that tuning did not use, but in (j),'
     ' which has its seeds and one more; differences are paired over seeds, ±'
     ' half the width of their 95% intervals, p-values'
-    " Holm's within a question. (m), (n), (o), (k)'s seeds, and five of (l)'s"
-    ' eight were asked for after a look at what there was: the'
-    " protocol's changes 5 to 7, 10 and 11.",
+    " Holm's within a question. (m), (n), (o), (p), (k)'s seeds, and five of"
+    " (l)'s eight were asked for after a look at what there was: the"
+    " protocol's changes 5 to 7 and 10 to 12.",
     f'{len(rows)} runs, {diverged} of them diverged.',
     '## The hypotheses',
     _table_of_hypotheses(known),

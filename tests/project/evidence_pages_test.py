@@ -256,17 +256,34 @@ def test_width():
   assert all(found.p < significance.LEVEL for found in alike)
   sizes = ' and '.join(answers.size(found.test) for found in alike)
   assert f'without weight decay for either {sizes}' in page
+  sides = f'{-narrow.test.mean:.4f} below Muon', f'{wide.test.mean:.4f} above'
+  told = '{} at half the width and {} at twice'.format(*sides)
+  for name in ('README.md', 'docs/choosing.md'):
+    assert told in _page(name), name
+
+
+def test_the_scale_gains_at_half_the_width():
+  rows = _published()
+  between = {
+    (d.one, d.other): d for d in answers.differences(rows, _arms('(p)'))
+  }
+  scale = between[answers.NAMO, answers.MUON]
+  told = f'{answers.size(scale.test)} Muon ({judge.p_value(scale.p)})'
+  assert f'At 64 NAMO gains as much, {told}' in _page('docs/evidence.md')
+  assert between[answers.NAMO_D, answers.NAMO].p > significance.LEVEL
+
+
+def test_the_slope_over_widths():
+  rows = _published()
   slopes = [
     significance.paired(found, [0.0] * len(found))
     for found in (hypotheses.over_widths(rows, d) for d in hypotheses.WIDTHS)
   ]
   grows = ' and '.join(f'{test.mean:.4f} ± {test.half:.4f}' for test in slopes)
-  assert f'by {grows} (H6), over the {slopes[0].n} seeds' in page
+  assert f'by {grows} (H6), over the {slopes[0].n} seeds' in _page(
+    'docs/evidence.md'
+  )
   assert 'It holds.' in hypotheses.width(rows)
-  sides = f'{-narrow.test.mean:.4f} below Muon', f'{wide.test.mean:.4f} above'
-  told = '{} at half the width and {} at twice'.format(*sides)
-  for name in ('README.md', 'docs/choosing.md'):
-    assert told in _page(name), name
 
 
 def test_noise():
