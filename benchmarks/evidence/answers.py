@@ -30,6 +30,8 @@ class Key(NamedTuple):
 NAMO_D, NAMO, MUON = (Key(rule, '') for rule in plan.RULES)
 
 Arms = dict[Key, tuning.Arm]
+# Two that are compared, by the batch size or the width that both are put to.
+Pairs = dict[int, tuple[tuning.Arm, tuning.Arm]]
 
 
 class Difference(NamedTuple):

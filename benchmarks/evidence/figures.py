@@ -142,16 +142,14 @@ def noise(
 
 
 def width(
-  rows: tuning.Rows,
-  by_decay: dict[str, dict[int, tuple[tuning.Arm, tuning.Arm]]],
+  rows: tuning.Rows, by_decay: dict[str, answers.Pairs]
 ) -> figure.Figure:
   """Difference of NAMO-D to Muon by the width of the model."""
   fig, (ax,) = _axes()
-  styles = {'-': -0.03, '--': 0.03}
-  for (decay, pairs), (line, shift) in zip(by_decay.items(), styles.items()):
+  blue, lines = color(answers.NAMO_D), (('-', -0.03), ('--', 0.03))
+  for (decay, pairs), (line, shift) in zip(by_decay.items(), lines):
     octaves = np.log2(list(pairs))
     tests = [answers.paired(rows, *pair) for pair in pairs.values()]
-    blue = color(answers.NAMO_D)
     _over(ax, octaves + shift, tests, color=blue, linestyle=line, label=decay)
   ax.set_xticks(octaves, list(map(str, pairs)))
   ax.set(

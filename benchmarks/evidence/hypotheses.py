@@ -94,9 +94,7 @@ def order(rows: tuning.Rows) -> str:
 
 
 def _slopes(
-  rows: tuning.Rows,
-  pairs: Mapping[int, tuple[tuning.Arm, tuning.Arm]],
-  seeds: Sequence[int],
+  rows: tuning.Rows, pairs: answers.Pairs, seeds: Sequence[int]
 ) -> list[float]:
   """Of two arms' difference over log2 of what both are put to, one a seed."""
   gains = [
@@ -115,17 +113,14 @@ def over_batches(rows: tuning.Rows, rule: answers.Key) -> list[float]:
   return _slopes(rows, pairs, tuning.FINAL)
 
 
-def by_width(
-  rows: tuning.Rows, decay: str
-) -> dict[int, tuple[tuning.Arm, tuning.Arm]]:
+def by_width(rows: tuning.Rows, decay: str) -> answers.Pairs:
   """NAMO-D and Muon at each width, of one of ``WIDTHS``."""
-  return {
-    width: (
-      _arms(rows, title)[answers.Key('namo_d', varied)],
-      _arms(rows, title)[answers.Key('muon', varied)],
-    )
-    for width, (title, varied) in WIDTHS[decay].items()
-  }
+  pairs = {}
+  for width, (title, varied) in WIDTHS[decay].items():
+    arms = _arms(rows, title)
+    namo_d, muon = (answers.Key(rule, varied) for rule in ('namo_d', 'muon'))
+    pairs[width] = arms[namo_d], arms[muon]
+  return pairs
 
 
 def over_widths(rows: tuning.Rows, decay: str) -> list[float]:
@@ -133,18 +128,24 @@ def over_widths(rows: tuning.Rows, decay: str) -> list[float]:
   return _slopes(rows, by_width(rows, decay), tuning.UNSEEN)
 
 
+def _judged(slopes: Mapping[str, list[float]]) -> tuple[str, list[float]]:
+  """What is told of slopes, by name, and the means of those that are seen."""
+  tests = [significance.paired(x, [0.0] * len(x)) for x in slopes.values()]
+  corrected = significance.holm([test.p for test in tests])
+  told = '; '.join(
+    _told(f'slope of {name}', test, p)
+    for name, test, p in zip(slopes, tests, corrected)
+  )
+  return told, [
+    t.mean for t, p in zip(tests, corrected) if p < significance.LEVEL
+  ]
+
+
 def noise(rows: tuning.Rows) -> str:
   """The gain over Muon grows as the batch shrinks (H2), or as it grows (H5)."""
-  tests = []
-  for rule in (NAMO_D, NAMO):
-    found = over_batches(rows, rule)
-    tests.append(significance.paired(found, [0.0] * len(found)))
-  corrected = significance.holm([test.p for test in tests])
-  said = '; '.join(
-    _told(f'slope of {rule} − Muon a doubling', test, p)
-    for rule, test, p in zip((NAMO_D, NAMO), tests, corrected)
+  said, seen = _judged(
+    {f'{r} − Muon a doubling': over_batches(rows, r) for r in (NAMO_D, NAMO)}
   )
-  seen = [t.mean for t, p in zip(tests, corrected) if p < significance.LEVEL]
   verdict = 'Neither is shown.'
   if seen and min(seen) > 0:
     verdict = 'The gain grows as the batch shrinks: H2 holds, H5 does not.'
@@ -212,18 +213,11 @@ def schedule(rows: tuning.Rows) -> str:
 
 def width(rows: tuning.Rows) -> str:
   """NAMO-D's difference to Muon grows with the width."""
-  tests = []
-  for decay in WIDTHS:
-    found = over_widths(rows, decay)
-    tests.append(significance.paired(found, [0.0] * len(found)))
-  corrected = significance.holm([test.p for test in tests])
-  said = '; '.join(
-    _told(f'slope of NAMO-D − Muon a doubling, {decay},', test, p)
-    for decay, test, p in zip(WIDTHS, tests, corrected)
+  said, seen = _judged(
+    {f'NAMO-D − Muon a doubling, {d},': over_widths(rows, d) for d in WIDTHS}
   )
-  seen = [t.mean for t, p in zip(tests, corrected) if p < significance.LEVEL]
   verdict = _verdict(
-    len(seen) == len(tests) and min(seen) > 0, max(seen, default=1) < 0
+    len(seen) == len(WIDTHS) and min(seen) > 0, max(seen, default=1) < 0
   )
   return f'{said}. {verdict}'
 

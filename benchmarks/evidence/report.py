@@ -10,7 +10,6 @@ what has come in so far.
 """
 
 from collections.abc import Callable, Sequence
-import contextlib
 import math
 import pathlib
 import statistics
@@ -152,7 +151,7 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
   ]
   if len(by_batch(known)) > 2:
     parts.append(_image(_NOISE, figures.noise))
-  if len(by_width(known)) > 1:
+  if by_width(known):
     parts.append(_image(_WIDTH, figures.width))
   found = {title: answers.arms(known, title) for title in plan.QUESTIONS}
   for title, arms in found.items():
@@ -178,15 +177,12 @@ def by_batch(rows: tuning.Rows) -> dict[int, answers.Arms]:
   }
 
 
-def by_width(
-  rows: tuning.Rows,
-) -> dict[str, dict[int, tuple[tuning.Arm, tuning.Arm]]]:
-  """H6's pairs of arms by decay, those whose questions are all answered."""
-  found = {}
-  for decay in hypotheses.WIDTHS:
-    with contextlib.suppress(hypotheses.Open):
-      found[decay] = hypotheses.by_width(rows, decay)
-  return found
+def by_width(rows: tuning.Rows) -> dict[str, answers.Pairs]:
+  """What H6 compares, by decay; nothing while a question of it is open."""
+  try:
+    return {d: hypotheses.by_width(rows, d) for d in hypotheses.WIDTHS}
+  except hypotheses.Open:
+    return {}
 
 
 def drawings(rows: Sequence[dict[str, Any]]) -> dict[str, Figure]:
@@ -199,7 +195,7 @@ def drawings(rows: Sequence[dict[str, Any]]) -> dict[str, Figure]:
   }
   if len(batches := by_batch(known)) > 2:
     drawn[_NOISE] = figures.noise(known, batches)
-  if len(pairs := by_width(known)) > 1:
+  if pairs := by_width(known):
     drawn[_WIDTH] = figures.width(known, pairs)
   return drawn
 
