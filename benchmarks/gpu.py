@@ -30,8 +30,8 @@ import optax
 
 from benchmarks import steps
 import optax_namo
-from optax_namo import _coefficients
-from optax_namo import _orthogonalize
+from optax_namo._polar import coefficients as polynomials
+from optax_namo._polar import newton_schulz as ns
 from optax_namo.nanogpt import model as gpt
 from optax_namo.nanogpt import train
 
@@ -151,9 +151,9 @@ def fractions(shape=(24, 768, 3072), side=8192):
   large = jax.random.normal(jax.random.key(1), (side, side))
   found = {}
   for dtype, bits in ((jnp.float32, 10), (jnp.bfloat16, 7)):
-    rows, gain = _coefficients.schedule('muon', 5, bits)
-    runs = _orthogonalize.cheapest(rows, gain, *shape[1:])
-    flops = shape[0] * _orthogonalize.flops(runs, *shape[1:])
+    rows, gain = polynomials.schedule('muon', 5, bits)
+    runs = ns.cheapest(rows, gain, *shape[1:])
+    flops = shape[0] * ns.flops(runs, *shape[1:])
     products = functools.partial(optax_namo.newton_schulz, dtype=dtype)
     ours = rate(products, flops, jnp.float32, stack)
     theirs = rate(jnp.matmul, 2 * side**3, dtype, large, large)

@@ -25,8 +25,8 @@ import numpy as np
 
 from benchmarks import momenta
 import optax_namo
-from optax_namo import _coefficients
-from optax_namo import _orthogonalize
+from optax_namo._polar import coefficients as polynomials
+from optax_namo._polar import newton_schulz as ns
 
 _JSON = flags.DEFINE_string('json', None, 'Where to write the figures.')
 _PLOT = flags.DEFINE_string('plot', None, 'Where to draw them, a .png file.')
@@ -64,13 +64,11 @@ def function(options):
 
 def products(options, n):
   """Products of m x m, where a product with n columns counts n."""
-  given = _coefficients.checked(options['coefficients'])
+  given = polynomials.checked(options['coefficients'])
   precision = jnp.finfo(options.get('dtype', 'float32')).nmant
-  rows, gain = _coefficients.schedule(given, options.get('steps', 5), precision)
-  runs = _orthogonalize.cheapest(rows, gain, 1, n)
-  return (
-    _orthogonalize.flops(runs, 1, n, options.get('preconditioning', '')) / 2
-  )
+  rows, gain = polynomials.schedule(given, options.get('steps', 5), precision)
+  runs = ns.cheapest(rows, gain, 1, n)
+  return ns.flops(runs, 1, n, options.get('preconditioning', '')) / 2
 
 
 def gflops(options):

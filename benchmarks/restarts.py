@@ -10,7 +10,7 @@ of slopes at zero at which R is computed afresh), and prints the largest
 singular value and the largest error against the float64 iteration. Chosen is
 the smallest margin with which rounding lifts the largest value by less than 5%
 at 5 and 8 steps, and with it the largest gain that does so and errs at most 1.1
-times as much as a fresh R at every step: `_coefficients.SAFETY`. `--check` runs
+times as much as a fresh R at every step: `polynomials.SAFETY`. `--check` runs
 the sets as they are there.
 
 TPUs multiply float32 in one bfloat16 pass by default: that is emulated by
@@ -26,15 +26,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optax_namo import _coefficients
-from optax_namo import _norms
-from optax_namo import _orthogonalize
+from optax_namo._polar import coefficients as polynomials
+from optax_namo._polar import newton_schulz as ns
+from optax_namo._polar import norms
 
 _SHAPES = ((64, 64), (32, 128), (8, 64), (64, 512))
 _MARGINS = (1.0, 1.02, 1.05, 1.1)
 _GAINS = (10.0, 15.0, 20.0, 30.0, 50.0, 100.0)
 _LIFT = 1.05
-_SETS = flags.DEFINE_list('sets', list(_coefficients.COEFFICIENTS), 'Which.')
+_SETS = flags.DEFINE_list('sets', list(polynomials.COEFFICIENTS), 'Which.')
 _CHECK = flags.DEFINE_bool('check', False, 'Only what is in SAFETY.')
 # name: (dtype of the operands, bits of their mantissa as products see them)
 PRECISIONS = {
@@ -88,13 +88,13 @@ def emulated(x, y, dtype, bits):
 def iterated(x, runs, preconditioning, dtype, bits):
   """``newton_schulz`` with runs and bits given."""
   with mock.patch.object(
-    _orthogonalize, '_product', functools.partial(emulated, bits=bits)
+    ns, '_product', functools.partial(emulated, bits=bits)
   ):
 
     @jax.jit
     def run(x):
-      y = _norms.scaled(x).astype(dtype)
-      y = _orthogonalize.iterate(y, runs, preconditioning, bits)
+      y = norms.scaled(x).astype(dtype)
+      y = ns.iterate(y, runs, preconditioning, bits)
       return y.astype(jnp.float32)
 
     return np.asarray(run(x), np.float64)
@@ -112,12 +112,12 @@ def exact(x, rows, preconditioning):
 
 def plans(name, margin, gain):
   """Shape, rows and runs of all that is tried."""
-  table = _coefficients.COEFFICIENTS[name]
+  table = polynomials.COEFFICIENTS[name]
   for steps in steps_of(name):
     rows = [table[min(k, len(table) - 1)] for k in range(steps)]
-    rows = tuple(_coefficients.with_margin(row, margin) for row in rows)
+    rows = tuple(polynomials.with_margin(row, margin) for row in rows)
     for m, n in _SHAPES:
-      yield (m, n), rows, _orthogonalize.cheapest(rows, gain, m, n)
+      yield (m, n), rows, ns.cheapest(rows, gain, m, n)
 
 
 def worst(name, precision, margin, gain):
@@ -159,7 +159,7 @@ def main(argv):
   for name in _SETS.value:
     for precision, (_, bits) in PRECISIONS.items():
       if _CHECK.value:
-        margin, gain = _coefficients.SAFETY[name][bits]
+        margin, gain = polynomials.SAFETY[name][bits]
         top, _, error = worst(name, precision, margin, gain)
         print(f'{name}, {precision}: {top:.3f}, error {error:.3f}', flush=True)
       else:

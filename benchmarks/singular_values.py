@@ -10,7 +10,7 @@ polynomial on a fine grid tells all about it. In float64, nothing is random.
 
 import numpy as np
 
-from optax_namo import _coefficients
+from optax_namo._polar import coefficients as polynomials
 
 STEPS = (3, 4, 5, 6, 8)
 # Of a matrix divided by its Frobenius norm.
@@ -22,7 +22,7 @@ def spread(
 ) -> tuple[float, float]:
   """Least and greatest result for singular values from ``smallest`` to 1."""
   s = np.geomspace(smallest, 1, 100_001)
-  for row in _coefficients.schedule(coefficients, steps, bits=23)[0]:
+  for row in polynomials.schedule(coefficients, steps, bits=23)[0]:
     s = sum(c * s ** (2 * k + 1) for k, c in enumerate(row))
   return s.min(), s.max()
 
@@ -34,7 +34,7 @@ def table() -> str:
     + ''.join(f' {steps} steps |' for steps in STEPS),
     '|---|---|' + '---|' * len(STEPS),
   ]
-  for name in _coefficients.COEFFICIENTS:
+  for name in polynomials.COEFFICIENTS:
     for smallest in SMALLEST:
       cells = (
         '{:.3f} – {:.3f}'.format(*spread(name, steps, smallest))

@@ -28,8 +28,8 @@ import numpy as np
 import optax
 
 from benchmarks import steps
-from optax_namo import _coefficients
-from optax_namo import _orthogonalize
+from optax_namo._polar import coefficients as polynomials
+from optax_namo._polar import newton_schulz as ns
 
 FIGURES = {  # name: (unit, how many of it)
   'step_time': ('ms', 1e-3),
@@ -137,9 +137,9 @@ def fraction_of_product_rate(stack=(12, 384, 1536), side=2048):
   y = jax.random.normal(jax.random.key(1), (side, side))
   fast = jax.jit(steps.FAST).lower(x).compile()
   product = jax.jit(jnp.matmul).lower(y, y).compile()
-  rows, gain = _coefficients.schedule('minimax', 3, 23)
-  runs = _orthogonalize.cheapest(rows, gain, *stack[1:])
-  flops = stack[0] * _orthogonalize.flops(runs, *stack[1:])
+  rows, gain = polynomials.schedule('minimax', 3, 23)
+  runs = ns.cheapest(rows, gain, *stack[1:])
+  flops = stack[0] * ns.flops(runs, *stack[1:])
 
   def rate(flops, program, *arguments):
     start = time.perf_counter()

@@ -12,10 +12,10 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 import optax_namo
-from optax_namo import _coefficients
 from optax_namo import _factored
-from optax_namo import _norms
-from optax_namo import _orthogonalize
+from optax_namo._polar import coefficients as polynomials
+from optax_namo._polar import newton_schulz as ns
+from optax_namo._polar import norms
 
 # Layers, width, vocabulary, context.
 SHAPES = {
@@ -79,9 +79,9 @@ def plain_muon():
 
 def standard_form(x):
   """newton_schulz without its Gram form, for stacks with m <= n."""
-  rows, _ = _coefficients.schedule('muon', 5, 23)
+  rows, _ = polynomials.schedule('muon', 5, 23)
   runs = tuple((row,) for row in rows)
-  return _orthogonalize.iterate(_norms.scaled(x), runs, 'frobenius', 23)
+  return ns.iterate(norms.scaled(x), runs, 'frobenius', 23)
 
 
 def optimizers(params):
@@ -141,7 +141,7 @@ def product_flops(params, coefficients, count, bits):
   Accelerators round operands (TF32 to 10 bits, TPUs to 7), hence the R of the
   Gram form is computed afresh more often there. Counted from the formula.
   """
-  rows, gain = _coefficients.schedule(coefficients, count, bits)
+  rows, gain = polynomials.schedule(coefficients, count, bits)
   numbers = jax.tree.leaves(
     optax_namo.matrix_dimension_numbers(params),
     is_leaf=lambda x: x is None or isinstance(x, MuonDimensionNumbers),
@@ -150,8 +150,8 @@ def product_flops(params, coefficients, count, bits):
   for x, spec in zip(jax.tree.leaves(params), numbers):
     if spec is not None:
       m, n = sorted(x.shape)
-      runs = _orthogonalize.cheapest(rows, gain, m, n)
-      total += _orthogonalize.flops(runs, m, n)
+      runs = ns.cheapest(rows, gain, m, n)
+      total += ns.flops(runs, m, n)
   return total
 
 

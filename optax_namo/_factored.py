@@ -11,7 +11,7 @@ import jax
 import optax
 from optax.contrib import MuonDimensionNumbers
 
-from optax_namo import _dimension_numbers as dims
+from optax_namo._routing import dimension_numbers as dims
 
 
 class Seen(NamedTuple):

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers
 
-from optax_namo import _boxes
-from optax_namo import _dimension_numbers as dims
 from optax_namo import _factored
 from optax_namo import _hyperparameters as hyperparameters
-from optax_namo import _norms
 from optax_namo import _precision
-from optax_namo import _sharding
+from optax_namo._layout import boxes
+from optax_namo._layout import sharding
+from optax_namo._polar import norms
+from optax_namo._routing import dimension_numbers as dims
 
 
 class NamoState(NamedTuple):
@@ -210,19 +210,19 @@ def adaptive_momentum(
     leaves, treedef = jax.tree.flatten(params)
     specs = treedef.flatten_up_to(_specs(weight_dimension_numbers, params))
     matrices, numbers, merge = _split(leaves, specs)
-    mu = [_sharding.zeros_like(p, mu_dtype) for p in matrices]
+    mu = [sharding.zeros_like(p, mu_dtype) for p in matrices]
     root_v = [  # Sharded as the norms are.
       jnp.sum(
-        _sharding.zeros_like(p),
+        sharding.zeros_like(p),
         axis=_shared_axes(columns, n, p.ndim),
         keepdims=True,
       )
       for p, n in zip(matrices, numbers)
     ]
     return NamoState(
-      count=_sharding.on_devices_of(jnp.zeros([], jnp.int32), params),
-      mu=_boxes.unflatten(treedef, merge(mu), boxed=True),
-      root_v=_boxes.unflatten(treedef, merge(root_v), boxed=False),
+      count=sharding.on_devices_of(jnp.zeros([], jnp.int32), params),
+      mu=boxes.unflatten(treedef, merge(mu), boxed=True),
+      root_v=boxes.unflatten(treedef, merge(root_v), boxed=False),
     )
 
   def update(updates, state, params=None):
@@ -247,9 +247,9 @@ def adaptive_momentum(
 
     def root_of_average(g, root, axes):  # v <- b2 v + (1 - b2) ||g||^2
       decay = jnp.asarray(b2, g.dtype)
-      unit = _norms.unit(jnp.maximum(_norms.largest(g, axes), root))
-      squares = _norms.sum_of_squares(g / unit, axes)
-      return unit * _norms.root(
+      unit = norms.unit(jnp.maximum(norms.largest(g, axes), root))
+      squares = norms.sum_of_squares(g / unit, axes)
+      return unit * norms.root(
         decay * jnp.square(root / unit) + (1 - decay) * squares
       )
 
@@ -260,12 +260,12 @@ def adaptive_momentum(
       # No gradient so far and eps=0: the scale is zero.
       below = jnp.where(below < jnp.finfo(m.dtype).tiny, jnp.inf, below)
       # Its bound makes the scale its own unit: divide first, then square.
-      return _norms.root(
-        _norms.sum_of_squares(m / (below * (first / jnp.sqrt(second))), axes)
+      return norms.root(
+        norms.sum_of_squares(m / (below * (first / jnp.sqrt(second))), axes)
       )
 
     gradients = [
-      _sharding.as_sharded(g.astype(root.dtype), old)
+      sharding.as_sharded(g.astype(root.dtype), old)
       for g, root, old in zip(gradients, root_v, mu)
     ]
     dtypes = [m.dtype for m in mu]

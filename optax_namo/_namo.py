@@ -17,15 +17,15 @@ from typing import Any, Literal
 import jax
 import optax
 
-from optax_namo import _dimension_numbers as dims
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _momentum
 from optax_namo import _precision
 from optax_namo import _record
-from optax_namo import _routing
-from optax_namo import _sharding
-from optax_namo import _stacking
 from optax_namo import _stages
+from optax_namo._layout import sharding
+from optax_namo._layout import stacking
+from optax_namo._routing import by_name
+from optax_namo._routing import dimension_numbers as dims
 
 
 def scale_by_namo_d(
@@ -37,7 +37,7 @@ def scale_by_namo_d(
   nesterov: bool = True,
   clamp: jax.typing.ArrayLike | None = 0.75,
   columns: dims.Columns | None = 'input',
-  orthogonalizer: _stacking.Orthogonalizer | None = None,
+  orthogonalizer: stacking.Orthogonalizer | None = None,
   weight_dimension_numbers: dims.WeightDimensionNumbers = None,
   shard_over: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformation:
@@ -106,7 +106,7 @@ def scale_by_namo(
   mu_dtype: Any = None,
   *,
   nesterov: bool = True,
-  orthogonalizer: _stacking.Orthogonalizer | None = None,
+  orthogonalizer: stacking.Orthogonalizer | None = None,
   weight_dimension_numbers: dims.WeightDimensionNumbers = None,
   shard_over: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformation:
@@ -169,7 +169,7 @@ def namo_d(
   decay: Literal['adaptive', 'decoupled'] = 'adaptive',
   shape_scale: _stages.ShapeScale = 'rms',
   rms: jax.typing.ArrayLike = 0.2,
-  orthogonalizer: _stacking.Orthogonalizer | None = None,
+  orthogonalizer: stacking.Orthogonalizer | None = None,
   weight_dimension_numbers: dims.WeightDimensionNumbers = None,
   adam_learning_rate: optax.ScalarOrSchedule | None = None,
   adam_b1: jax.typing.ArrayLike = 0.9,
@@ -319,7 +319,7 @@ def namo(
   decay: Literal['adaptive', 'decoupled'] = 'adaptive',
   shape_scale: _stages.ShapeScale = 'rms',
   rms: jax.typing.ArrayLike = 0.2,
-  orthogonalizer: _stacking.Orthogonalizer | None = None,
+  orthogonalizer: stacking.Orthogonalizer | None = None,
   weight_dimension_numbers: dims.WeightDimensionNumbers = None,
   adam_learning_rate: optax.ScalarOrSchedule | None = None,
   adam_b1: jax.typing.ArrayLike = 0.9,
@@ -457,7 +457,7 @@ def _scale_by_adam(
 
   def init(params):  # Moments are sharded as the parameters, under jit too.
     state = adam.init(params)
-    sharded = functools.partial(jax.tree.map, _sharding.alike)
+    sharded = functools.partial(jax.tree.map, sharding.alike)
     return state._replace(
       mu=sharded(state.mu, params), nu=sharded(state.nu, params)
     )
@@ -484,7 +484,7 @@ def _routed(
   """
   matrix_chain(None)  # Bad arguments fail here and not at the first init.
   if weight_dimension_numbers is None:
-    weight_dimension_numbers = _routing.matrix_dimension_numbers
+    weight_dimension_numbers = by_name.matrix_dimension_numbers
 
   def partition(tree):
     specs = dims.resolve(weight_dimension_numbers, tree)

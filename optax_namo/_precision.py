@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_namo import _dimension_numbers as dims
-from optax_namo import _sharding
+from optax_namo._layout import sharding
+from optax_namo._routing import dimension_numbers as dims
 
 
 def check_real(what: str, tree: Any) -> None:
@@ -79,7 +79,7 @@ def _widen_gradients(gradients: Any, params: Any) -> Any:
         f'the {named("gradient", path)} has shape {jnp.shape(g)}, its'
         f' parameter {jnp.shape(p)}. They must be the same.'
       )
-    return _sharding.as_sharded(jnp.asarray(g).astype(p.dtype), p)
+    return sharding.as_sharded(jnp.asarray(g).astype(p.dtype), p)
 
   return jax.tree_util.tree_map_with_path(cast, gradients, params)
 
@@ -102,7 +102,7 @@ def in_wide_precision(
 
   def init(params):
     params = widen(params)
-    return _sharding.on_devices_of(inner.init(params), params)
+    return sharding.on_devices_of(inner.init(params), params)
 
   def update(updates, state, params=None, **extra_args):
     if params is None:

@@ -14,12 +14,12 @@ from jax.sharding import PartitionSpec as P
 import optax
 from optax.contrib import MuonDimensionNumbers
 
-from optax_namo import _boxes
-from optax_namo import _dimension_numbers as dims
 from optax_namo import _factored
 from optax_namo import _momentum
-from optax_namo import _norms
 from optax_namo import _stages
+from optax_namo._layout import boxes
+from optax_namo._polar import norms
+from optax_namo._routing import dimension_numbers as dims
 
 
 class RecordState(NamedTuple):
@@ -106,7 +106,7 @@ def record(
 
   def look(updates):
     leaves, treedef = _factored.flatten(updates)
-    measured = lambda function, *values: _boxes.unflatten(
+    measured = lambda function, *values: boxes.unflatten(
       treedef, [_measured(function, u, values) for u in leaves], boxed=False
     )
     return RecordState(
@@ -183,7 +183,7 @@ def _batch_first(scale: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
 
 def _norm(x: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
   axes = dims.axes_of(numbers, x.ndim).matrix
-  return jnp.squeeze(_norms.norm(x, axes), axes)
+  return jnp.squeeze(norms.norm(x, axes), axes)
 
 
 def _rms(

@@ -10,20 +10,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_namo import _dimension_numbers as dims
 from optax_namo import _factored
 from optax_namo import _hyperparameters as hyperparameters
-from optax_namo import _orthogonalize
-from optax_namo import _sharding
-from optax_namo import _stacking
+from optax_namo._layout import sharding
+from optax_namo._layout import stacking
+from optax_namo._polar import newton_schulz as ns
+from optax_namo._routing import dimension_numbers as dims
 
 ShapeScale = Literal['rms', 'width', 'none']
 
 
 def orthogonalize(
-  orthogonalizer: _stacking.Orthogonalizer | None = None,
+  orthogonalizer: stacking.Orthogonalizer | None = None,
   *,
-  shard_over: _sharding.MeshAxes | None = None,
+  shard_over: sharding.MeshAxes | None = None,
 ) -> optax.GradientTransformation:
   r"""Replaces the direction by its polar factor, ``Orth(M) = U V^T``.
 
@@ -57,7 +57,7 @@ def orthogonalize(
   References:
     Algorithms 1 and 2 of arXiv 2602.17080, ``Orth``.
   """
-  function = orthogonalizer or _orthogonalize.newton_schulz
+  function = orthogonalizer or ns.newton_schulz
   if not callable(function):
     raise TypeError(
       'orthogonalizer must be a function of stacks (batch, m, n), or None,'
@@ -68,7 +68,7 @@ def orthogonalize(
     del params
     leaves, treedef = _factored.flatten(updates)
     matrices, parts = jax.tree.flatten([u.direction for u in leaves])
-    factors = _stacking.map_stacks(
+    factors = stacking.map_stacks(
       function,
       matrices,
       parts.flatten_up_to([u.numbers for u in leaves]),

@@ -7,7 +7,7 @@ from absl.testing import parameterized
 import numpy as np
 
 import optax_namo
-from optax_namo import _coefficients
+from optax_namo._polar import coefficients as polynomials
 
 
 def _composed(rows, lower, points=100_001):
@@ -22,13 +22,13 @@ class MinimaxTest(parameterized.TestCase):
     """The published figures, to their four decimals."""
     rows = optax_namo.minimax_coefficients(1e-3, (5,) * 5)
     np.testing.assert_allclose(
-      rows, _coefficients.COEFFICIENTS['cans'], atol=5.1e-5, rtol=0
+      rows, polynomials.COEFFICIENTS['cans'], atol=5.1e-5, rtol=0
     )
 
   def test_the_named_set(self):
     rows = optax_namo.minimax_coefficients(3e-3, (9, 9, 9), margin=1.03)
     np.testing.assert_allclose(
-      rows, _coefficients.COEFFICIENTS['minimax'], atol=1e-6, rtol=0
+      rows, polynomials.COEFFICIENTS['minimax'], atol=1e-6, rtol=0
     )
 
   @parameterized.parameters(

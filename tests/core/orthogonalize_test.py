@@ -15,8 +15,8 @@ from optax.contrib import _muon
 from benchmarks import restarts
 from benchmarks.steps import unrolled
 import optax_namo
-from optax_namo import _coefficients
-from optax_namo import _orthogonalize as orthogonalize
+from optax_namo._polar import coefficients as polynomials
+from optax_namo._polar import newton_schulz as orthogonalize
 
 
 def _normal(*shape, seed=0, dtype=jnp.float32):
@@ -163,7 +163,7 @@ class PrecisionTest(parameterized.TestCase):
   )
   def test_float32(self, shape, coefficients):
     m, n = min(shape), max(shape)
-    rows, _ = _coefficients.schedule(coefficients, 5, 23)
+    rows, _ = polynomials.schedule(coefficients, 5, 23)
     for exponent in (None, 1, 2, 4, 6):
       x = _conditioned(m, n, exponent)
       x = x / jnp.linalg.norm(x)
@@ -182,7 +182,7 @@ class PrecisionTest(parameterized.TestCase):
   def test_bfloat16(self, shape, coefficients):
     """At most 1.1 times the error of the plain bfloat16 iteration."""
     m, n = min(shape), max(shape)
-    rows, _ = _coefficients.schedule(coefficients, 5, 7)
+    rows, _ = polynomials.schedule(coefficients, 5, 7)
     for exponent in (None, 1, 2, 3, 6):
       x = _conditioned(m, n, exponent)
       x = x / jnp.linalg.norm(x)
@@ -225,9 +225,9 @@ class CoefficientsTest(parameterized.TestCase):
   def test_names_that_optax_knows(self):
     presets = _muon._NS_COEFFS_PRESET_DICT
     self.assertEqual(
-      _coefficients.COEFFICIENTS['muon'], (tuple(presets['standard']),)
+      polynomials.COEFFICIENTS['muon'], (tuple(presets['standard']),)
     )
-    self.assertEqual(_coefficients.COEFFICIENTS['dion'], tuple(presets['dion']))
+    self.assertEqual(polynomials.COEFFICIENTS['dion'], tuple(presets['dion']))
 
   @parameterized.parameters(
     ('muon', 5, 0.68, 1.14),
@@ -237,7 +237,7 @@ class CoefficientsTest(parameterized.TestCase):
   )
   def test_singular_values_end_near_one(self, name, steps, low, high):
     s = np.linspace(0.02, 1, 10_001)
-    for a, b, c in _coefficients.schedule(name, steps, 23)[0]:
+    for a, b, c in polynomials.schedule(name, steps, 23)[0]:
       s = a * s + b * s**3 + c * s**5
     self.assertBetween(s.min(), low, low + 0.02)
     self.assertBetween(s.max(), high - 0.02, high)
@@ -245,7 +245,7 @@ class CoefficientsTest(parameterized.TestCase):
   def test_polar_express_lands_on_one(self):
     """Where rounding needs no margin: the published polynomials themselves."""
     s = np.logspace(-3, 0, 10_001)
-    rows, _ = _coefficients.schedule('polar_express', 8, 23)
+    rows, _ = polynomials.schedule('polar_express', 8, 23)
     for i, (a, b, c) in enumerate(rows):
       margin = 1.01 if i < 7 else 1
       s = a * margin * s + b * margin**3 * s**3 + c * margin**5 * s**5
@@ -321,7 +321,7 @@ class DominantColumnTest(parameterized.TestCase):
 
   def _check(self, stack, bound, coefficients='muon'):
     steps, preconditioning = _OWN_STEPS[coefficients]
-    rows, _ = _coefficients.schedule(coefficients, steps, 23)
+    rows, _ = polynomials.schedule(coefficients, steps, 23)
     stack = jnp.asarray(stack, jnp.float32)
     found = optax_namo.newton_schulz(
       stack,
@@ -349,7 +349,7 @@ class DominantColumnTest(parameterized.TestCase):
     """The value of 'cans' at one, where a huge column is, moves 5e4 times."""
     x = np.array(_normal(64, 80))
     x[:, 5] *= 1e5
-    rows = _coefficients.COEFFICIENTS['cans']
+    rows = polynomials.COEFFICIENTS['cans']
     low, high = 1 - 1e-8, 1.0
     for a, b, c in rows:
       low, high = (a * s + b * s**3 + c * s**5 for s in (low, high))
@@ -418,7 +418,7 @@ class FewBitsTest(parameterized.TestCase):
   """No singular value leaves [0, 1.3]."""
 
   @parameterized.product(
-    name=tuple(_coefficients.COEFFICIENTS),
+    name=tuple(polynomials.COEFFICIENTS),
     dtype=('bfloat16', 'float16'),
     shape=((64, 64), (32, 128), (64, 512)),
   )
@@ -434,12 +434,12 @@ class FewBitsTest(parameterized.TestCase):
       )
       self.assertLessEqual(np.linalg.norm(found, 2, axis=(1, 2)).max(), 1.3)
 
-  @parameterized.parameters(*_coefficients.COEFFICIENTS)
+  @parameterized.parameters(*polynomials.COEFFICIENTS)
   def test_float32_on_tpus(self, name):
     """Products of one bfloat16 pass, by rounding their operands."""
     stack = restarts.matrices(32, 128, 0)
     for steps in restarts.steps_of(name):
-      rows, gain = _coefficients.schedule(name, steps, 7)
+      rows, gain = polynomials.schedule(name, steps, 7)
       runs = orthogonalize.cheapest(rows, gain, 32, 128)
       found = restarts.iterated(
         stack, runs, restarts.preconditioning_of(name), jnp.float32, 7
@@ -450,7 +450,7 @@ class FewBitsTest(parameterized.TestCase):
   def test_what_safety_is_for(self, name):
     """Bare rows on one R leave it by far."""
     stack = restarts.matrices(32, 128, 0)
-    rows = _coefficients.COEFFICIENTS[name]
+    rows = polynomials.COEFFICIENTS[name]
     found = restarts.iterated(
       stack, (rows,), restarts.preconditioning_of(name), jnp.bfloat16, 7
     )

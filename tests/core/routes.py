@@ -5,7 +5,7 @@
 import jax
 
 import optax_namo
-from optax_namo import _dimension_numbers as dims
+from optax_namo._routing import dimension_numbers as dims
 
 
 def routes(params, **options):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from optax.contrib import MuonDimensionNumbers
 
-from optax_namo import _stacking
+from optax_namo._layout import stacking
 
 _IN_OUT = MuonDimensionNumbers((0,), (1,))
 _STACKED = MuonDimensionNumbers((1,), (2,))
@@ -39,12 +39,12 @@ class ChunksTest(parameterized.TestCase):
       return 2 * stack
 
     with mock.patch.multiple(
-      _stacking,
+      stacking,
       CHUNK_MATRICES=matrices,
       CHUNK_ENTRIES=entries,
       SMALL_CHUNK_ENTRIES=small,
     ):
-      found = _stacking.map_stacks(double, leaves, _numbers(leaves))
+      found = stacking.map_stacks(double, leaves, _numbers(leaves))
     chex.assert_trees_all_equal(found, [2 * x for x in leaves])
     return seen
 
@@ -75,7 +75,7 @@ class ChunksTest(parameterized.TestCase):
 
   def test_ten_thousand_small_matrices_are_one_chunk(self):
     seen = []
-    _stacking.map_stacks(
+    stacking.map_stacks(
       lambda stack: seen.append(stack.shape) or stack,
       [jnp.ones((10_000, 8, 8))],
       [_STACKED],
@@ -117,14 +117,14 @@ _TEMPORARY_MEMORY = """
 import jax, jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 import optax_namo
-from optax_namo import _stacking
+from optax_namo._layout import stacking
 
-_stacking.CHUNK_MATRICES = 2
-_stacking.SMALL_CHUNK_ENTRIES = 32 * 8 * 8
+stacking.CHUNK_MATRICES = 2
+stacking.SMALL_CHUNK_ENTRIES = 32 * 8 * 8
 for shape, chunk in ((64, 96), 2), ((8, 8), 32):
   for count in (chunk, 4 * chunk):
     leaves = [jnp.ones(shape)] * count
-    function = lambda x: _stacking.map_stacks(
+    function = lambda x: stacking.map_stacks(
       optax_namo.newton_schulz, x, [MuonDimensionNumbers((0,), (1,))] * len(x)
     )
     program = jax.jit(function).lower(leaves).compile()

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
-from optax_namo import _dimension_numbers as dims
-from optax_namo import _layer_types
-from optax_namo import _naming
+from optax_namo._routing import dimension_numbers as dims
+from optax_namo._routing import layer_types
+from optax_namo._routing import names
 
 _M = MuonDimensionNumbers
 _Shape = tuple[int, ...]
@@ -142,7 +142,7 @@ def _decisions(params: Any, rules: Sequence[tuple[str, Any]]) -> list[Decision]:
     (dims.path_string(path), jnp.shape(leaf))
     for path, leaf in jax.tree_util.tree_leaves_with_path(params)
   ]
-  shapes, types = dict(leaves), _layer_types.told(params)
+  shapes, types = dict(leaves), layer_types.told(params)
   vectors = {path: _vector(path, shapes, types.get(path)) for path in shapes}
   stacks = _stacks(filter(None, vectors.values()), shapes)
 
@@ -160,17 +160,17 @@ def _decisions(params: Any, rules: Sequence[tuple[str, Any]]) -> list[Decision]:
 
 
 def _vector(
-  path: str, shapes: dict[str, _Shape], told: _layer_types.Told | None
+  path: str, shapes: dict[str, _Shape], told: layer_types.Told | None
 ) -> Decision | None:
   """The decision on a leaf that is AdamW's, whatever its axes; or None."""
   shape = shapes[path]
-  why = _naming.adamw(path, shapes)
+  why = names.adamw(path, shapes)
   if why:
     return Decision(path, shape, None, why)
   if told:
     return None if told.numbers else Decision(path, shape, None, told.type)
-  if _naming.bias(path, shapes) == shape:
-    certain = _naming.convention(path).certain and len(shape) > 1
+  if names.bias(path, shapes) == shape:
+    certain = names.convention(path).certain and len(shape) > 1
     against = 'its name' if certain else ''
     return Decision(path, shape, None, _LIKE_ITS_BIAS, against)
   if len(shape) < 2:
@@ -230,15 +230,15 @@ def _stacked(
 def _matrix(
   path: str,
   shapes: dict[str, _Shape],
-  told: _layer_types.Told | None,
+  told: layer_types.Told | None,
   stacks: dict[str, tuple[int, bool]],
 ) -> Decision:
   """The decision on a leaf of rank 2 or more by its axes."""
-  shape, bias = shapes[path], _naming.bias(path, shapes)
+  shape, bias = shapes[path], names.bias(path, shapes)
   rank, stacked = len(shape), _stacked(path, shape, stacks)
   decision = functools.partial(Decision, path, shape)
-  convention, likely = _naming.convention(path), _naming.matrix(path, rank)
-  why, guess = told or _naming.layer(path, shapes, stacked) or ('', None)
+  convention, likely = names.convention(path), names.matrix(path, rank)
+  why, guess = told or names.layer(path, shapes, stacked) or ('', None)
   if bias is None:
     if guess:
       return decision(guess, why)
@@ -265,7 +265,7 @@ def _matrix(
 
 
 def _readings(
-  convention: _naming.Convention, shape: _Shape, bias: _Shape
+  convention: names.Convention, shape: _Shape, bias: _Shape
 ) -> tuple[str, list[MuonDimensionNumbers]]:
   """The axes that a leaf can have, given the bias beside it, and their layout.
 
@@ -275,7 +275,7 @@ def _readings(
   """
   layouts = convention.layouts
   if len(shape) == 2:
-    layouts += (_naming.OUT_IN,)
+    layouts += (names.OUT_IN,)
   for layout in layouts:
     for form in _forms(bias):
       read = _READERS[layout](shape, form)
@@ -308,7 +308,7 @@ def _outputs_first(leaf: _Shape, bias: _Shape) -> list[MuonDimensionNumbers]:
   return []
 
 
-_READERS = {_naming.IN_OUT: _outputs_last, _naming.OUT_IN: _outputs_first}
+_READERS = {names.IN_OUT: _outputs_last, names.OUT_IN: _outputs_first}
 
 
 def _fits(numbers: MuonDimensionNumbers, shape: _Shape, bias: _Shape) -> bool:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
-from optax_namo import _dimension_numbers as dims
-from optax_namo import _sharding
+from optax_namo._layout import sharding
+from optax_namo._routing import dimension_numbers as dims
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def map_stacks(
   function: Orthogonalizer,
   leaves: Sequence[jax.Array],
   numbers: Sequence[MuonDimensionNumbers],
-  shard_over: _sharding.MeshAxes | None = None,
+  shard_over: sharding.MeshAxes | None = None,
 ) -> Sequence[jax.Array]:
   """Applies a function of matrix stacks to leaves, in chunks of one shape.
 
@@ -77,7 +77,7 @@ def map_stacks(
     for (m, n, _), members in groups.items():
       devices = 1
       if shard_over is not None:
-        devices = _sharding.devices_along(leaves[members[0]], shard_over)
+        devices = sharding.devices_along(leaves[members[0]], shard_over)
       most = devices * _most_matrices(m * n)
       candidates = [(i, sizes[i][0], layouts[i]) for i in members]
       for chunk in _chunks(candidates, most, devices):
@@ -88,7 +88,7 @@ def map_stacks(
             results[i] = _from_stack(part, numbers[i], leaves[i])
     return results
 
-  return _sharding.automatic(mapped, leaves)
+  return sharding.automatic(mapped, leaves)
 
 
 def _most_matrices(entries: int) -> int:
@@ -137,7 +137,7 @@ def _apply(
   views: Sequence[Sequence[jax.Array]],
   most: int,
   devices: int,
-  shard_over: _sharding.MeshAxes | None,
+  shard_over: sharding.MeshAxes | None,
 ) -> list[list[jax.Array]]:
   """Calls ``function`` on the views as one stack, or on one of them in a loop.
 
@@ -154,7 +154,7 @@ def _apply(
 
   def once(stack):
     if shard_over is not None:
-      stack = _sharding.spread(stack, shard_over)
+      stack = sharding.spread(stack, shard_over)
     result = function(stack)
     if result.shape != stack.shape:
       raise ValueError(
@@ -178,7 +178,7 @@ def _apply(
   # Leaves that are each alone would be exchanged with the filling.
   hold = lambda x: x
   if shard_over is not None and max(map(len, views)) > 1:
-    hold = _sharding.undivided
+    hold = sharding.undivided
   stacks = [hold(_join(x)) for x in views]
   shares = devices if all(n % devices == 0 for n in lengths) else 1
   stack = _join(stacks, shares)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
-from optax_namo import _dimension_numbers as dims
+from optax_namo._routing import dimension_numbers as dims
 
 _M = MuonDimensionNumbers
 

@@ -18,7 +18,7 @@ def of_largest_column(
   (H Y)(H Y)^T is as precise as its own row and column.
 
   Args:
-    y: Y, shape ``(..., m, n)``, from ``_norms.scaled``.
+    y: Y, shape ``(..., m, n)``, from ``norms.scaled``.
     squares: The squared norms of its columns, ``(..., 1, n)``.
 
   Returns:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_namo import _dimension_numbers as dims
 from optax_namo import _hyperparameters as hyperparameters
-from optax_namo import _routing
+from optax_namo._routing import by_name
+from optax_namo._routing import dimension_numbers as dims
 
 
 class Route(NamedTuple):
@@ -136,7 +136,7 @@ def routing_table(
   """
   hyperparameters.choice('columns', columns, (None, 'input', 'output'))
   if weight_dimension_numbers is None:
-    specs, whys = _routing.decided(params, rules, strict)
+    specs, whys = by_name.decided(params, rules, strict)
   else:
     specs = dims.resolve(weight_dimension_numbers, params)
     whys = jax.tree.map(lambda _: 'given', params)

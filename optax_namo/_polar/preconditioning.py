@@ -12,7 +12,7 @@ from typing import get_args, Literal
 import jax
 import jax.numpy as jnp
 
-from optax_namo import _norms
+from optax_namo._polar import norms
 
 Preconditioning = Literal['frobenius', 'schatten', 'spectral', 'aol']
 NAMES = get_args(Preconditioning)
@@ -42,10 +42,8 @@ def scaled(
   elif name == 'schatten':
     r, square = square_of(r)
     # ||R^2||_F is the fourth power of Y's norm of order 8.
-    fourth = _norms.root(
-      _norms.sum_of_squares(square, (r.ndim - 2, r.ndim - 1))
-    )
-    squares = _norms.root(fourth)
+    fourth = norms.root(norms.sum_of_squares(square, (r.ndim - 2, r.ndim - 1)))
+    squares = norms.root(fourth)
   elif name == 'spectral':
     squares = jnp.linalg.eigvalsh(r)[..., -1:, None]
   else:

@@ -1,6 +1,6 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The polar factor of a matrix: by Newton-Schulz, and exactly by SVD."""
+"""The polar factor of a matrix, by Newton-Schulz iteration."""
 
 from collections.abc import Callable, Sequence
 import functools
@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import Polynomial
 
-from optax_namo import _coefficients
 from optax_namo import _hyperparameters as hyperparameters
-from optax_namo import _norms
-from optax_namo import _preconditioning
-from optax_namo import _reflection
+from optax_namo._polar import coefficients as polynomials
+from optax_namo._polar import norms
+from optax_namo._polar import preconditioning as preconditionings
+from optax_namo._polar import reflection
 
-Row = _coefficients.Row
+Row = polynomials.Row
 Product = Callable[[jax.Array, jax.Array], jax.Array]
 Runs = tuple[tuple[Row, ...], ...]
 # Products of m x m matrices that evaluate a polynomial of R with so many
@@ -35,8 +35,8 @@ def newton_schulz(
   x: jax.Array,
   *,
   steps: int = 5,
-  coefficients: _coefficients.Coefficients = 'muon',
-  preconditioning: _preconditioning.Preconditioning = 'frobenius',
+  coefficients: polynomials.Coefficients = 'muon',
+  preconditioning: preconditionings.Preconditioning = 'frobenius',
   dtype: Any = None,
 ) -> jax.Array:
   r"""Approximate polar factor of each matrix, by Newton-Schulz iteration.
@@ -107,14 +107,14 @@ def newton_schulz(
     Jordan et al., `Muon <https://kellerjordan.github.io/posts/muon>`_, 2024;
     Boissin et al., `Turbo-Muon <https://arxiv.org/abs/2512.04632>`_, for 'aol'
   """
-  x = _matrices('newton_schulz', x)
+  x = matrices('newton_schulz', x)
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise TypeError(f'newton_schulz needs real floats, got dtype {x.dtype}.')
   if not isinstance(steps, int) or steps < 1:
     raise ValueError(f'steps must be a positive int, got {steps!r}.')
-  rows = _coefficients.checked(coefficients)
+  rows = polynomials.checked(coefficients)
   hyperparameters.choice(
-    'preconditioning', preconditioning, _preconditioning.NAMES
+    'preconditioning', preconditioning, preconditionings.NAMES
   )
   dtype = dtype or jnp.promote_types(x.dtype, jnp.float32)
   if not jnp.issubdtype(dtype, jnp.floating):
@@ -132,11 +132,11 @@ def _iterate(
 ) -> jax.Array:
   """The checked iteration, on the side with fewer rows."""
   tall = x.shape[-2] > x.shape[-1]
-  y = _norms.scaled(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+  y = norms.scaled(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
   y = (y.mT if tall else y).astype(dtype)
 
   def with_bits(bits):
-    rows, gain = _coefficients.schedule(coefficients, steps, bits)
+    rows, gain = polynomials.schedule(coefficients, steps, bits)
     runs = cheapest(rows, gain, *y.shape[-2:])
     return functools.partial(
       iterate, runs=runs, preconditioning=preconditioning, bits=bits
@@ -230,12 +230,12 @@ def _run(
   turned = lambda x: x
   # Few bits keep nothing apart, and 'aol' scales rows of Y, not of H Y.
   if len(rows) > 1 and bits >= 23 and preconditioning != 'aol':
-    turned = _reflection.of_largest_column(y, squares)
+    turned = reflection.of_largest_column(y, squares)
   y = turned(y)
   r = product(y, y.mT)
   scale = square = None
   if preconditioning is not None:
-    scale, r, square = _preconditioning.scaled(
+    scale, r, square = preconditionings.scaled(
       preconditioning, squares, r, lambda r: _square(r, product, bits)
     )
 
@@ -299,50 +299,7 @@ def _polynomial(
   return r, terms(*low.coef) + t
 
 
-def polar_svd(x: jax.Array) -> jax.Array:
-  r"""Exact polar factor of each matrix, by singular value decomposition.
-
-  .. math:: x = U S V^T \mapsto U V^T
-
-  The oracle for ``newton_schulz``, and an ``orthogonalizer`` of its own where
-  the cost of an SVD does not matter. Directions whose singular value is zero to
-  rounding, at most ``epsilon sqrt(max(m, n))`` of the largest, are dropped, for
-  their vectors are noise: a zero matrix stays zero and ``u v^T`` stays itself.
-
-  Args:
-    x: Stack of matrices, shape ``(..., m, n)``, floating. float16 and bfloat16
-      are decomposed in float32.
-
-  Returns:
-    Array of ``x``'s shape and dtype.
-
-  Raises:
-    ValueError: ``x`` has fewer than two axes.
-
-  Examples:
-    >>> import jax, jax.numpy as jnp
-    >>> from optax_namo import polar_svd
-    >>> o = polar_svd(jax.random.normal(jax.random.key(0), (3, 5)))
-    >>> bool(jnp.allclose(o @ o.T, jnp.eye(3), atol=1e-5))
-    True
-
-  References:
-    Algorithm 1 and 2, ``Orth``, in arXiv 2602.17080.
-  """
-  x = _matrices('polar_svd', x)
-  wide = jnp.promote_types(x.dtype, jnp.float32)
-  y = _norms.scaled(x.astype(wide))
-  # LAPACK may not return from a matrix with some entries that are not finite.
-  size = jnp.sum(jnp.abs(y), (-2, -1), keepdims=True)
-  y = jnp.where(jnp.isfinite(size), y, jnp.nan)
-  u, s, vt = jnp.linalg.svd(y, full_matrices=False)
-  # Float32 matrices of lower rank have up to 4 epsilon there at 512 x 512.
-  zero = float(jnp.finfo(wide).eps) * math.sqrt(max(x.shape[-2:]))
-  u = jnp.where((s <= zero * s[..., :1])[..., None, :], 0, u)
-  return (u @ vt).astype(x.dtype)
-
-
-def _matrices(name: str, x: Any) -> jax.Array:
+def matrices(name: str, x: Any) -> jax.Array:
   """The array, checked to be one of matrices."""
   x = jnp.asarray(x)
   if x.ndim < 2:
