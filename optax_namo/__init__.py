@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """NAMO and NAMO-D (arXiv 2602.17080) as composable optax chains."""
 
+from optax_namo._door import routed as routed
 from optax_namo._factored import Factored as Factored
+from optax_namo._factored import stage as stage
 from optax_namo._momentum import adaptive_momentum as adaptive_momentum
 from optax_namo._momentum import NamoState as NamoState
 from optax_namo._namo import namo as namo

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hyperparameters: checked while they are concrete, widened on entry."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -85,9 +85,9 @@ def floating_dtype(name: str, value: Any) -> Any:
   return value
 
 
-def choice(name: str, value: Any, choices: tuple[str | None, ...]) -> Any:
+def choice(name: str, value: Any, choices: Sequence[str | bool | None]) -> Any:
   """Returns ``value`` if it is one of ``choices``, else raises ValueError."""
-  if not (value is None or isinstance(value, str)) or value not in choices:
+  if not isinstance(value, str | bool | None) or value not in choices:
     raise ValueError(
       f'{name} must be one of {", ".join(map(repr, choices))}, got {value!r}.'
     )

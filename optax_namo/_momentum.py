@@ -4,19 +4,21 @@
 
 from __future__ import annotations  # help() shows names, not unions.
 
+from collections.abc import Sequence
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, get_args, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from optax.contrib import MuonDimensionNumbers
 
 from optax_namo import _factored
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _precision
-from optax_namo._layout import boxes
+from optax_namo._layout import axes
 from optax_namo._layout import sharding
+from optax_namo._layout import trees
 from optax_namo._polar import norms
 from optax_namo._routing import dimension_numbers as dims
 
@@ -33,98 +35,93 @@ class NamoState(NamedTuple):
   root_v: optax.Updates  # the scale's shape, dtype float32 or wider.
 
 
-def _specs(specs: dims.WeightDimensionNumbers, tree: Any) -> Any:
-  """The specs of a tree all of whose leaves are matrices."""
-  if specs is None:  # One (in, out) matrix each.
-    specs = functools.partial(
-      jax.tree.map,
-      lambda x: MuonDimensionNumbers(0, 1) if jnp.ndim(x) == 2 else None,
-    )
-  specs = dims.resolve(specs, tree)
-
-  def check(path, leaf, spec):
-    if spec is None:
-      raise ValueError(
-        f'the {_precision.named("leaf", path)} of shape {jnp.shape(leaf)}'
-        ' has no dimension numbers and is no (in, out) matrix. Give'
-        ' weight_dimension_numbers for it, the same to adaptive_momentum and'
-        ' to record, or send it to another optimizer with optax.partition, as'
-        ' namo and namo_d do.'
-      )
-    return spec
-
-  return jax.tree_util.tree_map_with_path(check, tree, specs)
-
-
-def _split(leaves: list[Any], specs: list[Any]) -> tuple[list, list, Any]:
-  """The matrices of all leaves in one list, their numbers, and the way back."""
-  split = [dims.split(x, spec) for x, spec in zip(leaves, specs)]
-  parts: Any
-  matrices, parts = jax.tree.flatten(split)
-  numbers = parts.flatten_up_to([dims.part_numbers(spec) for spec in specs])
-  return matrices, numbers, parts.unflatten
-
-
-def _shared_axes(
-  columns: str | None, numbers: MuonDimensionNumbers, ndim: int
-) -> tuple[int, ...]:
-  """The axes along which one scale is shared, the axes of the norms."""
-  axes = dims.axes_of(numbers, ndim)
-  return {None: axes.matrix, 'input': axes.output, 'output': axes.input}[
-    columns
-  ]
-
-
-def _with_ones(
-  shape: tuple[int, ...], axes: tuple[int, ...]
-) -> tuple[int, ...]:
-  """The shape of a sum over ``axes`` that are kept with size 1."""
-  return tuple(1 if i in axes else size for i, size in enumerate(shape))
-
-
 def _check_shapes(
   state: NamoState,
-  gradients: list[jax.Array],
-  scales: list[tuple[int, ...]],
-  columns: str | None,
+  matrices: Sequence[_factored.Factored],
+  columns: axes.Columns | None,
 ) -> None:
   """Raises ValueError for a state that is not of these gradients.
 
   Shapes that differ would broadcast, and train something else.
   """
-  kept = [
-    [jnp.shape(x) for x in jax.tree.leaves(tree)]
-    for tree in (state.mu, state.root_v)
-  ]
-  needed = [[g.shape for g in gradients], scales]
-  if kept == needed:
-    return
   made_with = (
     f' Here columns={columns!r}. Give the gradients, the columns and the'
     ' dimension numbers with which the state was made, or make a new one with'
     ' init.'
   )
-  if len(kept[0]) != len(gradients):
+  mu = jax.tree_util.tree_leaves_with_path(state.mu)
+  if len(mu) != len(matrices):
     raise ValueError(
-      f'the state holds {len(kept[0])} matrices and the gradients'
-      f' {len(gradients)}.{made_with}'
+      f'the state holds {len(mu)} matrices and the gradients'
+      f' {len(matrices)}.{made_with}'
     )
-  names = [
-    dims.path_string(path)
-    for path, _ in jax.tree_util.tree_leaves_with_path(state.mu)
-  ]
-  for kind, have, need in zip(('mu', 'root_v'), kept, needed):
-    for name, old, new in zip(names, have, need):
-      if old != new:
+  root_v = jax.tree.leaves(state.root_v)
+  for (path, m), root, u in zip(mu, root_v, matrices):
+    shape = u.direction.shape
+    scales = axes.with_ones(shape, u.axes.shared(columns))
+    for kind, old, new in (('mu', m, shape), ('root_v', root, scales)):
+      if jnp.shape(old) != new:
         raise ValueError(
-          f'the state keeps {kind} of shape {old} at {name!r}, but the'
-          f' gradients need {new}.{made_with}'
+          f'the state keeps {kind} of shape {jnp.shape(old)} at'
+          f' {trees.path_string(path)!r}, but the gradients need'
+          f' {new}.{made_with}'
         )
+
+
+class _Rates(NamedTuple):
+  """Hyperparameters in the dtype of a matrix, and the bias correction."""
+
+  b1: jax.Array
+  new1: jax.Array  # 1 - b1, the gradient's weight.
+  b2: jax.Array
+  new2: jax.Array  # 1 - b2.
+  eps: jax.Array
+  correction: jax.Array  # (1 - b1^t) / sqrt(1 - b2^t), by which to divide.
 
 
 def _bias_correction(decay: jax.Array, count: jax.Array) -> jax.Array:
   """``1 - decay**count`` without cancellation, for count up to 2**31 - 1."""
   return -jnp.expm1(count.astype(decay.dtype) * jnp.log(decay))
+
+
+def _one_matrix(
+  g: jax.Array,
+  mu: jax.Array,
+  root_v: jax.Array,
+  shared: tuple[int, ...],
+  rates: _Rates,
+  nesterov: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+  """A step of Algorithm 1 or 2 on one matrix, or on a stack of them.
+
+  Args:
+    g: The gradient, in the dtype of ``root_v``.
+    mu: The momentum, of ``g``'s shape.
+    root_v: The root of v, of size 1 along ``shared``.
+    shared: The axes of the norms.
+    rates: In ``g``'s dtype.
+    nesterov: Whether to look ahead.
+
+  Returns:
+    What is orthogonalized and its scale; the new ``mu`` and ``root_v``.
+  """
+  average = lambda old: rates.b1 * old + rates.new1 * g
+  mu = average(mu.astype(g.dtype))
+  m = average(mu) if nesterov else mu
+  unit = norms.unit(jnp.maximum(norms.largest(g, shared), root_v))
+  squares = norms.sum_of_squares(g / unit, shared)
+  root_v = unit * norms.root(
+    rates.b2 * jnp.square(root_v / unit) + rates.new2 * squares
+  )
+  below = root_v + rates.eps
+  # No gradient so far and eps=0: the scale is zero.
+  below = jnp.where(below < jnp.finfo(g.dtype).tiny, jnp.inf, below)
+  # The quotient's entries are at most 1 / sqrt(1 - b2): their squares are in
+  # range, whatever the gradient's magnitude. So divide first, then square.
+  scale = norms.root(
+    norms.sum_of_squares(m / (below * rates.correction), shared)
+  )
+  return m, scale, mu, root_v
 
 
 def adaptive_momentum(
@@ -134,7 +131,7 @@ def adaptive_momentum(
   mu_dtype: Any = None,
   *,
   nesterov: bool = True,
-  columns: dims.Columns | None = None,
+  columns: axes.Columns | None = None,
   weight_dimension_numbers: dims.WeightDimensionNumbers = None,
 ) -> optax.GradientTransformation:
   r"""Momentum, with Adam's adaptive scale for each matrix or column.
@@ -202,91 +199,59 @@ def adaptive_momentum(
   eps = hyperparameters.number('eps', eps, '[0, inf)')
   mu_dtype = hyperparameters.floating_dtype('mu_dtype', mu_dtype)
   columns = hyperparameters.choice(
-    'columns', columns, (None, 'input', 'output')
+    'columns', columns, (None, *get_args(axes.Columns))
   )
 
   def init(params):
-    params = _precision.widen(params)
-    leaves, treedef = jax.tree.flatten(params)
-    specs = treedef.flatten_up_to(_specs(weight_dimension_numbers, params))
-    matrices, numbers, merge = _split(leaves, specs)
-    mu = [sharding.zeros_like(p, mu_dtype) for p in matrices]
+    matrices, treedef = _factored.matrices_of(
+      _precision.widen(params), weight_dimension_numbers
+    )
+    mu = [sharding.zeros_like(u.direction, mu_dtype) for u in matrices]
     root_v = [  # Sharded as the norms are.
       jnp.sum(
-        sharding.zeros_like(p),
-        axis=_shared_axes(columns, n, p.ndim),
+        sharding.zeros_like(u.direction),
+        axis=u.axes.shared(columns),
         keepdims=True,
       )
-      for p, n in zip(matrices, numbers)
+      for u in matrices
     ]
     return NamoState(
-      count=sharding.on_devices_of(jnp.zeros([], jnp.int32), params),
-      mu=boxes.unflatten(treedef, merge(mu), boxed=True),
-      root_v=boxes.unflatten(treedef, merge(root_v), boxed=False),
+      count=sharding.on_devices_of(jnp.zeros([], jnp.int32), mu),
+      mu=treedef.unflatten(mu),
+      root_v=trees.unflatten(treedef, root_v, boxed=False),
     )
 
   def update(updates, state, params=None):
     del params
     _precision.check_real('gradient', updates)
-    leaves, treedef = jax.tree.flatten(updates)
-    specs = treedef.flatten_up_to(_specs(weight_dimension_numbers, updates))
-    gradients, numbers, merge = _split(leaves, specs)
-    axes = [
-      _shared_axes(columns, n, g.ndim) for g, n in zip(gradients, numbers)
-    ]
-    scales = [_with_ones(g.shape, shared) for g, shared in zip(gradients, axes)]
-    _check_shapes(state, gradients, scales, columns)
+    matrices, treedef = _factored.matrices_of(updates, weight_dimension_numbers)
+    _check_shapes(state, matrices, columns)
+    count = optax.safe_increment(state.count)
+
+    @functools.cache
+    def rates(dtype):
+      first, second, least = (jnp.asarray(x, dtype) for x in (b1, b2, eps))
+      correction = _bias_correction(first, count) / jnp.sqrt(
+        _bias_correction(second, count)
+      )
+      return _Rates(first, 1 - first, second, 1 - second, least, correction)
+
+    def step(u, old_mu, old_root):
+      g = sharding.as_sharded(u.direction.astype(old_root.dtype), old_mu)
+      m, scale, mu, root_v = _one_matrix(
+        g, old_mu, old_root, u.axes.shared(columns), rates(g.dtype), nesterov
+      )
+      seen = _factored.Seen(gradient=g, momentum=m, unclamped_scale=scale)
+      factored = dataclasses.replace(
+        u, direction=m, scale=scale, count=state.count, seen=seen
+      )
+      return factored, mu.astype(old_mu.dtype), root_v
+
     # Wrappers may box the state otherwise than init did: its leaves count.
     mu, boxes_of_mu = jax.tree.flatten(state.mu)
     root_v, boxes_of_root_v = jax.tree.flatten(state.root_v)
-    count = optax.safe_increment(state.count)
-
-    def average(old, new):  # b1 old + (1 - b1) new
-      decay = jnp.asarray(b1, new.dtype)
-      return decay * old.astype(new.dtype) + (1 - decay) * new
-
-    def root_of_average(g, root, axes):  # v <- b2 v + (1 - b2) ||g||^2
-      decay = jnp.asarray(b2, g.dtype)
-      unit = norms.unit(jnp.maximum(norms.largest(g, axes), root))
-      squares = norms.sum_of_squares(g / unit, axes)
-      return unit * norms.root(
-        decay * jnp.square(root / unit) + (1 - decay) * squares
-      )
-
-    def adaptive_scale(m, root, axes):  # ||m|| / (root + eps), bias-corrected
-      first = _bias_correction(jnp.asarray(b1, m.dtype), count)
-      second = _bias_correction(jnp.asarray(b2, m.dtype), count)
-      below = root + jnp.asarray(eps, m.dtype)
-      # No gradient so far and eps=0: the scale is zero.
-      below = jnp.where(below < jnp.finfo(m.dtype).tiny, jnp.inf, below)
-      # Its bound makes the scale its own unit: divide first, then square.
-      return norms.root(
-        norms.sum_of_squares(m / (below * (first / jnp.sqrt(second))), axes)
-      )
-
-    gradients = [
-      sharding.as_sharded(g.astype(root.dtype), old)
-      for g, root, old in zip(gradients, root_v, mu)
-    ]
-    dtypes = [m.dtype for m in mu]
-    mu = list(map(average, mu, gradients))
-    root_v = list(map(root_of_average, gradients, root_v, axes))
-    momentum = list(map(average, mu, gradients)) if nesterov else mu
-    scale = list(map(adaptive_scale, momentum, root_v, axes))
-    factored = [
-      _factored.Factored(
-        direction=m,
-        scale=a,
-        dimension_numbers=spec,
-        dtype=jnp.result_type(leaf),
-        count=state.count,
-        seen=_factored.Seen(gradient=g, momentum=m, unclamped_scale=a),
-      )
-      for leaf, spec, g, m, a in zip(
-        leaves, specs, merge(gradients), merge(momentum), merge(scale)
-      )
-    ]
-    mu = [new.astype(dtype) for new, dtype in zip(mu, dtypes)]
+    stepped = list(map(step, matrices, mu, root_v))
+    factored, mu, root_v = zip(*stepped) if stepped else ((), (), ())
     return treedef.unflatten(factored), NamoState(
       count, boxes_of_mu.unflatten(mu), boxes_of_root_v.unflatten(root_v)
     )

@@ -10,22 +10,23 @@ without a clamp.
 
 from __future__ import annotations  # help() shows names, not unions.
 
-from collections.abc import Callable
-import functools
-from typing import Any, Literal
+from typing import Any, get_args, Literal
 
 import jax
 import optax
 
+from optax_namo import _adamw
+from optax_namo import _door
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _momentum
-from optax_namo import _precision
 from optax_namo import _record
 from optax_namo import _stages
-from optax_namo._layout import sharding
+from optax_namo._layout import axes
 from optax_namo._layout import stacking
-from optax_namo._routing import by_name
 from optax_namo._routing import dimension_numbers as dims
+
+Decay = Literal['adaptive', 'decoupled']
+Record = Literal[False, True, 'orthogonality']
 
 
 def scale_by_namo_d(
@@ -36,7 +37,7 @@ def scale_by_namo_d(
   *,
   nesterov: bool = True,
   clamp: jax.typing.ArrayLike | None = 0.75,
-  columns: dims.Columns | None = 'input',
+  columns: axes.Columns | None = 'input',
   orthogonalizer: stacking.Orthogonalizer | None = None,
   weight_dimension_numbers: dims.WeightDimensionNumbers = None,
   shard_over: str | tuple[str, ...] | None = None,
@@ -83,20 +84,15 @@ def scale_by_namo_d(
   References:
     Algorithm 2 of arXiv 2602.17080.
   """
-  return optax.chain(
+  chain = optax.chain(
     _momentum.adaptive_momentum(
-      b1,
-      b2,
-      eps,
-      mu_dtype,
-      nesterov=nesterov,
-      columns=columns,
-      weight_dimension_numbers=weight_dimension_numbers,
+      b1, b2, eps, mu_dtype, nesterov=nesterov, columns=columns
     ),
     _stages.orthogonalize(orthogonalizer, shard_over=shard_over),
     *_clamp(clamp, columns),
     _stages.apply_scale(),
   )
+  return _door.alone(chain, weight_dimension_numbers)
 
 
 def scale_by_namo(
@@ -164,9 +160,9 @@ def namo_d(
   mu_dtype: Any = None,
   *,
   clamp: jax.typing.ArrayLike | None = 0.75,
-  columns: dims.Columns | None = 'input',
+  columns: axes.Columns | None = 'input',
   nesterov: bool = True,
-  decay: Literal['adaptive', 'decoupled'] = 'adaptive',
+  decay: Decay = 'adaptive',
   shape_scale: _stages.ShapeScale = 'rms',
   rms: jax.typing.ArrayLike = 0.2,
   orthogonalizer: stacking.Orthogonalizer | None = None,
@@ -177,7 +173,7 @@ def namo_d(
   adam_eps: jax.typing.ArrayLike = 1e-8,
   adam_weight_decay: optax.ScalarOrSchedule = 0.0,
   shard_over: str | tuple[str, ...] | None = None,
-  record: bool | Literal['orthogonality'] = False,
+  record: Record = False,
 ) -> optax.GradientTransformationExtraArgs:
   r"""NAMO-D: orthogonalized momentum with an adaptive scale for each column.
 
@@ -270,40 +266,35 @@ def namo_d(
     Algorithm 2 of `Adam Improves Muon <https://arxiv.org/abs/2602.17080>`_.
   """
   # Made before the AdamW group's takes its value: a bad rate is named so.
-  by_learning_rate = _learning_rate('learning_rate', learning_rate)
+  by_learning_rate = _adamw.by_learning_rate('learning_rate', learning_rate)
   if adam_learning_rate is None:
     adam_learning_rate = learning_rate
   adaptive_decay, decoupled_decay = _decays(
     decay, weight_decay, weight_decay_mask
   )
-
-  def matrix_chain(specs):
-    return optax.chain(
-      _momentum.adaptive_momentum(
-        b1,
-        b2,
-        eps,
-        mu_dtype,
-        nesterov=nesterov,
-        columns=columns,
-        weight_dimension_numbers=specs,
-      ),
-      _stages.orthogonalize(orthogonalizer, shard_over=shard_over),
-      _stages.scale_by_shape(shape_scale, rms),
-      adaptive_decay,
-      *_clamp(clamp, columns),
-      _record.recording(record, columns, specs),
-      _stages.apply_scale(),
-      decoupled_decay,
-      by_learning_rate,
-    )
-
-  adamw = optax.chain(
-    _scale_by_adam(adam_b1, adam_b2, adam_eps, mu_dtype),
-    _decoupled_decay('adam_weight_decay', adam_weight_decay),
-    _learning_rate('adam_learning_rate', adam_learning_rate),
+  matrix_chain = optax.chain(
+    _momentum.adaptive_momentum(
+      b1, b2, eps, mu_dtype, nesterov=nesterov, columns=columns
+    ),
+    _stages.orthogonalize(orthogonalizer, shard_over=shard_over),
+    _stages.scale_by_shape(shape_scale, rms),
+    adaptive_decay,
+    *_clamp(clamp, columns),
+    _recording(record, columns),
+    _stages.apply_scale(),
+    decoupled_decay,
+    by_learning_rate,
   )
-  return _routed(matrix_chain, adamw, weight_dimension_numbers)
+  adamw = _adamw.adamw(
+    adam_learning_rate,
+    adam_b1,
+    adam_b2,
+    adam_eps,
+    adam_weight_decay,
+    weight_decay_mask,
+    mu_dtype,
+  )
+  return _door.routed(matrix_chain, adamw, weight_dimension_numbers)
 
 
 def namo(
@@ -316,7 +307,7 @@ def namo(
   mu_dtype: Any = None,
   *,
   nesterov: bool = True,
-  decay: Literal['adaptive', 'decoupled'] = 'adaptive',
+  decay: Decay = 'adaptive',
   shape_scale: _stages.ShapeScale = 'rms',
   rms: jax.typing.ArrayLike = 0.2,
   orthogonalizer: stacking.Orthogonalizer | None = None,
@@ -327,7 +318,7 @@ def namo(
   adam_eps: jax.typing.ArrayLike = 1e-8,
   adam_weight_decay: optax.ScalarOrSchedule = 0.0,
   shard_over: str | tuple[str, ...] | None = None,
-  record: bool | Literal['orthogonality'] = False,
+  record: Record = False,
 ) -> optax.GradientTransformationExtraArgs:
   r"""NAMO: orthogonalized momentum with one adaptive scale for each matrix.
 
@@ -399,7 +390,7 @@ def namo(
 
 
 def _clamp(
-  clamp: jax.typing.ArrayLike | None, columns: dims.Columns | None
+  clamp: jax.typing.ArrayLike | None, columns: axes.Columns | None
 ) -> list[optax.GradientTransformation]:
   """The clamp; absent where there is one scale, which is its own mean."""
   stage = _stages.clamp_scale(clamp)
@@ -410,101 +401,19 @@ def _decays(
   decay: str, weight_decay: Any, mask: Any
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
   """The stage before ``apply_scale`` and the one after; one of them idles."""
-  hyperparameters.choice('decay', decay, ('adaptive', 'decoupled'))
+  hyperparameters.choice('decay', decay, get_args(Decay))
   if decay == 'adaptive':
     return _stages.add_adaptive_decay(weight_decay, mask), optax.identity()
-  return optax.identity(), _decoupled_decay('weight_decay', weight_decay, mask)
+  decoupled = _adamw.decoupled_decay('weight_decay', weight_decay, mask)
+  if mask is not None:  # In checkpoints it is the state of optax.masked.
+    decoupled = optax.masked(decoupled, True)
+  return optax.identity(), decoupled
 
 
-def _decoupled_decay(
-  name: str, weight_decay: Any, mask: Any = None
+def _recording(
+  record: Record, columns: axes.Columns | None
 ) -> optax.GradientTransformation:
-  """AdamW's decay, which needs no parameters where it is concretely zero."""
-  weight_decay = hyperparameters.number_or_schedule(
-    name, weight_decay, '[0, inf)'
-  )
-  if hyperparameters.is_zero(weight_decay):
+  hyperparameters.choice('record', record, get_args(Record))
+  if not record:
     return optax.identity()
-  decayed = optax.with_extra_args_support(
-    optax.add_decayed_weights(weight_decay, mask)
-  )
-
-  def update(updates, state, params=None, **extra_args):
-    _stages.require_params(params, name, weight_decay)
-    return decayed.update(updates, state, params, **extra_args)
-
-  return optax.GradientTransformationExtraArgs(decayed.init, update)
-
-
-def _learning_rate(name: str, value: Any) -> optax.GradientTransformation:
-  """``optax.scale_by_learning_rate`` of a checked, widened rate."""
-  return optax.scale_by_learning_rate(
-    hyperparameters.number_or_schedule(name, value, '(-inf, inf)')
-  )
-
-
-def _scale_by_adam(
-  b1: Any, b2: Any, eps: Any, mu_dtype: Any
-) -> optax.GradientTransformation:
-  """``optax.scale_by_adam`` with checked, widened hyperparameters."""
-  number = hyperparameters.number
-  adam = optax.scale_by_adam(
-    b1=number('adam_b1', b1, '[0, 1)'),
-    b2=number('adam_b2', b2, '[0, 1)', hyperparameters.ROUNDED_TO_ONE),
-    eps=number('adam_eps', eps, '[0, inf)'),
-    mu_dtype=hyperparameters.floating_dtype('mu_dtype', mu_dtype),
-  )
-
-  def init(params):  # Moments are sharded as the parameters, under jit too.
-    state = adam.init(params)
-    sharded = functools.partial(jax.tree.map, sharding.alike)
-    return state._replace(
-      mu=sharded(state.mu, params), nu=sharded(state.nu, params)
-    )
-
-  return optax.GradientTransformation(init, adam.update)
-
-
-def _routed(
-  matrix_chain: Callable[[Any], optax.GradientTransformation],
-  adamw: optax.GradientTransformation,
-  weight_dimension_numbers: dims.WeightDimensionNumbers,
-) -> optax.GradientTransformationExtraArgs:
-  """The chain for the leaves with dimension numbers, AdamW for the others.
-
-  Args:
-    matrix_chain: From the specs of the matrices to the chain. They are
-      resolved on the full tree, once a call: inside ``optax.partition`` a
-      router would not see a leaf's siblings.
-    adamw: The transformation of the other leaves.
-    weight_dimension_numbers: As in ``namo_d``.
-
-  Returns:
-    The transformation, computing in float32 or wider.
-  """
-  matrix_chain(None)  # Bad arguments fail here and not at the first init.
-  if weight_dimension_numbers is None:
-    weight_dimension_numbers = by_name.matrix_dimension_numbers
-
-  def partition(tree):
-    specs = dims.resolve(weight_dimension_numbers, tree)
-    labels = jax.tree.map(
-      lambda _, spec: 'adamw' if spec is None else 'namo', tree, specs
-    )
-    specs = jax.tree.map(
-      lambda _, spec: optax.MaskedNode() if spec is None else spec, tree, specs
-    )
-    # A function, for an Equinox model is callable and so is one of labels.
-    return optax.partition(
-      {'namo': matrix_chain(specs), 'adamw': adamw}, lambda _: labels
-    )
-
-  def init(params):
-    return partition(params).init(params)
-
-  def update(updates, state, params=None, **extra_args):
-    return partition(updates).update(updates, state, params, **extra_args)
-
-  return _precision.in_wide_precision(
-    optax.GradientTransformationExtraArgs(init, update)
-  )
+  return _record.record(columns, orthogonality=record == 'orthogonality')

@@ -6,10 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from optax_namo._layout import sharding
-from optax_namo._routing import dimension_numbers as dims
+from optax_namo._layout import trees
 
 
 def check_real(what: str, tree: Any) -> None:
@@ -24,21 +23,16 @@ def check_real(what: str, tree: Any) -> None:
       dtype = jnp.result_type(x)
     except TypeError as error:
       raise TypeError(
-        f'the {named(what, path)} is a {type(x).__name__} and no array. Give'
-        ' the optimizer the arrays alone, as eqx.filter(model,'
+        f'the {trees.named(what, path)} is a {type(x).__name__} and no array.'
+        ' Give the optimizer the arrays alone, as eqx.filter(model,'
         ' eqx.is_inexact_array) takes them out of an Equinox model.'
       ) from error
     if not jnp.issubdtype(dtype, jnp.floating):
       raise TypeError(
-        f'the {named(what, path)} has dtype {dtype}; only real floating'
+        f'the {trees.named(what, path)} has dtype {dtype}; only real floating'
         ' parameters can be optimized. Leave it out with optax.partition or'
         ' optax.masked.'
       )
-
-
-def named(what: str, path: tuple[Any, ...]) -> str:
-  """A leaf for an error; the tree may be a single array, without a path."""
-  return f'{what} {dims.path_string(path)!r}' if path else what
 
 
 def widen(tree: Any) -> Any:
@@ -64,61 +58,30 @@ def widen(tree: Any) -> Any:
   return jax.tree.map(cast, tree)
 
 
-def _widen_gradients(gradients: Any, params: Any) -> Any:
+def widen_gradients(gradients: Any, params: Any) -> Any:
   """Gradients in the dtypes and shardings of widened parameters.
+
+  Args:
+    gradients: Gradients; their own dtypes count where there are no parameters.
+    params: What ``widen`` returned, or None.
+
+  Returns:
+    The tree of arrays in float32 or float64.
 
   Raises:
     TypeError: A gradient is not real floating.
     ValueError: Its shape is not the parameter's; it would broadcast.
   """
   check_real('gradient', gradients)
+  if params is None:
+    return widen(gradients)
 
   def cast(path, g, p):
     if jnp.shape(g) != jnp.shape(p):
       raise ValueError(
-        f'the {named("gradient", path)} has shape {jnp.shape(g)}, its'
+        f'the {trees.named("gradient", path)} has shape {jnp.shape(g)}, its'
         f' parameter {jnp.shape(p)}. They must be the same.'
       )
     return sharding.as_sharded(jnp.asarray(g).astype(p.dtype), p)
 
   return jax.tree_util.tree_map_with_path(cast, gradients, params)
-
-
-def in_wide_precision(
-  inner: optax.GradientTransformation,
-) -> optax.GradientTransformationExtraArgs:
-  """Runs a transformation on widened trees; updates keep the gradients' dtype.
-
-  The state is that of the widened parameters and so keeps its dtypes from step
-  to step, also where gradients and parameters differ in theirs.
-
-  Args:
-    inner: The transformation to run.
-
-  Returns:
-    A transformation with ``inner``'s state.
-  """
-  inner = optax.with_extra_args_support(inner)
-
-  def init(params):
-    params = widen(params)
-    return sharding.on_devices_of(inner.init(params), params)
-
-  def update(updates, state, params=None, **extra_args):
-    if params is None:
-      check_real('gradient', updates)
-      wide = widen(updates)
-    else:
-      params = widen(params)
-      wide = _widen_gradients(updates, params)
-    wide, new_state = inner.update(wide, state, params, **extra_args)
-    # A hyperparameter of float64 would widen Adam's moments.
-    new_state = jax.tree.map(
-      lambda new, old: new.astype(old.dtype), new_state, state
-    )
-    narrow = jax.tree.map(
-      lambda new, old: new.astype(jnp.result_type(old)), wide, updates
-    )
-    return narrow, new_state
-
-  return optax.GradientTransformationExtraArgs(init, update)

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the state keeps for a look, and how to read it: record, diagnostics."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 import re
-from typing import Any, Literal, NamedTuple
+from typing import Any, get_args, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,13 @@ from jax.sharding import AxisType
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import optax
-from optax.contrib import MuonDimensionNumbers
 
 from optax_namo import _factored
+from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _momentum
-from optax_namo import _stages
-from optax_namo._layout import boxes
+from optax_namo import _precision
+from optax_namo._layout import axes
+from optax_namo._layout import trees
 from optax_namo._polar import norms
 from optax_namo._routing import dimension_numbers as dims
 
@@ -43,7 +44,7 @@ class RecordState(NamedTuple):
 
 
 def record(
-  columns: dims.Columns | None = None,
+  columns: axes.Columns | None = None,
   *,
   orthogonality: bool = False,
   weight_dimension_numbers: dims.WeightDimensionNumbers = None,
@@ -90,25 +91,40 @@ def record(
     >>> float(optax_namo.diagnostics(state)['w'].clamped_low)
     0.0
   """
-  # What a record of this chain is like, found without computing anything.
-  before = optax.chain(
-    _momentum.adaptive_momentum(
-      columns=columns, weight_dimension_numbers=weight_dimension_numbers
-    ),
-    _stages.orthogonalize(lambda stack: stack),
-  )
+  hyperparameters.choice('columns', columns, (None, *get_args(axes.Columns)))
 
   def init(params):
-    def first(params):
-      return look(before.update(params, before.init(params))[0])
+    matrices, treedef = _factored.matrices_of(
+      _precision.widen(params), weight_dimension_numbers
+    )
 
-    return jax.tree.map(jnp.zeros_like, jax.eval_shape(first, params))
+    def zeros(shape_of):
+      values = [jnp.zeros(shape_of(u), u.direction.dtype) for u in matrices]
+      return _like_parameters(matrices, treedef, values)
+
+    def batch(u):
+      return tuple(u.direction.shape[i] for i in u.axes.batch)
+
+    def scales(u):
+      shape = axes.with_ones(u.direction.shape, u.axes.shared(columns))
+      return tuple(shape[i] for i in u.axes.batch + u.axes.matrix)
+
+    return RecordState(
+      unclamped_scale=zeros(scales),
+      scale=zeros(scales),
+      gradient_norm=zeros(batch),
+      momentum_norm=zeros(batch),
+      update_rms=zeros(batch),
+      orthogonality_error=zeros(batch) if orthogonality else None,
+    )
 
   def look(updates):
-    leaves, treedef = _factored.flatten(updates)
-    measured = lambda function, *values: boxes.unflatten(
-      treedef, [_measured(function, u, values) for u in leaves], boxed=False
-    )
+    matrices, treedef = _factored.flatten(updates)
+
+    def measured(function, *names):
+      values = [function(u, *_seen(u, names)) for u in matrices]
+      return _like_parameters(matrices, treedef, values)
+
     return RecordState(
       unclamped_scale=measured(_batch_first, 'unclamped_scale'),
       scale=measured(_batch_first, 'scale'),
@@ -137,31 +153,28 @@ def record(
   return optax.GradientTransformation(init, update)
 
 
-def recording(
-  record_: bool | Literal['orthogonality'],
-  columns: dims.Columns | None,
-  specs: Any,
-) -> optax.GradientTransformation:
-  """The stage for the argument ``record`` of ``namo`` and ``namo_d``."""
-  if record_ not in (False, True, 'orthogonality'):
-    raise ValueError(
-      f"record must be False, True or 'orthogonality', got {record_!r}."
-    )
-  if not record_:
-    return optax.identity()
-  return record(
-    columns,
-    orthogonality=record_ == 'orthogonality',
-    weight_dimension_numbers=specs,
-  )
-
-
-def _measured(
-  function: Callable[..., jax.Array],
-  u: _factored.Factored,
-  names: tuple[str, ...],
+def _like_parameters(
+  matrices: Sequence[_factored.Factored], treedef: Any, values: Sequence[Any]
 ) -> Any:
-  """``function`` of fields of each matrix; parts of a split leaf by number."""
+  """State in the parameters' structure; parts of a split leaf by number."""
+  is_factored = _factored.is_factored
+  is_split = lambda x: (
+    isinstance(x, tuple)
+    and any(is_factored(u) and u.part is not None for u in x)
+  )
+  leaves, treedef = jax.tree.flatten(
+    treedef.unflatten(matrices), is_leaf=lambda x: is_factored(x) or is_split(x)
+  )
+  ahead = iter(values)
+  entries = [
+    next(ahead) if is_factored(u) else {f'[{m.part}]': next(ahead) for m in u}
+    for u in leaves
+  ]
+  return trees.unflatten(treedef, entries, boxed=False)
+
+
+def _seen(u: _factored.Factored, names: Sequence[str]) -> list[jax.Array]:
+  """Fields of an update, or of what earlier stages saw of it."""
   values = []
   for name in names:
     values.append(getattr(u.seen if name in u.seen._fields else u, name))
@@ -170,36 +183,27 @@ def _measured(
         f'record found no {name}: adaptive_momentum(), and for the polar_factor'
         ' orthogonalize(), belong before it in the chain.'
       )
-  measured = jax.tree.map(function, *values, u.numbers)
-  if isinstance(measured, tuple):
-    return {f'[{i}]': x for i, x in enumerate(measured)}
-  return measured
+  return values
 
 
-def _batch_first(scale: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
-  axes = dims.axes_of(numbers, scale.ndim)
-  return scale.transpose(axes.batch + axes.matrix)
+def _batch_first(u: _factored.Factored, scale: jax.Array) -> jax.Array:
+  return scale.transpose(u.axes.batch + u.axes.matrix)
 
 
-def _norm(x: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
-  axes = dims.axes_of(numbers, x.ndim).matrix
-  return jnp.squeeze(norms.norm(x, axes), axes)
+def _norm(u: _factored.Factored, x: jax.Array) -> jax.Array:
+  return jnp.squeeze(norms.norm(x, u.axes.matrix), u.axes.matrix)
 
 
 def _rms(
-  direction: jax.Array, scale: jax.Array, numbers: MuonDimensionNumbers
+  u: _factored.Factored, direction: jax.Array, scale: jax.Array
 ) -> jax.Array:
-  axes = dims.axes_of(numbers, direction.ndim).matrix
-  return jnp.sqrt(jnp.mean(jnp.square(direction * scale), axes))
+  return jnp.sqrt(jnp.mean(jnp.square(direction * scale), u.axes.matrix))
 
 
-def _orthogonality_error(
-  o: jax.Array, numbers: MuonDimensionNumbers
-) -> jax.Array:
+def _orthogonality_error(u: _factored.Factored, o: jax.Array) -> jax.Array:
   """``||O O^T - I||_F / sqrt(m)`` over the smaller side, (batch)."""
-  axes = dims.axes_of(numbers, o.ndim)
-  _, fan_in, fan_out = dims.matrix_shape(numbers, o.shape)
-  long, short = axes.input, axes.output
+  _, fan_in, fan_out = axes.matrix_shape(u.dimension_numbers, o.shape)
+  batch, long, short = u.axes
   if fan_in < fan_out:
     long, short = short, long
   m = min(fan_in, fan_out)
@@ -210,14 +214,12 @@ def _orthogonality_error(
   gram = jax.lax.dot_general(  # batch + short + short, no leaf is reshaped.
     o,
     o,
-    ((long, long), (axes.batch, axes.batch)),
+    ((long, long), (batch, batch)),
     precision=jax.lax.Precision.HIGHEST,
   )
   side = [o.shape[i] for i in short]
-  identity = jnp.eye(m, dtype=o.dtype).reshape(
-    [1] * len(axes.batch) + side + side
-  )
-  rest = tuple(range(len(axes.batch), gram.ndim))
+  identity = jnp.eye(m, dtype=o.dtype).reshape([1] * len(batch) + side + side)
+  rest = tuple(range(len(batch), gram.ndim))
   return jnp.sqrt(jnp.sum(jnp.square(gram - identity), rest) / max(m, 1))
 
 
@@ -312,7 +314,7 @@ def diagnostics(state: Any) -> dict[str, MatrixDiagnostics]:
 
 def _name(path: tuple[Any, ...]) -> str:
   """The parameter's path; a part's number follows it in brackets."""
-  return re.sub(r'/(\[\d+\])$', r'\1', dims.path_string(path))
+  return re.sub(r'/(\[\d+\])$', r'\1', trees.path_string(path))
 
 
 def _summary(

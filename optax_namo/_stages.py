@@ -3,8 +3,9 @@
 """The stages after the first, pure functions of a few lines each."""
 
 import dataclasses
+import functools
 import math
-from typing import Any, Literal
+from typing import Any, get_args, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,9 @@ from optax_namo import _factored
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo._layout import sharding
 from optax_namo._layout import stacking
+from optax_namo._layout import trees
+from optax_namo._layout.axes import matrix_shape
 from optax_namo._polar import newton_schulz as ns
-from optax_namo._routing import dimension_numbers as dims
 
 ShapeScale = Literal['rms', 'width', 'none']
 
@@ -66,17 +68,16 @@ def orthogonalize(
 
   def update(updates, params):
     del params
-    leaves, treedef = _factored.flatten(updates)
-    matrices, parts = jax.tree.flatten([u.direction for u in leaves])
+    matrices, treedef = _factored.flatten(updates)
     factors = stacking.map_stacks(
       function,
-      matrices,
-      parts.flatten_up_to([u.numbers for u in leaves]),
+      [u.direction for u in matrices],
+      [u.dimension_numbers for u in matrices],
       shard_over,
     )
     return treedef.unflatten(
       dataclasses.replace(u, direction=o, seen=u.seen._replace(polar_factor=o))
-      for u, o in zip(leaves, parts.unflatten(factors))
+      for u, o in zip(matrices, factors)
     )
 
   return optax.stateless(update)
@@ -118,22 +119,19 @@ def scale_by_shape(
     Liu et al., `Muon is Scalable for LLM Training
     <https://arxiv.org/abs/2502.16982>`_, section 2.2, for ``'rms'``.
   """
-  hyperparameters.choice('shape_scale', shape_scale, ('rms', 'width', 'none'))
+  hyperparameters.choice('shape_scale', shape_scale, get_args(ShapeScale))
   rms = hyperparameters.number('rms', rms, '(0, inf)')
 
-  def factor(direction, numbers):
-    _, fan_in, fan_out = dims.matrix_shape(numbers, direction.shape)
-    if shape_scale == 'none' or not direction.size:
-      return 1
+  def scaled(u, _):
+    o = u.direction
+    if shape_scale == 'none' or not o.size:
+      return u
+    _, fan_in, fan_out = matrix_shape(u.dimension_numbers, o.shape)
     if shape_scale == 'width':
-      return math.sqrt(max(1, fan_out / fan_in))
-    return jnp.asarray(rms, direction.dtype) * math.sqrt(max(fan_in, fan_out))
-
-  def scaled(u):
-    direction = jax.tree.map(
-      lambda o, numbers: factor(o, numbers) * o, u.direction, u.numbers
-    )
-    return dataclasses.replace(u, direction=direction)
+      factor = math.sqrt(max(1, fan_out / fan_in))
+    else:
+      factor = jnp.asarray(rms, o.dtype) * math.sqrt(max(fan_in, fan_out))
+    return dataclasses.replace(u, direction=factor * o)
 
   return _factored.stage(scaled)
 
@@ -179,33 +177,27 @@ def add_adaptive_decay(
   weight_decay = hyperparameters.number_or_schedule(
     'weight_decay', weight_decay, '[0, inf)'
   )
+  trees.check_mask(mask)
 
-  def decayed(u, p, keep):
-    if not keep:
-      return u
+  def decayed(u, p):
+    o = u.direction
     strength = weight_decay(u.count) if callable(weight_decay) else weight_decay
-    direction = jax.tree.map(
-      lambda o, q: o + jnp.asarray(strength, o.dtype) * q.astype(o.dtype),
-      u.direction,
-      dims.split(jnp.asarray(p), u.dimension_numbers),
+    return dataclasses.replace(
+      u, direction=o + jnp.asarray(strength, o.dtype) * p.astype(o.dtype)
     )
-    return dataclasses.replace(u, direction=direction)
 
-  def update(updates, params):
+  def update(updates, state, params=None, *, resolve_mask=None, **extra):
+    del extra
     if hyperparameters.is_zero(weight_decay):
-      return updates
+      return updates, state
     require_params(params, 'weight_decay', weight_decay)
-    # An Equinox model is callable, and so is a mask of its structure.
-    function = callable(mask) and jax.tree_util.all_leaves([mask])
-    masks = mask(params) if function else mask
+    new = _factored.tree_map(decayed, updates, params)
     if mask is None:
-      masks = True
-    masks = dims.spread(
-      "the weight decay's mask must be a tree of booleans", masks, params
-    )
-    return _factored.tree_map(decayed, updates, params, masks)
+      return new, state
+    resolve = resolve_mask or functools.partial(trees.decay_mask, params=params)
+    return trees.where(resolve(mask), new, updates), state
 
-  return optax.stateless(update)
+  return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
 def require_params(params: Any, name: str, weight_decay: Any) -> None:
@@ -255,16 +247,13 @@ def clamp_scale(
       'clamp', clamp, '(0, 1]', 'clamp=None turns the clamp off.'
     )
 
-  def clip(scale, numbers):
-    if clamp is None or not scale.size:
-      return scale
-    c = jnp.asarray(clamp, scale.dtype)
-    axes = dims.axes_of(numbers, scale.ndim).matrix
-    mean = jnp.mean(scale, axis=axes, keepdims=True)
-    return jnp.clip(scale, c * mean, mean / c)
-
-  def clamped(u):
-    return dataclasses.replace(u, scale=jax.tree.map(clip, u.scale, u.numbers))
+  def clamped(u, _):
+    a = u.scale
+    if clamp is None or not a.size:
+      return u
+    c = jnp.asarray(clamp, a.dtype)
+    mean = jnp.mean(a, axis=u.axes.matrix, keepdims=True)
+    return dataclasses.replace(u, scale=jnp.clip(a, c * mean, mean / c))
 
   return _factored.stage(clamped)
 
@@ -288,8 +277,9 @@ def apply_scale() -> optax.GradientTransformation:
     ((4, 6), 'bfloat16')
   """
 
-  def product(u):
-    matrices = jax.tree.map(jnp.multiply, u.direction, u.scale)
-    return dims.merge(matrices, u.dimension_numbers).astype(u.dtype)
+  def product(u, _):
+    return (u.direction * u.scale).astype(u.dtype)
 
-  return _factored.stage(product)
+  return optax.stateless(
+    lambda updates, _: _factored.tree_map(product, updates, None)
+  )

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
 from optax_namo._layout import sharding
-from optax_namo._routing import dimension_numbers as dims
+from optax_namo._layout.axes import axes_of
+from optax_namo._layout.axes import matrix_shape
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def map_stacks(
     ValueError: ``function`` changes the shape, or ``shard_over`` is given and
       there is no mesh with those axes.
   """
-  sizes = [dims.matrix_shape(n, x.shape) for x, n in zip(leaves, numbers)]
+  sizes = [matrix_shape(n, x.shape) for x, n in zip(leaves, numbers)]
   # Leaves that are alike here lie alike, as far as anyone can see: on Auto axes
   # only the compiler knows. Without an exchange it does not matter.
   layouts = [
@@ -225,8 +226,8 @@ def _cut(
 
 def _to_stack(x: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
   """The leaf as ``(batch, m, n)``, transposed where m would exceed n."""
-  axes = dims.axes_of(numbers, x.ndim)
-  batch, m, n = dims.matrix_shape(numbers, x.shape)
+  axes = axes_of(numbers, x.ndim)
+  batch, m, n = matrix_shape(numbers, x.shape)
   stack = x.transpose(axes.batch + axes.matrix).reshape(batch, m, n)
   return stack.mT if m > n else stack
 
@@ -235,8 +236,8 @@ def _from_stack(
   stack: jax.Array, numbers: MuonDimensionNumbers, like: jax.Array
 ) -> jax.Array:
   """The inverse of ``_to_stack`` for a leaf of ``like``'s shape and dtype."""
-  axes = dims.axes_of(numbers, like.ndim)
-  _, m, n = dims.matrix_shape(numbers, like.shape)
+  axes = axes_of(numbers, like.ndim)
+  _, m, n = matrix_shape(numbers, like.shape)
   order = axes.batch + axes.matrix
   x = (stack.mT if m > n else stack).reshape([like.shape[i] for i in order])
   back = sorted(range(like.ndim), key=order.__getitem__)

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
+from optax_namo._layout import axes
+from optax_namo._layout import trees
 from optax_namo._routing import dimension_numbers as dims
 from optax_namo._routing import layer_types
 from optax_namo._routing import names
@@ -139,7 +141,7 @@ _NORM = rf'^(norm|{_LIKE_ITS_BIAS})$|(Layer|RMS|Rms|Group|Batch)Norm'
 def _decisions(params: Any, rules: Sequence[tuple[str, Any]]) -> list[Decision]:
   """The decision on each leaf, in the order of the tree."""
   leaves = [
-    (dims.path_string(path), jnp.shape(leaf))
+    (trees.path_string(path), jnp.shape(leaf))
     for path, leaf in jax.tree_util.tree_leaves_with_path(params)
   ]
   shapes, types = dict(leaves), layer_types.told(params)
@@ -313,7 +315,7 @@ _READERS = {names.IN_OUT: _outputs_last, names.OUT_IN: _outputs_first}
 
 def _fits(numbers: MuonDimensionNumbers, shape: _Shape, bias: _Shape) -> bool:
   """Whether the bias has the batch and output axes, and no others."""
-  inputs = dims.axes_of(numbers, len(shape)).input
+  inputs = axes.axes_of(numbers, len(shape)).input
   rest = tuple(n for axis, n in enumerate(shape) if axis not in inputs)
   return rest in _forms(bias)
 
@@ -364,7 +366,7 @@ def _rule(one: Decision) -> str:
   numbers = one.numbers or one.likely
   if numbers is None:
     return f'({pattern}, None)'
-  _, *groups = dims.axes_of(numbers, len(one.shape))
+  _, *groups = axes.axes_of(numbers, len(one.shape))
   inputs, outputs = (axes[0] if len(axes) == 1 else axes for axes in groups)
   return (
     f'({pattern}, MuonDimensionNumbers(reduction_axis={inputs},'

@@ -7,21 +7,20 @@ where it holds several matrices side by side (its *parts*), or None for AdamW. A
 matrix, or a stack of them, has *numbers*: ``MuonDimensionNumbers``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+import functools
 import itertools
-import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
+from optax_namo._layout import trees
+
 # A tree, or a prefix of one, of MuonDimensionNumbers, SplitMatrices or None
 # (AdamW); or a function from the parameters to such a tree.
 WeightDimensionNumbers = Any
-
-# Along which side of a matrix NAMO-D's scales differ.
-Columns = Literal['input', 'output']
 
 
 class SplitMatrices(NamedTuple):
@@ -47,48 +46,7 @@ class SplitMatrices(NamedTuple):
   sizes: tuple[int, ...]
 
 
-class Axes(NamedTuple):
-  """The axes of a leaf by their role, sorted out of its dimension numbers."""
-
-  batch: tuple[int, ...]
-  input: tuple[int, ...]
-  output: tuple[int, ...]
-
-  @property
-  def matrix(self) -> tuple[int, ...]:
-    return self.input + self.output
-
-
-def axes_of(numbers: MuonDimensionNumbers, ndim: int) -> Axes:
-  """Reads ``numbers`` as ``canonical`` left them; the rest is batch."""
-  inputs, outputs = numbers
-  rest = set(range(ndim)) - set(inputs) - set(outputs)
-  return Axes(tuple(sorted(rest)), tuple(inputs), tuple(outputs))
-
-
-def matrix_shape(
-  numbers: MuonDimensionNumbers, shape: Sequence[int]
-) -> tuple[int, int, int]:
-  """The matrix view ``(batch, in, out)`` of a leaf of the given shape."""
-  batch, inputs, outputs = (
-    math.prod(shape[axis] for axis in group)
-    for group in axes_of(numbers, len(shape))
-  )
-  return batch, inputs, outputs
-
-
-def path_string(path: Sequence[Any]) -> str:
-  """``'/'``-joined path of a leaf, without the boxes around it.
-
-  Those of Flax add ``.value``, those of Haliax a child without a name.
-  """
-  path = tuple(path)
-  while len(path) > 1 and (
-    getattr(path[-1], 'name', None) == 'value'
-    or path[-1] == jax.tree_util.FlattenedIndexKey(0)
-  ):
-    path = path[:-1]
-  return jax.tree_util.keystr(path, simple=True, separator='/')
+Spec: TypeAlias = MuonDimensionNumbers | SplitMatrices | None
 
 
 def is_spec(x: Any) -> bool:
@@ -97,10 +55,10 @@ def is_spec(x: Any) -> bool:
 
 
 def canonical(
-  spec: MuonDimensionNumbers | SplitMatrices | None,
+  spec: Spec,
   name: str,
   shape: Sequence[int],
-) -> MuonDimensionNumbers | SplitMatrices | None:
+) -> Spec:
   """A spec with tuples of non-negative axes, checked against its leaf.
 
   Args:
@@ -162,99 +120,75 @@ def canonical(
   return MuonDimensionNumbers(*axes)
 
 
-def spread(
-  what: str,
-  prefix: Any,
-  tree: Any,
-  is_leaf: Callable[[Any], bool] | None = None,
-) -> Any:
-  """A prefix of a tree, with its values at all leaves of that tree.
+def resolve(
+  weight_dimension_numbers: WeightDimensionNumbers, tree: Any
+) -> list[Spec]:
+  """The specs of all leaves of a tree, in their order.
 
   Args:
-    what: What the prefix must be, for the error.
-    prefix: The values.
-    tree: Parameters or gradients.
-    is_leaf: What is a value of ``prefix``.
-
-  Returns:
-    A tree of ``tree``'s structure.
-
-  Raises:
-    ValueError: It is no prefix of ``tree``.
-  """
-  try:
-    return jax.tree.map(
-      lambda value, subtree: jax.tree.map(lambda _: value, subtree),
-      prefix,
-      tree,
-      is_leaf=is_leaf,
-    )
-  except (ValueError, TypeError) as error:
-    raise ValueError(
-      f'{what} with the structure of the parameters, or a prefix of it; a'
-      ' callable from the parameters to such a tree always fits. Got'
-      f' {jax.tree.structure(prefix, is_leaf=is_leaf)} for parameters'
-      f' {jax.tree.structure(tree)}.'
-    ) from error
-
-
-def resolve(weight_dimension_numbers: WeightDimensionNumbers, tree: Any) -> Any:
-  """The specs of all leaves of a tree of parameters or gradients.
-
-  Args:
-    weight_dimension_numbers: A tree or prefix of ``MuonDimensionNumbers`` or
-      None, or a callable from ``tree`` to one.
+    weight_dimension_numbers: A tree or prefix of specs, or a callable from
+      ``tree`` to one.
     tree: Parameters or gradients.
 
   Returns:
-    A tree of ``tree``'s own structure: a canonical spec at each leaf.
+    A canonical spec for each leaf.
 
   Raises:
     ValueError: The specification is no prefix of ``tree``, or does not fit a
       leaf (see ``canonical``).
   """
-  specs: Callable[[Any], Any] | Any = weight_dimension_numbers
-  # An Equinox model is callable, and so is a tree of its structure.
-  if callable(specs) and jax.tree_util.all_leaves([specs]):
-    specs = specs(tree)
-  if not jax.tree.leaves(tree):  # Nothing to route, whatever the prefix.
-    return tree
-  specs = spread(
+  specs = trees.resolved(weight_dimension_numbers, tree)
+  treedef: Any
+  leaves, treedef = jax.tree_util.tree_flatten_with_path(tree)
+  if not leaves:  # Nothing to route, whatever the prefix.
+    return []
+  specs = trees.spread(
     'weight_dimension_numbers must be a tree of MuonDimensionNumbers or None',
     specs,
     tree,
     is_leaf=is_spec,
   )
-  return jax.tree_util.tree_map_with_path(
-    lambda path, leaf, spec: canonical(
-      spec, path_string(path), jnp.shape(leaf)
-    ),
-    tree,
-    specs,
-  )
+  return [
+    canonical(spec, trees.path_string(path), jnp.shape(leaf))
+    for (path, leaf), spec in zip(leaves, treedef.flatten_up_to(specs))
+  ]
 
 
-def part_numbers(
-  spec: MuonDimensionNumbers | SplitMatrices,
-) -> MuonDimensionNumbers | tuple[MuonDimensionNumbers, ...]:
-  """The dimension numbers of the matrix, or of each part."""
-  if isinstance(spec, SplitMatrices):
-    return (spec.dimension_numbers,) * len(spec.sizes)
-  return spec
+def of_matrices(
+  weight_dimension_numbers: WeightDimensionNumbers, tree: Any
+) -> list[Any]:
+  """The specs of a tree all of whose leaves are matrices, in their order.
+
+  Args:
+    weight_dimension_numbers: See ``resolve``; None means that every leaf is one
+      (in, out) matrix.
+    tree: Parameters or gradients.
+
+  Raises:
+    ValueError: A leaf is no matrix.
+  """
+  if weight_dimension_numbers is None:
+    weight_dimension_numbers = functools.partial(
+      jax.tree.map,
+      lambda x: MuonDimensionNumbers(0, 1) if jnp.ndim(x) == 2 else None,
+    )
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  specs = resolve(weight_dimension_numbers, tree)
+  for (path, leaf), spec in zip(leaves, specs):
+    if spec is None:
+      raise ValueError(
+        f'the {trees.named("leaf", path)} of shape {jnp.shape(leaf)}'
+        ' has no dimension numbers and is no (in, out) matrix. Give'
+        ' weight_dimension_numbers for it, the same to adaptive_momentum and'
+        ' to record, or send it to another optimizer with routed, as namo and'
+        ' namo_d do.'
+      )
+  return specs
 
 
-def split(
-  x: jax.Array, spec: MuonDimensionNumbers | SplitMatrices
-) -> jax.Array | tuple[jax.Array, ...]:
-  """The leaf, or its parts."""
+def split(x: jax.Array, spec: Spec) -> Any:
+  """The leaf, or a tuple of its parts."""
   if isinstance(spec, SplitMatrices):
     ends = list(itertools.accumulate(spec.sizes))
     return tuple(jnp.split(x, ends[:-1], axis=spec.axis))
-  return x
-
-
-def merge(x: Any, spec: MuonDimensionNumbers | SplitMatrices) -> jax.Array:
-  """The inverse of ``split``."""
-  if isinstance(spec, SplitMatrices):
-    return jnp.concatenate(x, axis=spec.axis)
   return x

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
-from optax_namo._routing import dimension_numbers as dims
+from optax_namo._layout import trees
 
 _M = MuonDimensionNumbers
 
@@ -99,10 +99,10 @@ def told(tree: Any) -> dict[str, Told]:
   for path, layer in _layers(tree):
     for within, leaf in jax.tree_util.tree_leaves_with_path(layer):
       for name, pattern, axes in _rows(layer):
-        if re.search(pattern, dims.path_string(within)):
+        if re.search(pattern, trees.path_string(within)):
           rank = len(jnp.shape(leaf))
           numbers = axes(layer, rank) if rank > 1 else None
-          types[dims.path_string(path + within)] = Told(name, numbers)
+          types[trees.path_string(path + within)] = Told(name, numbers)
           break
   return types
 

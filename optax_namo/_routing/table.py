@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from optax_namo import _hyperparameters as hyperparameters
+from optax_namo._layout import axes
+from optax_namo._layout import trees
 from optax_namo._routing import by_name
 from optax_namo._routing import dimension_numbers as dims
 
@@ -102,7 +104,7 @@ def routing_table(
   *,
   rules: Sequence[tuple[str, Any]] = (),
   strict: bool = False,
-  columns: dims.Columns | None = 'input',
+  columns: axes.Columns | None = 'input',
 ) -> RoutingTable:
   """Which leaves are matrices, as what, and where NAMO-D's columns are.
 
@@ -138,12 +140,13 @@ def routing_table(
   if weight_dimension_numbers is None:
     specs, whys = by_name.decided(params, rules, strict)
   else:
-    specs = dims.resolve(weight_dimension_numbers, params)
+    structure: Any = jax.tree.structure(params)
+    specs = structure.unflatten(dims.resolve(weight_dimension_numbers, params))
     whys = jax.tree.map(lambda _: 'given', params)
 
   def route(path, leaf, spec, why):
     shape = jnp.shape(leaf)
-    name, size = dims.path_string(path), math.prod(shape)
+    name, size = trees.path_string(path), math.prod(shape)
     if spec is None:
       return Route(name, shape, 'adamw', (), (), size, why)
     inner, parts = spec, [shape]
@@ -153,13 +156,13 @@ def routing_table(
         (*shape[: spec.axis], part, *shape[spec.axis + 1 :])
         for part in spec.sizes
       ]
-    axes = dims.axes_of(inner, len(shape))
+    roles = axes.axes_of(inner, len(shape))
     return Route(
       name,
       shape,
       'matrix',
-      tuple(dims.matrix_shape(inner, part) for part in parts),
-      {None: (), 'input': axes.input, 'output': axes.output}[columns],
+      tuple(axes.matrix_shape(inner, part) for part in parts),
+      {None: (), 'input': roles.input, 'output': roles.output}[columns],
       size,
       why,
     )

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Direction times scale, an array again."""
 
+import dataclasses
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import chex
@@ -29,15 +31,22 @@ class ApplyScaleTest(parameterized.TestCase):
 
   @parameterized.parameters(0, 1, -1)
   def test_parts_lie_side_by_side_again(self, axis):
-    parts = (_normal(0, 3, 3), _normal(1, 3, 3))
-    scales = (jnp.full((1, 1), 2.0), jnp.full((1, 1), 3.0))
     split = optax_namo.SplitMatrices(
       MuonDimensionNumbers((0,), (1,)), axis, (3, 3)
     )
-    stage = optax_namo.apply_scale()
-    product, _ = stage.update(
-      optax_namo.Factored(parts, scales, split, jnp.float32), stage.init(None)
+    chain = optax.chain(
+      optax_namo.adaptive_momentum(b1=0.0),
+      optax_namo.stage(
+        lambda u, p: dataclasses.replace(
+          u, scale=jnp.full((1, 1), 2.0 + u.part)
+        )
+      ),
+      optax_namo.apply_scale(),
     )
+    tx = optax_namo.routed(chain, optax.sgd(0.1), split)
+    parts = (_normal(0, 3, 3), _normal(1, 3, 3))
+    leaf = jnp.concatenate(parts, axis)
+    product, _ = tx.update(leaf, tx.init(leaf))
     chex.assert_trees_all_close(
       product, jnp.concatenate([2 * parts[0], 3 * parts[1]], axis)
     )

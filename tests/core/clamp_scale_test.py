@@ -54,17 +54,16 @@ class ClampScaleTest(parameterized.TestCase):
     chex.assert_trees_all_equal(update.scale, one)
 
   def test_parts_have_means_of_their_own(self):
-    split = optax_namo.SplitMatrices(
-      MuonDimensionNumbers((0,), (1,)), 1, (3, 3)
-    )
+    numbers = MuonDimensionNumbers((0,), (1,))
     scales = (jnp.array([[1.0], [3.0]]), jnp.array([[10.0], [30.0]]))
-    update = optax_namo.Factored(
-      (jnp.ones((2, 3)),) * 2, scales, split, jnp.float32
+    parts = tuple(
+      optax_namo.Factored(jnp.ones((2, 3)), scale, numbers, jnp.float32)
+      for scale in scales
     )
     stage = optax_namo.clamp_scale(0.9)
-    update, _ = stage.update(update, stage.init(None))
-    chex.assert_trees_all_close(update.scale[1], 10 * update.scale[0])
-    np.testing.assert_allclose(update.scale[0].ravel(), [1.8, 2 / 0.9])
+    parts, _ = stage.update(parts, stage.init(None))
+    chex.assert_trees_all_close(parts[1].scale, 10 * parts[0].scale)
+    np.testing.assert_allclose(parts[0].scale.ravel(), [1.8, 2 / 0.9])
 
   def test_absent_where_there_is_one_scale(self):
     """namo_d(columns=None) is namo: its chain, its state, its updates."""

@@ -5,6 +5,7 @@
 import jax
 
 import optax_namo
+from optax_namo._layout import trees
 from optax_namo._routing import dimension_numbers as dims
 
 
@@ -18,7 +19,7 @@ def routes(params, **options):
     jax.tree.structure(params, is_leaf=lambda x: x is None)
   )
   leaves = jax.tree_util.tree_leaves_with_path(numbers, is_leaf=dims.is_spec)
-  found = {dims.path_string(path): spec for path, spec in leaves}
+  found = {trees.path_string(path): spec for path, spec in leaves}
   assert len(found) == len(leaves), 'two leaves of one path'
   return {k: None if v is None else tuple(v) for k, v in found.items()}
 

@@ -1,0 +1,93 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""AdamW for what is no matrix, and the two of its stages that matrices share.
+
+``optax.adamw``'s own stages, with hyperparameters checked and widened.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import optax
+
+from optax_namo import _hyperparameters as hyperparameters
+from optax_namo import _stages
+from optax_namo._layout import sharding
+from optax_namo._layout import trees
+
+
+def adamw(
+  learning_rate: Any,
+  b1: Any,
+  b2: Any,
+  eps: Any,
+  weight_decay: Any,
+  weight_decay_mask: Any,
+  mu_dtype: Any,
+) -> optax.GradientTransformation:
+  """``optax.adamw``; errors name the arguments of ``namo`` and ``namo_d``."""
+  return optax.chain(
+    _scale_by_adam(b1, b2, eps, mu_dtype),
+    decoupled_decay('adam_weight_decay', weight_decay, weight_decay_mask),
+    by_learning_rate('adam_learning_rate', learning_rate),
+  )
+
+
+def _scale_by_adam(
+  b1: Any, b2: Any, eps: Any, mu_dtype: Any
+) -> optax.GradientTransformation:
+  number = hyperparameters.number
+  adam = optax.scale_by_adam(
+    b1=number('adam_b1', b1, '[0, 1)'),
+    b2=number('adam_b2', b2, '[0, 1)', hyperparameters.ROUNDED_TO_ONE),
+    eps=number('adam_eps', eps, '[0, inf)'),
+    mu_dtype=hyperparameters.floating_dtype('mu_dtype', mu_dtype),
+  )
+
+  def init(params):  # Moments are sharded as the parameters, under jit too.
+    state = adam.init(params)
+    sharded = functools.partial(jax.tree.map, sharding.alike)
+    return state._replace(
+      mu=sharded(state.mu, params), nu=sharded(state.nu, params)
+    )
+
+  return optax.GradientTransformation(init, adam.update)
+
+
+def decoupled_decay(
+  name: str, weight_decay: Any, mask: Any = None
+) -> optax.GradientTransformation:
+  """AdamW's decay, which needs no parameters where it is concretely zero.
+
+  Args:
+    name: The argument's name, for errors.
+    weight_decay: A number or a schedule.
+    mask: See ``trees.decay_mask``; ``routed`` resolves it on all parameters.
+
+  Returns:
+    A transformation with the state of ``optax.add_decayed_weights``.
+  """
+  weight_decay = hyperparameters.number_or_schedule(
+    name, weight_decay, '[0, inf)'
+  )
+  if hyperparameters.is_zero(weight_decay):
+    return optax.identity()
+  decay = optax.add_decayed_weights(weight_decay)
+
+  def update(updates, state, params=None, *, resolve_mask, **extra):
+    del extra
+    _stages.require_params(params, name, weight_decay)
+    new, state = decay.update(updates, state, params)
+    if mask is not None:
+      new = trees.where(resolve_mask(mask), new, updates)
+    return new, state
+
+  return optax.GradientTransformationExtraArgs(decay.init, update)
+
+
+def by_learning_rate(name: str, value: Any) -> optax.GradientTransformation:
+  """``optax.scale_by_learning_rate`` of a checked, widened rate."""
+  return optax.scale_by_learning_rate(
+    hyperparameters.number_or_schedule(name, value, '(-inf, inf)')
+  )

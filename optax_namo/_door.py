@@ -1,0 +1,222 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The door: a chain for the matrices, any transformation for the rest.
+
+On the way in, arrays are widened, dimension numbers resolved once on the whole
+tree, split leaves cut, and every matrix wrapped as a ``Factored``. On the way
+out, groups are merged and updates narrowed to the gradients' dtypes.
+"""
+
+from __future__ import annotations  # help() shows names, not unions.
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_namo import _factored
+from optax_namo import _precision
+from optax_namo._layout import sharding
+from optax_namo._layout import trees
+from optax_namo._routing import by_name
+from optax_namo._routing import dimension_numbers as dims
+
+
+def routed(
+  matrix_chain: optax.GradientTransformation,
+  rest: optax.GradientTransformation,
+  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+) -> optax.GradientTransformationExtraArgs:
+  r"""A chain for the matrices of a model, any transformation for the rest.
+
+  .. math::
+    \Theta \mapsto \begin{cases}
+      \text{matrix_chain} & \text{where } \Theta \text{ has dimension numbers}\\
+      \text{rest} & \text{elsewhere}
+    \end{cases}
+
+  It is what ``namo_d`` is made with. The dimension numbers are resolved once a
+  call on the whole tree, and reach every stage of the chain with its matrices:
+  in it, ``adaptive_momentum`` and ``record`` take no dimension numbers, and the
+  mask of ``add_adaptive_decay`` is one of the whole tree. Both transformations
+  compute in ``promote_types(parameter dtype, float32)``.
+
+  Args:
+    matrix_chain: From ``adaptive_momentum`` to ``apply_scale``, and what comes
+      after. It sees ``optax.MaskedNode()`` in place of the other leaves.
+    rest: The transformation of the other leaves, which sees
+      ``optax.MaskedNode()`` in place of the matrices.
+    weight_dimension_numbers: As in ``namo_d``; None means
+      ``matrix_dimension_numbers``.
+
+  Returns:
+    A transformation whose updates have the gradients' shapes and dtypes. Its
+    state is that of ``optax.partition`` with the groups ``'namo'`` and
+    ``'adamw'``.
+
+  Raises:
+    ValueError: Dimension numbers do not fit a leaf, a gradient has another
+      shape than its parameter, or the chain does not end as arrays.
+    TypeError: A parameter or a gradient is not real floating.
+
+  Examples:
+    >>> import jax.numpy as jnp, optax
+    >>> import optax_namo
+    >>> tx = optax_namo.routed(
+    ...   optax.chain(
+    ...     optax_namo.adaptive_momentum(),
+    ...     optax_namo.orthogonalize(),
+    ...     optax_namo.apply_scale(),
+    ...     optax.scale_by_learning_rate(0.05),
+    ...   ),
+    ...   optax.adam(1e-3),
+    ... )
+    >>> params = {'w': jnp.ones((4, 6)), 'b': jnp.ones(6)}
+    >>> updates, state = tx.update(params, tx.init(params), params)
+    >>> updates['w'].shape, updates['b'].shape
+    ((4, 6), (6,))
+
+  References:
+    Section 4 of arXiv 2602.17080: embeddings, output heads and vectors are
+    AdamW's.
+  """
+  chain = optax.with_extra_args_support(matrix_chain)
+  rest = optax.with_extra_args_support(rest)
+  if weight_dimension_numbers is None:
+    weight_dimension_numbers = by_name.matrix_dimension_numbers
+
+  def init(params):
+    params = _precision.widen(params)
+    specs = dims.resolve(weight_dimension_numbers, params)
+    state = _state(
+      _factored.unwrap(chain.init(_group(_wrapped, params, specs))),
+      rest.init(_group(_other, params, specs)),
+    )
+    return sharding.on_devices_of(state, params)
+
+  def update(updates, state, params=None, **extra_args):
+    params = None if params is None else _precision.widen(params)
+    gradients = _precision.widen_gradients(updates, params)
+    specs = dims.resolve(weight_dimension_numbers, gradients)
+
+    def masks(entry):  # A mask of the whole tree, as a group's stage needs it.
+      return lambda mask: _group(entry, trees.decay_mask(mask, params), specs)
+
+    matrices, of_matrices = chain.update(
+      _group(_wrapped, gradients, specs),
+      state.inner_states['namo'].inner_state,
+      _group(_matrix, params, specs),
+      resolve_mask=masks(_each_part),
+      **extra_args,
+    )
+    others, of_others = rest.update(
+      _group(_other, gradients, specs),
+      state.inner_states['adamw'].inner_state,
+      _group(_other, params, specs),
+      resolve_mask=masks(_other),
+      **extra_args,
+    )
+    # A hyperparameter of float64 would widen Adam's moments.
+    new_state = jax.tree.map(
+      lambda new, old: new.astype(old.dtype),
+      _state(of_matrices, of_others),
+      state,
+    )
+    return _merged(updates, specs, matrices, others), new_state
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def alone(
+  chain: optax.GradientTransformation,
+  weight_dimension_numbers: dims.WeightDimensionNumbers,
+) -> optax.GradientTransformation:
+  """The door of a chain for trees whose leaves are all matrices.
+
+  Args:
+    chain: From ``adaptive_momentum`` to ``apply_scale``.
+    weight_dimension_numbers: None means that all leaves are (in, out) matrices.
+
+  Returns:
+    A transformation with the chain's own state.
+  """
+
+  def init(params):
+    params = _precision.widen(params)
+    specs = dims.of_matrices(weight_dimension_numbers, params)
+    return _factored.unwrap(chain.init(_group(_wrapped, params, specs)))
+
+  def update(updates, state, params=None):
+    _precision.check_real('gradient', updates)
+    specs = dims.of_matrices(weight_dimension_numbers, updates)
+    matrices, state = chain.update(
+      _group(_wrapped, updates, specs), state, _group(_matrix, params, specs)
+    )
+    return _merged(updates, specs, matrices), state
+
+  return optax.GradientTransformation(init, update)
+
+
+_MASKED = optax.MaskedNode()
+
+
+def _matrix(x, spec):
+  return _MASKED if spec is None else dims.split(x, spec)
+
+
+def _wrapped(x, spec):
+  return _MASKED if spec is None else _factored.wrap(jnp.asarray(x), spec)
+
+
+def _each_part(x, spec):
+  parts = isinstance(spec, dims.SplitMatrices)
+  return _MASKED if spec is None else (x,) * len(spec.sizes) if parts else x
+
+
+def _other(x, spec):
+  return x if spec is None else _MASKED
+
+
+def _group(
+  entry: Callable[[Any, dims.Spec], Any], tree: Any, specs: Sequence[dims.Spec]
+) -> Any:
+  """A tree, or None, with what stands for each leaf in one of the groups."""
+  if tree is None:
+    return None
+  leaves, treedef = jax.tree.flatten(tree)
+  return trees.unflatten(treedef, list(map(entry, leaves, specs)), boxed=True)
+
+
+def _merged(
+  updates: Any, specs: Sequence[dims.Spec], matrices: Any, others: Any = ()
+) -> Any:
+  """Both groups in one tree, in the gradients' dtypes."""
+  new = iter(jax.tree.leaves(matrices, is_leaf=_factored.is_factored))
+  rest = iter(jax.tree.leaves(others))
+
+  def merged(leaf, spec):
+    if isinstance(spec, dims.SplitMatrices):
+      x = jnp.concatenate([next(new) for _ in spec.sizes], axis=spec.axis)
+    else:
+      x = next(rest if spec is None else new)
+    if _factored.is_factored(x):
+      raise ValueError(
+        'the updates of the matrices are still Factored where their chain ends:'
+        ' apply_scale() belongs after the stages of this package and before'
+        ' those of optax, such as the learning rate.'
+      )
+    return x.astype(jnp.result_type(leaf))
+
+  treedef: Any
+  leaves, treedef = jax.tree.flatten(updates)
+  return treedef.unflatten(map(merged, leaves, specs))
+
+
+def _state(matrices: Any, others: Any) -> Any:
+  """The state of ``optax.partition``, as checkpoints have it."""
+  groups = {'namo': matrices, 'adamw': others}
+  return optax.transforms.PartitionState(
+    {name: optax.MaskedState(state) for name, state in groups.items()}
+  )

@@ -1,0 +1,180 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Trees of parameters: boxes around leaves, their paths, prefixes.
+
+Flax's ``nnx.Variable`` and Linen's ``Partitioned``, or a named array of Haliax,
+are boxes: they wrap one array and name its axes. A momentum has its parameter's
+axes and stays in its box, by which Flax shards it. State of another shape, such
+as one scale for each column, must not inherit the box.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def is_box(node: Any) -> bool:
+  """Whether a node of a tree of parameters wraps one leaf without naming it.
+
+  Its only child is a leaf, or what a mask left of one, under ``.value`` (Flax)
+  or under no name (nodes registered without keys, as Haliax's).
+  """
+  content = _only_child(node)
+  if content is node:
+    return False
+  structure: Any = jax.tree.structure(content)
+  return structure.num_nodes == 1 or is_box(content)
+
+
+def unflatten(treedef: Any, entries: Sequence[Any], *, boxed: bool) -> Any:
+  """A tree like that of the parameters, from one entry for each leaf.
+
+  Args:
+    treedef: The structure of the parameters.
+    entries: For each of their leaves an array, or what stands for it: a tuple
+      of its parts, or ``optax.MaskedNode()``.
+    boxed: Whether arrays stay in their parameters' boxes: those of the
+      parameters' shapes do. Tuples never do.
+
+  Returns:
+    The tree of the entries.
+  """
+
+  def fill(node):
+    leaves = jax.tree.leaves(node)
+    if not leaves:  # Masked.
+      return node if boxed else _content(node)
+    (i,) = leaves
+    if boxed and not isinstance(entries[i], tuple):
+      return jax.tree.map(lambda _: entries[i], node)
+    return entries[i]
+
+  places = treedef.unflatten(range(treedef.num_leaves))
+  return jax.tree.map(fill, places, is_leaf=is_box)
+
+
+def _only_child(node: Any) -> Any:
+  """What a node wraps under no name of its own; or the node itself."""
+  if isinstance(node, tuple):  # A field of a NamedTuple may be called value.
+    return node
+  children, _ = jax.tree_util.tree_flatten_with_path(
+    node, is_leaf=lambda child: child is not node
+  )
+  if len(children) != 1 or len(children[0][0]) != 1:
+    return node
+  (key,), child = children[0]
+  nameless = isinstance(key, jax.tree_util.FlattenedIndexKey)
+  return child if nameless or getattr(key, 'name', None) == 'value' else node
+
+
+def _content(node: Any) -> Any:
+  child = _only_child(node)
+  return node if child is node else _content(child)
+
+
+def path_string(path: Sequence[Any]) -> str:
+  """``'/'``-joined path of a leaf, without the boxes around it.
+
+  Those of Flax add ``.value``, those of Haliax a child without a name.
+  """
+  path = tuple(path)
+  while len(path) > 1 and (
+    getattr(path[-1], 'name', None) == 'value'
+    or path[-1] == jax.tree_util.FlattenedIndexKey(0)
+  ):
+    path = path[:-1]
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def named(what: str, path: Sequence[Any]) -> str:
+  """A leaf for an error; the tree may be a single array, without a path."""
+  return f'{what} {path_string(path)!r}' if path else what
+
+
+def _is_function(x: Any) -> bool:
+  """Whether it is a function; Equinox models are callable trees."""
+  return callable(x) and jax.tree_util.all_leaves([x])
+
+
+def resolved(prefix_or_function: Any, tree: Any) -> Any:
+  """A prefix of a tree, where a function of the tree may stand for it."""
+  if _is_function(prefix_or_function):
+    return prefix_or_function(tree)
+  return prefix_or_function
+
+
+def spread(
+  what: str,
+  prefix: Any,
+  tree: Any,
+  is_leaf: Callable[[Any], bool] | None = None,
+) -> Any:
+  """A prefix of a tree, with its values at all leaves of that tree.
+
+  Args:
+    what: What the prefix must be, for the error.
+    prefix: The values.
+    tree: Parameters or gradients.
+    is_leaf: What is a value of ``prefix``.
+
+  Returns:
+    A tree of ``tree``'s structure.
+
+  Raises:
+    ValueError: It is no prefix of ``tree``.
+  """
+  try:
+    return jax.tree.map(
+      lambda value, subtree: jax.tree.map(lambda _: value, subtree),
+      prefix,
+      tree,
+      is_leaf=is_leaf,
+    )
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f'{what} with the structure of the parameters, or a prefix of it; a'
+      ' callable from the parameters to such a tree always fits. Got'
+      f' {jax.tree.structure(prefix, is_leaf=is_leaf)} for parameters'
+      f' {jax.tree.structure(tree)}.'
+    ) from error
+
+
+def check_mask(mask: Any) -> None:
+  """Raises TypeError where a mask holds what is no boolean."""
+  for leaf in [] if _is_function(mask) else jax.tree.leaves(mask):
+    if not jnp.issubdtype(getattr(leaf, 'dtype', type(leaf)), bool):
+      raise TypeError(
+        'weight_decay_mask must be a tree of booleans, True for what decays,'
+        f' or a function from the parameters to one, got {leaf!r}.'
+      )
+
+
+def decay_mask(mask: Any, params: Any) -> Any:
+  """Which leaves decay: a boolean at each leaf of the parameters.
+
+  Args:
+    mask: A tree or prefix of booleans, or a function from the parameters to one.
+    params: All parameters, so that a mask sees every leaf's siblings.
+
+  Returns:
+    A tree of ``params``' structure.
+
+  Raises:
+    ValueError: It is no prefix of ``params``.
+    TypeError: A leaf of it is no boolean.
+  """
+  mask = resolved(mask, params)
+  check_mask(mask)
+  return spread(
+    "the weight decay's mask must be a tree of booleans", mask, params
+  )
+
+
+def where(keep: Any, new: Any, old: Any) -> Any:
+  """``new`` at the leaves where a tree of booleans says so, ``old`` elsewhere.
+
+  What stands in place of a leaf in ``new`` and ``old`` may be a tree itself.
+  """
+  return jax.tree.map(lambda k, n, o: n if k else o, keep, new, old)
