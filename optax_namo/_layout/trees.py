@@ -155,7 +155,7 @@ def decay_mask(mask: Any, params: Any) -> Any:
   """Which leaves decay: a boolean at each leaf of the parameters.
 
   Args:
-    mask: A tree or prefix of booleans, or a function from the parameters to one.
+    mask: A tree or prefix of booleans, or a function of the parameters.
     params: All parameters, so that a mask sees every leaf's siblings.
 
   Returns:
