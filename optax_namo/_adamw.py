@@ -52,7 +52,14 @@ def _scale_by_adam(
       mu=sharded(state.mu, params), nu=sharded(state.nu, params)
     )
 
-  return optax.GradientTransformation(init, adam.update)
+  def update(updates, state, params=None):
+    shapes = [x.shape for x in jax.tree.leaves(updates)]
+    mend = ' Make a new state with init, or give the parameters it was made of.'
+    trees.check_kept('mu', state.mu, shapes, mend)
+    trees.check_kept('nu', state.nu, shapes, mend)
+    return adam.update(updates, state, params)
+
+  return optax.GradientTransformation(init, update)
 
 
 def decoupled_decay(
@@ -77,7 +84,9 @@ def decoupled_decay(
 
   def update(updates, state, params=None, *, resolve_mask, **extra):
     del extra
-    _stages.require_params(params, name, weight_decay)
+    _stages.require_params(params, updates, name, weight_decay)
+    if params is None:  # Nor are there updates.
+      return updates, state
     new, state = decay.update(updates, state, params)
     if mask is not None:
       new = trees.where(resolve_mask(mask), new, updates)

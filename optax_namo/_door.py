@@ -10,6 +10,7 @@ out, groups are merged and updates narrowed to the gradients' dtypes.
 from __future__ import annotations  # help() shows names, not unions.
 
 from collections.abc import Callable, Sequence
+import functools
 from typing import Any
 
 import jax
@@ -57,9 +58,10 @@ def routed(
     ``'adamw'``.
 
   Raises:
-    ValueError: Dimension numbers do not fit a leaf, a gradient has another
-      shape than its parameter, or the chain does not end as arrays.
-    TypeError: A parameter or a gradient is not real floating.
+    ValueError: Dimension numbers do not fit a leaf, or a gradient has another
+      shape than its parameter.
+    TypeError: A parameter or a gradient is not real floating, or the chain does
+      not end with arrays.
 
   Examples:
     >>> import jax.numpy as jnp, optax
@@ -85,21 +87,30 @@ def routed(
   chain = optax.with_extra_args_support(matrix_chain)
   rest = optax.with_extra_args_support(rest)
   if weight_dimension_numbers is None:
-    weight_dimension_numbers = by_name.matrix_dimension_numbers
+    specs_of = by_name.specs_of
+  else:
+    specs_of = functools.partial(dims.resolve, weight_dimension_numbers)
 
   def init(params):
     params = _precision.widen(params)
-    specs = dims.resolve(weight_dimension_numbers, params)
+    specs = specs_of(params)
+    matrices = _group(_wrapped, params, specs)
+    _check_containers(matrices)
     state = _state(
-      _factored.unwrap(chain.init(_group(_wrapped, params, specs))),
+      _factored.unwrap(chain.init(matrices)),
       rest.init(_group(_other, params, specs)),
     )
     return sharding.on_devices_of(state, params)
 
   def update(updates, state, params=None, **extra_args):
+    if set(getattr(state, 'inner_states', ())) != {'namo', 'adamw'}:
+      raise ValueError(
+        f'this state, a {type(state).__name__}, is not of an optimizer made by'
+        ' routed, namo or namo_d: make one with init.'
+      )
     params = None if params is None else _precision.widen(params)
     gradients = _precision.widen_gradients(updates, params)
-    specs = dims.resolve(weight_dimension_numbers, gradients)
+    specs = specs_of(gradients)
 
     def masks(entry):  # A mask of the whole tree, as a group's stage needs it.
       return lambda mask: _group(entry, trees.decay_mask(mask, params), specs)
@@ -189,6 +200,17 @@ def _group(
   return trees.unflatten(treedef, list(map(entry, leaves, specs)), boxed=True)
 
 
+def _check_containers(matrices: Any) -> None:
+  """Raises TypeError where a container takes apart what is put into it."""
+  leaves = jax.tree.leaves(matrices, is_leaf=_factored.is_factored)
+  if not all(map(_factored.is_factored, leaves)):
+    raise TypeError(
+      f'a container in the {type(matrices).__name__} of parameters holds arrays'
+      ' alone, and no Factored updates, as the FlatMap of Haiku does: use dicts,'
+      ' hk.data_structures.to_mutable_dict(params).'
+    )
+
+
 def _merged(
   updates: Any, specs: Sequence[dims.Spec], matrices: Any, others: Any = ()
 ) -> Any:
@@ -199,14 +221,10 @@ def _merged(
   def merged(leaf, spec):
     if isinstance(spec, dims.SplitMatrices):
       x = jnp.concatenate([next(new) for _ in spec.sizes], axis=spec.axis)
+      x = sharding.as_sharded(x, leaf)
     else:
       x = next(rest if spec is None else new)
-    if _factored.is_factored(x):
-      raise ValueError(
-        'the updates of the matrices are still Factored where their chain ends:'
-        ' apply_scale() belongs after the stages of this package and before'
-        ' those of optax, such as the learning rate.'
-      )
+    _factored.check_applied(x)
     return x.astype(jnp.result_type(leaf))
 
   treedef: Any

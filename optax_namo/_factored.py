@@ -18,6 +18,12 @@ from optax_namo._layout.axes import Axes
 from optax_namo._layout.axes import axes_of
 from optax_namo._routing import dimension_numbers as dims
 
+_NOT_APPLIED = (
+  'the updates of the matrices are still Factored where their chain ends:'
+  ' apply_scale() belongs after the stages of this package and before those of'
+  ' optax, such as the learning rate.'
+)
+
 
 class Seen(NamedTuple):
   """What earlier stages saw and made, for ``record`` to look at.
@@ -67,10 +73,21 @@ class Factored:
     """The axes of direction and scale by their role."""
     return axes_of(self.dimension_numbers, self.direction.ndim)
 
+  def __radd__(self, parameter: Any) -> None:
+    """Raises TypeError: ``optax.apply_updates`` takes arrays alone."""
+    del parameter
+    raise TypeError(_NOT_APPLIED)
+
 
 def is_factored(x: Any) -> bool:
   """Whether a node of a tree is a matrix update in factored form."""
   return isinstance(x, Factored)
+
+
+def check_applied(x: Any) -> None:
+  """Raises TypeError for an update that is still in factored form."""
+  if is_factored(x):
+    raise TypeError(_NOT_APPLIED)
 
 
 def wrap(x: jax.Array, spec: dims.Spec) -> Any:

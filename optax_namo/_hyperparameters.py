@@ -3,6 +3,7 @@
 """Hyperparameters: checked while they are concrete, widened on entry."""
 
 from collections.abc import Callable, Sequence
+import math
 from typing import Any
 
 import jax
@@ -35,15 +36,12 @@ def number(name: str, value: Any, interval: str, mend: str = '') -> Any:
   Args:
     name: The argument's name, for the error.
     value: A Python or NumPy number, a JAX scalar, or a tracer.
-    interval: The interval the value must lie in, a key of ``_INTERVALS``.
+    interval: The interval the value must lie in, also when it is rounded to
+      float32; a key of ``_INTERVALS``.
     mend: What to do about a value outside it, for the error.
 
   Returns:
     A Python float, or a scalar array of float32 or wider.
-
-  Raises:
-    TypeError: The value is not a real scalar.
-    ValueError: The value is concrete and outside the interval.
   """
   scalar = (
     isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
@@ -56,13 +54,24 @@ def number(name: str, value: Any, interval: str, mend: str = '') -> Any:
       f'{name} must be a real scalar, got {value!r}. {mend}'.rstrip()
     )
   if not isinstance(value, jax.core.Tracer):
-    if not _INTERVALS[interval](float(value)):
+    rounded = _in_float32(float(value))
+    if not all(map(_INTERVALS[interval], (float(value), rounded))):
+      if rounded != float(value):
+        value = f'{value}, which is {rounded} in float32'
       raise ValueError(
         f'{name} must be in {interval}, got {value}. {mend}'.rstrip()
       )
     if not isinstance(value, jax.Array):
       return float(value)
   return jnp.asarray(value, jnp.promote_types(value.dtype, jnp.float32))
+
+
+def _in_float32(value: float) -> float:
+  """The number that XLA computes with, which takes subnormal ones for zero."""
+  info = np.finfo(np.float32)
+  if abs(value) > info.max:
+    return math.copysign(math.inf, value)
+  return float(np.float32(value)) if abs(value) >= info.tiny else 0.0
 
 
 def number_or_schedule(name: str, value: Any, interval: str) -> Any:
@@ -77,11 +86,15 @@ def number_or_schedule(name: str, value: Any, interval: str) -> Any:
 def floating_dtype(name: str, value: Any) -> Any:
   """Returns a real floating dtype, or None; raises TypeError for another."""
   try:
-    real = value is None or jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    dtype = jnp.dtype(value or jnp.float32)
+    # With 8 bits neither a momentum nor JAX's promotion works.
+    known = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1
   except TypeError:  # No dtype at all.
-    real = False
-  if not real:
-    raise TypeError(f'{name} must be a real floating dtype, got {value!r}.')
+    known = False
+  if not known:
+    raise TypeError(
+      f'{name} must be a real floating dtype of 16 bits or more, got {value!r}.'
+    )
   return value
 
 
@@ -92,6 +105,13 @@ def choice(name: str, value: Any, choices: Sequence[str | bool | None]) -> Any:
       f'{name} must be one of {", ".join(map(repr, choices))}, got {value!r}.'
     )
   return value
+
+
+def flag(name: str, value: Any) -> bool:
+  """Returns a boolean; the string 'False', say, would be true."""
+  if not isinstance(value, (bool, np.bool_)):
+    raise TypeError(f'{name} must be True or False, got {value!r}.')
+  return bool(value)
 
 
 def is_zero(value: Any) -> bool:

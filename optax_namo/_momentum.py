@@ -35,37 +35,28 @@ class NamoState(NamedTuple):
   root_v: optax.Updates  # the scale's shape, dtype float32 or wider.
 
 
-def _check_shapes(
-  state: NamoState,
+def _check_state(
+  state: Any,
   matrices: Sequence[_factored.Factored],
   columns: axes.Columns | None,
 ) -> None:
-  """Raises ValueError for a state that is not of these gradients.
-
-  Shapes that differ would broadcast, and train something else.
-  """
-  made_with = (
+  """Raises ValueError for a state that is not of these gradients."""
+  if not isinstance(state, NamoState):
+    raise ValueError(
+      f'adaptive_momentum got a state of type {type(state).__name__}, made by'
+      ' another optimizer or another chain: make one with init.'
+    )
+  mend = (
     f' Here columns={columns!r}. Give the gradients, the columns and the'
     ' dimension numbers with which the state was made, or make a new one with'
     ' init.'
   )
-  mu = jax.tree_util.tree_leaves_with_path(state.mu)
-  if len(mu) != len(matrices):
-    raise ValueError(
-      f'the state holds {len(mu)} matrices and the gradients'
-      f' {len(matrices)}.{made_with}'
-    )
-  root_v = jax.tree.leaves(state.root_v)
-  for (path, m), root, u in zip(mu, root_v, matrices):
-    shape = u.direction.shape
-    scales = axes.with_ones(shape, u.axes.shared(columns))
-    for kind, old, new in (('mu', m, shape), ('root_v', root, scales)):
-      if jnp.shape(old) != new:
-        raise ValueError(
-          f'the state keeps {kind} of shape {jnp.shape(old)} at'
-          f' {trees.path_string(path)!r}, but the gradients need'
-          f' {new}.{made_with}'
-        )
+  shapes = [u.direction.shape for u in matrices]
+  scales = [
+    axes.with_ones(u.direction.shape, u.axes.shared(columns)) for u in matrices
+  ]
+  trees.check_kept('mu', state.mu, shapes, mend)
+  trees.check_kept('root_v', state.root_v, scales, mend)
 
 
 class _Rates(NamedTuple):
@@ -81,7 +72,8 @@ class _Rates(NamedTuple):
 
 def _bias_correction(decay: jax.Array, count: jax.Array) -> jax.Array:
   """``1 - decay**count`` without cancellation, for count up to 2**31 - 1."""
-  return -jnp.expm1(count.astype(decay.dtype) * jnp.log(decay))
+  log = jnp.log(jnp.maximum(decay, jnp.finfo(decay.dtype).tiny))  # Finite at 0.
+  return -jnp.expm1(count.astype(decay.dtype) * log)
 
 
 def _one_matrix(
@@ -114,14 +106,14 @@ def _one_matrix(
     rates.b2 * jnp.square(root_v / unit) + rates.new2 * squares
   )
   below = root_v + rates.eps
-  # No gradient so far and eps=0: the scale is zero.
-  below = jnp.where(below < jnp.finfo(g.dtype).tiny, jnp.inf, below)
+  zero = below < jnp.finfo(g.dtype).tiny  # No gradient so far and eps=0.
+  below = jnp.where(zero, 1, below)
   # The quotient's entries are at most 1 / sqrt(1 - b2): their squares are in
   # range, whatever the gradient's magnitude. So divide first, then square.
   scale = norms.root(
     norms.sum_of_squares(m / (below * rates.correction), shared)
   )
-  return m, scale, mu, root_v
+  return m, jnp.where(zero, 0, scale), mu, root_v
 
 
 def adaptive_momentum(
@@ -198,6 +190,7 @@ def adaptive_momentum(
   )
   eps = hyperparameters.number('eps', eps, '[0, inf)')
   mu_dtype = hyperparameters.floating_dtype('mu_dtype', mu_dtype)
+  hyperparameters.flag('nesterov', nesterov)
   columns = hyperparameters.choice(
     'columns', columns, (None, *get_args(axes.Columns))
   )
@@ -225,7 +218,7 @@ def adaptive_momentum(
     del params
     _precision.check_real('gradient', updates)
     matrices, treedef = _factored.matrices_of(updates, weight_dimension_numbers)
-    _check_shapes(state, matrices, columns)
+    _check_state(state, matrices, columns)
     count = optax.safe_increment(state.count)
 
     @functools.cache

@@ -35,22 +35,20 @@ def check_real(what: str, tree: Any) -> None:
       )
 
 
+def wide(dtype: Any) -> Any:
+  """``promote_types(dtype, float32)``, which JAX has not for 8 bits."""
+  return dtype if jnp.finfo(dtype).bits > 32 else jnp.dtype(jnp.float32)
+
+
 def widen(tree: Any) -> Any:
-  """Parameters in ``promote_types(dtype, float32)``, leaf by leaf.
+  """Parameters in float32, or in float64 where they have it.
 
-  Args:
-    tree: Parameters; a ``jax.ShapeDtypeStruct`` counts as zeros, as for optax.
-
-  Returns:
-    The tree of arrays in float32 or float64.
-
-  Raises:
-    TypeError: A leaf is not real floating.
+  A ``jax.ShapeDtypeStruct`` counts as zeros, as for optax.
   """
   check_real('parameter', tree)
 
   def cast(x):
-    dtype = jnp.promote_types(jnp.result_type(x), jnp.float32)
+    dtype = wide(jnp.result_type(x))
     if isinstance(x, jax.ShapeDtypeStruct):
       return jnp.zeros_like(x, dtype=dtype)
     return jnp.asarray(x).astype(dtype)
@@ -65,16 +63,22 @@ def widen_gradients(gradients: Any, params: Any) -> Any:
     gradients: Gradients; their own dtypes count where there are no parameters.
     params: What ``widen`` returned, or None.
 
-  Returns:
-    The tree of arrays in float32 or float64.
-
   Raises:
     TypeError: A gradient is not real floating.
     ValueError: Its shape is not the parameter's; it would broadcast.
   """
-  check_real('gradient', gradients)
   if params is None:
+    check_real('gradient', gradients)
     return widen(gradients)
+  theirs: Any = jax.tree.structure(params)
+  if jax.tree.structure(gradients) != theirs:
+    raise ValueError(
+      'the gradients must have the structure of the parameters: zeros where a'
+      ' parameter has no gradient, not None; or leave such parameters out of'
+      f' both. Got {jax.tree.structure(gradients)} for'
+      f' {theirs}.'
+    )
+  check_real('gradient', gradients)
 
   def cast(path, g, p):
     if jnp.shape(g) != jnp.shape(p):

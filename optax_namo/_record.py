@@ -18,6 +18,7 @@ from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _momentum
 from optax_namo import _precision
 from optax_namo._layout import axes
+from optax_namo._layout import sharding
 from optax_namo._layout import trees
 from optax_namo._polar import norms
 from optax_namo._routing import dimension_numbers as dims
@@ -92,30 +93,30 @@ def record(
     0.0
   """
   hyperparameters.choice('columns', columns, (None, *get_args(axes.Columns)))
+  hyperparameters.flag('orthogonality', orthogonality)
 
   def init(params):
     matrices, treedef = _factored.matrices_of(
       _precision.widen(params), weight_dimension_numbers
     )
 
-    def zeros(shape_of):
-      values = [jnp.zeros(shape_of(u), u.direction.dtype) for u in matrices]
+    # Made of the parameters, a record lies where the values of a step will.
+    def zeros(zero):
+      values = [zero(u, sharding.zeros_like(u.direction)) for u in matrices]
       return _like_parameters(matrices, treedef, values)
 
-    def batch(u):
-      return tuple(u.direction.shape[i] for i in u.axes.batch)
+    def scales(u, x):
+      shared = u.axes.shared(columns)
+      return _batch_first(u, jnp.sum(x, shared, keepdims=True))
 
-    def scales(u):
-      shape = axes.with_ones(u.direction.shape, u.axes.shared(columns))
-      return tuple(shape[i] for i in u.axes.batch + u.axes.matrix)
-
+    norm = lambda u, x: jnp.sum(x, u.axes.matrix)
     return RecordState(
       unclamped_scale=zeros(scales),
       scale=zeros(scales),
-      gradient_norm=zeros(batch),
-      momentum_norm=zeros(batch),
-      update_rms=zeros(batch),
-      orthogonality_error=zeros(batch) if orthogonality else None,
+      gradient_norm=zeros(norm),
+      momentum_norm=zeros(norm),
+      update_rms=zeros(norm),
+      orthogonality_error=zeros(norm) if orthogonality else None,
     )
 
   def look(updates):
@@ -138,6 +139,12 @@ def record(
 
   def update(updates, state, params=None):
     del params
+    if not isinstance(state, RecordState):
+      raise ValueError(
+        'record got a state that was made without it. Make one with init, and'
+        ' carry the rest over: optax.tree.set(tx.init(params),'
+        ' NamoState=optax.tree.get(state, "NamoState")).'
+      )
     kept, treedef = jax.tree.flatten(state)
     new = jax.tree.leaves(look(updates))
     shapes = [[x.shape for x in leaves] for leaves in (kept, new)]

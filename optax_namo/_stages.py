@@ -66,6 +66,9 @@ def orthogonalize(
       f' got {orthogonalizer!r}.'
     )
 
+  if shard_over is not None:
+    sharding.check_names(shard_over)
+
   def update(updates, params):
     del params
     matrices, treedef = _factored.flatten(updates)
@@ -190,7 +193,7 @@ def add_adaptive_decay(
     del extra
     if hyperparameters.is_zero(weight_decay):
       return updates, state
-    require_params(params, 'weight_decay', weight_decay)
+    require_params(params, updates, 'weight_decay', weight_decay)
     new = _factored.tree_map(decayed, updates, params)
     if mask is None:
       return new, state
@@ -200,9 +203,11 @@ def add_adaptive_decay(
   return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
-def require_params(params: Any, name: str, weight_decay: Any) -> None:
+def require_params(
+  params: Any, updates: Any, name: str, weight_decay: Any
+) -> None:
   """Raises ValueError where a decay has no parameters to work on."""
-  if params is None:
+  if params is None and jax.tree.leaves(updates):
     raise ValueError(
       f'params=None, but {name}={weight_decay} needs the parameters: call'
       f' update(gradients, state, params), or set {name}=0.'

@@ -23,6 +23,18 @@ def _names(axes: MeshAxes) -> tuple[str, ...]:
   return (axes,) if isinstance(axes, str) else tuple(axes)
 
 
+def check_names(axes: Any) -> None:
+  """Raises TypeError where ``shard_over`` names no mesh axis."""
+  if isinstance(axes, str) or (
+    isinstance(axes, tuple) and axes and all(isinstance(x, str) for x in axes)
+  ):
+    return
+  raise TypeError(
+    'shard_over must be the name of a mesh axis, or a tuple of names, or None,'
+    f' got {axes!r}.'
+  )
+
+
 def _mesh(x: jax.Array) -> jax.sharding.AbstractMesh:
   """The mesh of ``jax.set_mesh`` or of ``x``; an empty one without either."""
   mesh = jax.sharding.get_abstract_mesh()
@@ -35,19 +47,32 @@ def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
 
 
 def alike(x: jax.Array, like: jax.Array) -> jax.Array:
-  """``x``, sharded as ``like`` is, whatever the compiler makes of that."""
-  # It shards the operands of an elementwise operation alike, and cannot know
-  # that no number is above infinity. jax 0.12 has no shard_alike any more.
+  """``x``, new and of ``like``'s shape, on the devices where ``like`` lies.
+
+  On Explicit axes its type says where. On Auto axes the compiler decides, and
+  would put zeros, which depend on nothing, whole on every device. It lays the
+  operands of an elementwise operation alike; so ``x`` is selected by a
+  comparison with ``like`` that is always false, which the compiler cannot know.
+  """
+  if _explicit(like):
+    return as_sharded(x, like)
   return jnp.where(like > jnp.inf, jnp.zeros_like(x), x)
+
+
+def _explicit(x: jax.Array) -> bool:
+  """Whether ``x``'s sharding is part of its type."""
+  mesh = getattr(jax.typeof(x).sharding, 'mesh', None)
+  return AxisType.Explicit in getattr(mesh, 'axis_types', ())
 
 
 def on_devices_of(state: Any, params: Any) -> Any:
   """Scalars of a new state where they will be after a step: on all devices.
 
-  A scalar on one device would have the second step compiled once more.
+  A scalar on one device would have the second step compiled once more. Within a
+  shard_map scalars are everywhere, and must not vary as parameters may.
   """
   leaves = jax.tree.leaves(params)
-  if not leaves:
+  if not leaves or jax.sharding.get_abstract_mesh().manual_axes:
     return state
   smallest = min(leaves, key=jnp.size)
   zero = jnp.sum(jnp.zeros_like(smallest))
@@ -59,11 +84,22 @@ def on_devices_of(state: Any, params: Any) -> Any:
 def as_sharded(x: jax.Array, like: jax.Array) -> jax.Array:
   """``x`` with ``like``'s sharding, where shardings are part of types."""
   sharding = jax.typeof(like).sharding
-  if AxisType.Explicit not in getattr(sharding.mesh, 'axis_types', ()):
-    return x
-  if jax.typeof(x).sharding == sharding:
+  if not _explicit(like) or jax.typeof(x).sharding == sharding:
     return x
   return jax.sharding.reshard(x, sharding)
+
+
+def whole_along(x: jax.Array, axis: int) -> jax.Array:
+  """``x`` undivided along an axis, where shardings are part of types.
+
+  There a cut is an error where its parts do not divide as the whole does.
+  """
+  sharding = jax.typeof(x).sharding
+  spec = list(getattr(sharding, 'spec', ()))
+  if axis >= len(spec) or spec[axis] is None:
+    return x
+  spec[axis] = None
+  return jax.sharding.reshard(x, NamedSharding(sharding.mesh, P(*spec)))
 
 
 def automatic(

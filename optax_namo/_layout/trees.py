@@ -151,6 +151,33 @@ def check_mask(mask: Any) -> None:
       )
 
 
+def check_kept(
+  kind: str, kept: Any, shapes: Sequence[tuple[int, ...]], mend: str
+) -> None:
+  """Raises ValueError where state has other shapes than the gradients need.
+
+  They would broadcast, and train something else.
+
+  Args:
+    kind: What the state holds, for the error.
+    kept: A tree of the state.
+    shapes: What its leaves should be, in their order.
+    mend: What to do about it, for the error.
+  """
+  leaves = jax.tree_util.tree_leaves_with_path(kept)
+  if len(leaves) != len(shapes):
+    raise ValueError(
+      f'the state holds {kind} of {len(leaves)} arrays and the gradients are'
+      f' {len(shapes)}.{mend}'
+    )
+  for (path, x), shape in zip(leaves, shapes):
+    if jnp.shape(x) != shape:
+      raise ValueError(
+        f'the state keeps {kind} of shape {jnp.shape(x)} at'
+        f' {path_string(path)!r}, but the gradients need {shape}.{mend}'
+      )
+
+
 def decay_mask(mask: Any, params: Any) -> Any:
   """Which leaves decay: a boolean at each leaf of the parameters.
 

@@ -32,7 +32,7 @@ _BITS = {'highest': 23, 'float32': 23, 'F32_F32_F32': 23, 'BF16_BF16_F32': 7}
 
 
 def newton_schulz(
-  x: jax.Array,
+  x: jax.Array | None = None,
   *,
   steps: int = 5,
   coefficients: polynomials.Coefficients = 'muon',
@@ -301,6 +301,11 @@ def _polynomial(
 
 def matrices(name: str, x: Any) -> jax.Array:
   """The array, checked to be one of matrices."""
+  if x is None:
+    raise TypeError(
+      f'{name} needs matrices (..., m, n). For an orthogonalizer with other'
+      f' arguments use functools.partial({name}, steps=3), say.'
+    )
   x = jnp.asarray(x)
   if x.ndim < 2:
     raise ValueError(

@@ -25,9 +25,13 @@ def largest(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 
 def unit(x: jax.Array) -> jax.Array:
-  """``x >= 0`` where it can be divided by: it and its reciprocal are normal."""
+  """``x >= 0`` where it can be divided by: it and its reciprocal are normal.
+
+  1 in the place of 0: derivatives at a zero gradient are of ordinary size then.
+  """
   tiny = jnp.finfo(x.dtype).tiny
-  return jnp.clip(_constant(x), tiny, 1 / tiny)
+  x = _constant(x)
+  return jnp.where(x == 0, 1, jnp.clip(x, tiny, 1 / tiny))
 
 
 def sum_of_squares(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:

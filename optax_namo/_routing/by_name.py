@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which leaves of a model are matrices, and along which axes."""
 
+from __future__ import annotations  # help() shows names, not unions.
+
 from collections.abc import Iterable, Sequence
 import functools
 import re
@@ -91,24 +93,27 @@ def matrix_dimension_numbers(
       ' with the step, which would lose the rules: name it in its static_args,'
       " 'weight_dimension_numbers'."
     )
-  return decided(params, rules, strict)[0]
+  decisions = decided(params, rules, strict)
+  structure: Any = jax.tree.structure(params)
+  return structure.unflatten([one.numbers for one in decisions])
+
+
+def specs_of(params: Any) -> list[dims.Spec]:
+  """What ``matrix_dimension_numbers`` finds, in the order of the leaves."""
+  return [one.numbers for one in decided(params)]
 
 
 def decided(
-  params: Any, rules: Sequence[tuple[str, Any]], strict: bool
-) -> tuple[Any, Any]:
-  """The dimension numbers of all leaves, and why; warns for its caller's."""
+  params: Any, rules: Sequence[tuple[str, Any]] = (), strict: bool = False
+) -> list[Decision]:
+  """The decision on each leaf, in order; warns for its caller's caller."""
   decisions = _decisions(params, rules)
   message = _message(decisions)
   if message and strict:
     raise ValueError(message)
   if message:
     warnings.warn(message, stacklevel=3)
-  structure = jax.tree.structure(params)
-  return (
-    jax.tree.unflatten(structure, [one.numbers for one in decisions]),
-    jax.tree.unflatten(structure, [one.why for one in decisions]),
-  )
+  return decisions
 
 
 class Decision(NamedTuple):

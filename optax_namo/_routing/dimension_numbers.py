@@ -10,12 +10,15 @@ matrix, or a stack of them, has *numbers*: ``MuonDimensionNumbers``.
 from collections.abc import Sequence
 import functools
 import itertools
+import operator
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from optax.contrib import MuonDimensionNumbers
 
+from optax_namo._layout import sharding
 from optax_namo._layout import trees
 
 # A tree, or a prefix of one, of MuonDimensionNumbers, SplitMatrices or None
@@ -78,7 +81,7 @@ def canonical(
     return None
   where = f'weight_dimension_numbers at {name!r} of shape {tuple(shape)}'
   if isinstance(spec, SplitMatrices):
-    axis, sizes = spec.axis, tuple(spec.sizes)
+    (axis,), sizes = _integers(where, spec.axis), _integers(where, spec.sizes)
     if not -len(shape) <= axis < len(shape):
       raise ValueError(f'{where}: {spec} splits an axis that is not there.')
     if min(sizes, default=0) < 1 or sum(sizes) != shape[axis]:
@@ -106,7 +109,7 @@ def canonical(
     )
   axes = []
   for group in spec:
-    group = (group,) if isinstance(group, int) else tuple(group)
+    group = _integers(where, group)
     if not group or any(not -rank <= axis < rank for axis in group):
       raise ValueError(
         f'{where}: {spec} names no axis, or one outside [{-rank}, {rank}).'
@@ -118,6 +121,16 @@ def canonical(
       ' must not overlap.'
     )
   return MuonDimensionNumbers(*axes)
+
+
+def _integers(where: str, values: Any) -> tuple[int, ...]:
+  """One integer or several as a tuple of Python's."""
+  try:
+    return tuple(operator.index(x) for x in np.atleast_1d(values))
+  except TypeError:
+    raise TypeError(
+      f'{where}: axes and sizes are integers, got {values!r}.'
+    ) from None
 
 
 def resolve(
@@ -190,5 +203,6 @@ def split(x: jax.Array, spec: Spec) -> Any:
   """The leaf, or a tuple of its parts."""
   if isinstance(spec, SplitMatrices):
     ends = list(itertools.accumulate(spec.sizes))
+    x = sharding.whole_along(x, spec.axis)
     return tuple(jnp.split(x, ends[:-1], axis=spec.axis))
   return x

@@ -137,14 +137,17 @@ def routing_table(
     total of 1           adamw                                       6
   """
   hyperparameters.choice('columns', columns, (None, 'input', 'output'))
+  leaves = jax.tree_util.tree_leaves_with_path(params)
   if weight_dimension_numbers is None:
-    specs, whys = by_name.decided(params, rules, strict)
+    decisions = by_name.decided(params, rules, strict)
+    specs = [one.numbers for one in decisions]
+    whys = [one.why for one in decisions]
   else:
-    structure: Any = jax.tree.structure(params)
-    specs = structure.unflatten(dims.resolve(weight_dimension_numbers, params))
-    whys = jax.tree.map(lambda _: 'given', params)
+    specs = dims.resolve(weight_dimension_numbers, params)
+    whys = ['given'] * len(specs)
 
-  def route(path, leaf, spec, why):
+  def route(path_and_leaf, spec, why):
+    path, leaf = path_and_leaf
     shape = jnp.shape(leaf)
     name, size = trees.path_string(path), math.prod(shape)
     if spec is None:
@@ -167,7 +170,4 @@ def routing_table(
       why,
     )
 
-  routes = jax.tree_util.tree_map_with_path(route, params, specs, whys)
-  return RoutingTable(
-    jax.tree.leaves(routes, is_leaf=lambda x: isinstance(x, Route))
-  )
+  return RoutingTable(map(route, leaves, specs, whys))

@@ -232,7 +232,7 @@ class OtherShapesTest(parameterized.TestCase):
   def test_a_state_of_other_leaves(self):
     params = {'v': jnp.ones((2, 3)), 'w': jnp.ones((2, 3))}
     tx = optax_namo.scale_by_namo()
-    with self.assertRaisesRegex(ValueError, '2 matrices and the gradients 1'):
+    with self.assertRaisesRegex(ValueError, '2 arrays and the gradients are 1'):
       tx.update({'w': params['w']}, tx.init(params))
     with self.assertRaisesRegex(ValueError, r"mu of shape \(2, 3\) at 'w'"):
       tx.update(params | {'w': jnp.ones((3, 2))}, tx.init(params))
