@@ -206,7 +206,7 @@ def _check_containers(matrices: Any) -> None:
   if not all(map(_factored.is_factored, leaves)):
     raise TypeError(
       f'a container in the {type(matrices).__name__} of parameters holds arrays'
-      ' alone, and no Factored updates, as the FlatMap of Haiku does: use dicts,'
+      ' alone and no Factored updates, as the FlatMap of Haiku does. Use dicts:'
       ' hk.data_structures.to_mutable_dict(params).'
     )
 
