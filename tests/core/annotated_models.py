@@ -294,6 +294,16 @@ def _print(name, found, alone, **rest):
   print(json.dumps(line | rest), flush=True)
 
 
+# Meshes of four and eight devices, of Auto and Explicit axes.
+NAMES = (
+  'nnx, 4 auto, fsdp',
+  'nnx, 8 explicit, fsdp',
+  'nnx, 8 auto, None',
+  'linen, 8 auto, fsdp',
+  'linen, 4 explicit, fsdp',
+)
+
+
 def main():
   alone, _ = _train_nnx(False, None)
   for devices, kind, over in ((4, 'auto', 'fsdp'), (8, 'explicit', 'fsdp'),
