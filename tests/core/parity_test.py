@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The package against the reference code and against the paper.
 
-`reference_trajectories.npz` holds 25-step float32 runs of the paper's reference
-code: `w0/K` and `g/K` for K in wide, tall, square, the lr of every step, and
-`CASE/K`, the parameters after the steps named in `steps`. In all of them b1
-.95, b2 .99, eps 1e-8, weight decay .1, shape scale 0.2 sqrt(max(m, n)).
+`reference_trajectories.npz` holds runs of the paper's reference code;
+oracles/README.txt tells what is in it and where it is from.
 """
 
+import functools
+import hashlib
 import pathlib
 
 import chex
@@ -23,9 +23,8 @@ from tests.oracles import paper
 
 pytestmark = pytest.mark.full_compile
 
-_GOLDEN = np.load(
-  pathlib.Path(__file__).parents[1] / 'oracles' / 'reference_trajectories.npz'
-)
+_ORACLES = pathlib.Path(__file__).parents[1] / 'oracles'
+_GOLDEN = np.load(_ORACLES / 'reference_trajectories.npz')
 _SHAPES = ('wide', 'tall', 'square')
 _SVD = {'orthogonalizer': optax_namo.polar_svd}
 _EXACT_CASES = {
@@ -84,6 +83,39 @@ def test_every_case_is_covered():
   cases = {name.split('/')[0] for name in _GOLDEN.files}
   covered = set(_EXACT_CASES) | {'namo_ns', 'namod_ns_c75'}
   assert cases - {'w0', 'g', 'lrs', 'steps'} == covered
+
+
+def test_the_file_is_the_one_that_is_described():
+  content = (_ORACLES / 'reference_trajectories.npz').read_bytes()
+  digest = hashlib.sha256(content).hexdigest()
+  assert digest in (_ORACLES / 'README.txt').read_text()
+
+
+@pytest.mark.parametrize('shape', _SHAPES)
+@pytest.mark.parametrize(
+  'case, algorithm',
+  [
+    ('namo_svd_plain', paper.namo),
+    ('namod_svd_plain_c40', functools.partial(paper.namo_d, clamp=0.4)),
+  ],
+  ids=['namo', 'namo_d'],
+)
+def test_the_file_agrees_with_the_paper(case, algorithm, shape):
+  """Without the package: with a shape scale, theta is so much larger."""
+  theta, gradients = _GOLDEN[f'w0/{shape}'], _GOLDEN[f'g/{shape}']
+  larger = 0.2 * max(theta.shape) ** 0.5
+  # The oracle's columns are axis 1, the reference code's the inputs.
+  run = algorithm(
+    theta.T / larger,
+    gradients.swapaxes(1, 2),
+    _GOLDEN['lrs'].astype(np.float64),
+    weight_decay=0.1,
+  )
+  after = [larger * x.T for x in run]
+  found = np.stack([after[step - 1] for step in _GOLDEN['steps']])
+  reference = _GOLDEN[f'{case}/{shape}']
+  error = np.linalg.norm(reference - found)
+  assert error / np.linalg.norm(reference - theta) < 2e-5
 
 
 @pytest.mark.parametrize('case', _EXACT_CASES)
