@@ -41,6 +41,16 @@ def pytest_collection_modifyitems(items):
   items.sort(key=lambda item: 'core' in item.path.parts)
 
 
+def pytest_make_parametrize_id(val):
+  """Tuples, lists and dictionaries by their values, where those are short."""
+  if isinstance(val, (tuple, list, dict)):
+    text = str(val)
+    # No addresses of functions: they differ between workers.
+    if len(text) <= 70 and text.isprintable() and '<' not in text:
+      return text
+  return None
+
+
 @pytest.fixture(autouse=True)
 def fast_compile(request, monkeypatch):
   """A quarter of the compile time, but for tests marked ``full_compile``.

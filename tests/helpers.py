@@ -23,6 +23,12 @@ def run(tx, gradients, params=None):
   return updates
 
 
+def relative_error(found, expected):
+  """||found - expected|| / ||expected||, in float64."""
+  found, expected = (np.asarray(x, np.float64) for x in (found, expected))
+  return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
 def environment(devices=1):
   """Of a process of so many host devices, which compiles as tests do."""
   count = f'--xla_force_host_platform_device_count={devices}'

@@ -6,15 +6,15 @@ All of it with JAX's NaN checks on.
 """
 
 import functools
+import itertools
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
+import pytest
 
 import optax_namo
 from tests.oracles import paper
@@ -25,8 +25,8 @@ _OPTIMIZERS = {
   'output': functools.partial(optax_namo.namo_d, columns='output', clamp=None),
 }
 _ORTHOGONALIZERS = {'newton_schulz': None, 'svd': optax_namo.polar_svd}
-_EVERY = parameterized.product(
-  name=tuple(_OPTIMIZERS), orthogonalizer=tuple(_ORTHOGONALIZERS)
+_EVERY = pytest.mark.parametrize(
+  'name, orthogonalizer', list(itertools.product(_OPTIMIZERS, _ORTHOGONALIZERS))
 )
 
 
@@ -91,64 +91,68 @@ def _runner(name, orthogonalizer, decay):
   return run
 
 
-class _StrictTestCase(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.enter_context(jax.debug_nans(True))
+@pytest.fixture(autouse=True)
+def debug_nans():
+  with jax.debug_nans(True):
+    yield
 
 
-class DegenerateMatrixTest(_StrictTestCase):
-  @parameterized.product(name=tuple(_OPTIMIZERS), eps=(0.0, 1e-8))
-  def test_newton_schulz(self, name, eps):
-    """Equal gradients have a scale of 1, so the update is -Orth(G)."""
-    run = _runner(name, 'newton_schulz', 'adaptive')
-    updates = run(_GRADIENTS, _PARAMS, eps, 0.0)
-    for leaf, gradient in _GRADIENTS.items():
-      expected = -paper.newton_schulz(np.float64(gradient))
-      # Five steps multiply float32's rounding by up to 3.4445^5 = 485.
-      bound = 1e-3 * np.linalg.norm(expected)
-      for update in np.asarray(updates[leaf]):
-        error = np.linalg.norm(update - expected)
-        self.assertLessEqual(error, bound, leaf)
+@pytest.mark.parametrize('name', _OPTIMIZERS)
+@pytest.mark.parametrize('eps', [0.0, 1e-8])
+def test_newton_schulz(name, eps):
+  """Equal gradients have a scale of 1, so the update is -Orth(G)."""
+  run = _runner(name, 'newton_schulz', 'adaptive')
+  updates = run(_GRADIENTS, _PARAMS, eps, 0.0)
+  for leaf, gradient in _GRADIENTS.items():
+    expected = -paper.newton_schulz(np.float64(gradient))
+    # Five steps multiply float32's rounding by up to 3.4445^5 = 485.
+    bound = 1e-3 * np.linalg.norm(expected)
+    for update in np.asarray(updates[leaf]):
+      error = np.linalg.norm(update - expected)
+      assert error <= bound, leaf
 
-  @parameterized.product(name=tuple(_OPTIMIZERS), eps=(0.0, 1e-8))
-  def test_svd(self, name, eps):
-    """Of all matrices of spectral norm 1, -Orth(G) descends G the most.
 
-    That determines it on the directions that G has; on others it is zero.
-    """
-    updates = _runner(name, 'svd', 'adaptive')(_GRADIENTS, _PARAMS, eps, 0.0)
-    chex.assert_tree_all_finite(updates)
-    for leaf, gradient in _GRADIENTS.items():
-      if not gradient.size:
-        continue
-      present = np.linalg.svd(np.float64(gradient), compute_uv=False)
-      rank = np.sum(present > 1e-6 * present[0])
-      for update in np.asarray(updates[leaf], np.float64):
-        descent = -np.sum(update * gradient)
-        self.assertGreaterEqual(descent, (1 - 1e-5) * present.sum(), leaf)
-        values = np.linalg.svd(update, compute_uv=False)
-        np.testing.assert_allclose(values[:rank], 1, atol=1e-5, err_msg=leaf)
-        np.testing.assert_allclose(values[rank:], 0, atol=1e-5, err_msg=leaf)
+@pytest.mark.parametrize('name', _OPTIMIZERS)
+@pytest.mark.parametrize('eps', [0.0, 1e-8])
+def test_svd(name, eps):
+  """Of all matrices of spectral norm 1, -Orth(G) descends G the most.
 
-  @_EVERY
-  def test_zero_gradients(self, name, orthogonalizer):
-    """No update but the decoupled decay, exactly."""
-    zeros = jax.tree.map(np.zeros_like, _GRADIENTS)
-    for decay, rate in (('adaptive', 0), ('decoupled', -0.25)):
-      run = _runner(name, orthogonalizer, decay)
-      for eps in (0.0, 1e-8):
-        for leaf, update in run(zeros, _PARAMS, eps, 0.25).items():
-          expected = np.broadcast_to(rate * _PARAMS[leaf], update.shape)
-          np.testing.assert_array_equal(update, expected, leaf)
+  That determines it on the directions that G has; on others it is zero.
+  """
+  updates = _runner(name, 'svd', 'adaptive')(_GRADIENTS, _PARAMS, eps, 0.0)
+  chex.assert_tree_all_finite(updates)
+  for leaf, gradient in _GRADIENTS.items():
+    if not gradient.size:
+      continue
+    present = np.linalg.svd(np.float64(gradient), compute_uv=False)
+    rank = np.sum(present > 1e-6 * present[0])
+    for update in np.asarray(updates[leaf], np.float64):
+      descent = -np.sum(update * gradient)
+      assert descent >= (1 - 1e-5) * present.sum(), leaf
+      values = np.linalg.svd(update, compute_uv=False)
+      np.testing.assert_allclose(values[:rank], 1, atol=1e-5, err_msg=leaf)
+      np.testing.assert_allclose(values[rank:], 0, atol=1e-5, err_msg=leaf)
 
-  @_EVERY
-  def test_silent_rows_and_columns_stay(self, name, orthogonalizer):
-    run = _runner(name, orthogonalizer, 'adaptive')
-    updates = run(_GRADIENTS, _PARAMS, 0.0, 0.0)
-    silent = updates['no_column'][:, :, 2], updates['no_row'][:, 2]
-    for update in silent:
-      np.testing.assert_allclose(update, 0, atol=1e-6)
+
+@_EVERY
+def test_zero_gradients(name, orthogonalizer):
+  """No update but the decoupled decay, exactly."""
+  zeros = jax.tree.map(np.zeros_like, _GRADIENTS)
+  for decay, rate in (('adaptive', 0), ('decoupled', -0.25)):
+    run = _runner(name, orthogonalizer, decay)
+    for eps in (0.0, 1e-8):
+      for leaf, update in run(zeros, _PARAMS, eps, 0.25).items():
+        expected = np.broadcast_to(rate * _PARAMS[leaf], update.shape)
+        np.testing.assert_array_equal(update, expected, leaf)
+
+
+@_EVERY
+def test_silent_rows_and_columns_stay(name, orthogonalizer):
+  run = _runner(name, orthogonalizer, 'adaptive')
+  updates = run(_GRADIENTS, _PARAMS, 0.0, 0.0)
+  silent = updates['no_column'][:, :, 2], updates['no_row'][:, 2]
+  for update in silent:
+    np.testing.assert_allclose(update, 0, atol=1e-6)
 
 
 _SHAPE = (4, 6)
@@ -176,103 +180,102 @@ def _plain_runs(gradients, b1, b2):
   return runs
 
 
-class MetaGradientTest(_StrictTestCase):
-  """Gradients through the update, where a column's norm is exactly zero."""
-
-  @parameterized.product(
-    rule=('namo', 'input', 'output', 'schatten', 'spectral', 'aol'),
-    zero=(False, True),
+@pytest.mark.parametrize(
+  'rule', ['namo', 'input', 'output', 'schatten', 'spectral', 'aol']
+)
+@pytest.mark.parametrize('zero', [False, True])
+def test_meta_gradient_is_finite(rule, zero):
+  """Through the update, where a column's norm is exactly zero."""
+  columns = rule if rule in ('input', 'output') else None
+  scaling = rule if rule in ('schatten', 'spectral', 'aol') else 'frobenius'
+  tx = optax_namo.namo_d(
+    0.1,
+    columns=columns,
+    eps=0.0 if rule == 'input' else 1e-8,
+    orthogonalizer=functools.partial(
+      optax_namo.newton_schulz, preconditioning=scaling
+    ),
   )
-  def test_finite(self, rule, zero):
-    columns = rule if rule in ('input', 'output') else None
-    scaling = rule if rule in ('schatten', 'spectral', 'aol') else 'frobenius'
-    tx = optax_namo.namo_d(
-      0.1,
-      columns=columns,
-      eps=0.0 if rule == 'input' else 1e-8,
-      orthogonalizer=functools.partial(
-        optax_namo.newton_schulz, preconditioning=scaling
-      ),
-    )
-    params = _GRADIENTS['no_column']
-    gradient = 0 * params if zero else params
+  params = _GRADIENTS['no_column']
+  gradient = 0 * params if zero else params
 
-    def after(scale):
-      state, p = tx.init(params), params
-      for _ in range(2):
-        updates, state = tx.update(scale * gradient, state, p)
-        p = optax.apply_updates(p, updates)
-      return jnp.sum(jnp.sin(p))
+  def after(scale):
+    state, p = tx.init(params), params
+    for _ in range(2):
+      updates, state = tx.update(scale * gradient, state, p)
+      p = optax.apply_updates(p, updates)
+    return jnp.sum(jnp.sin(p))
 
-    slope = jax.jit(jax.grad(after))(jnp.ones_like(params))
-    self.assertTrue(bool(jnp.isfinite(slope).all()))
-    if not zero:
-      self.assertGreater(float(jnp.abs(slope).max()), 0)
-
-  def test_equals_a_finite_difference(self):
-    tx = optax_namo.namo_d(0.1, columns='output', clamp=0.5)
-    gradients = [
-      jnp.asarray(np.random.default_rng(i).normal(size=(4, 5)), jnp.float32)
-      for i in range(3)
-    ]
-    params, direction = gradients[:2]
-
-    @jax.jit
-    def after(shift):
-      state, p = tx.init(params), params
-      for g in gradients:
-        updates, state = tx.update(g + shift * direction, state, p)
-        p = optax.apply_updates(p, updates)
-      return jnp.sum(jnp.sin(p))
-
-    slope = jax.jit(jax.grad(after))(0.0)
-    expected = (after(1e-2) - after(-1e-2)) / 2e-2
-    np.testing.assert_allclose(slope, expected, rtol=2e-2)
+  slope = jax.jit(jax.grad(after))(jnp.ones_like(params))
+  assert bool(jnp.isfinite(slope).all())
+  if not zero:
+    assert float(jnp.abs(slope).max()) > 0
 
 
-class RareStepsTest(_StrictTestCase):
-  def _check(self, gradients, b1=0.95, b2=0.99):
-    found = _plain_runs(jnp.float32(gradients), b1, b2)
-    options = {'b1': b1, 'b2': b2}
-    expected = (
-      paper.namo(np.ones(_SHAPE), gradients, 0.05, **options),
-      paper.namo_d(np.ones(_SHAPE), gradients, 0.05, clamp=0.6, **options),
-    )
-    for one, other in zip(found, expected):
-      np.testing.assert_allclose(one, np.stack(list(other)), atol=2e-5)
+def test_meta_gradient_equals_a_finite_difference():
+  tx = optax_namo.namo_d(0.1, columns='output', clamp=0.5)
+  gradients = [
+    jnp.asarray(np.random.default_rng(i).normal(size=(4, 5)), jnp.float32)
+    for i in range(3)
+  ]
+  params, direction = gradients[:2]
 
-  @parameterized.parameters((0.0, 0.0), (0.0, 0.99), (0.9, 0.0), (0.999, 0.5))
-  def test_rates(self, b1, b2):
-    gradients = np.random.default_rng(0).normal(size=(1003, *_SHAPE))
-    # Silence with b1 > b2 is no fair game: v is forgotten before M is.
-    gradients[20:] *= b1 > b2
-    self._check(gradients, b1, b2)
+  @jax.jit
+  def after(shift):
+    state, p = tx.init(params), params
+    for g in gradients:
+      updates, state = tx.update(g + shift * direction, state, p)
+      p = optax.apply_updates(p, updates)
+    return jnp.sum(jnp.sin(p))
 
-  def test_silence_before_the_first_gradient(self):
-    gradients = np.random.default_rng(1).normal(size=(1003, *_SHAPE))
-    gradients[:1000] = 0
-    self._check(gradients)
-
-  @parameterized.parameters(*_OPTIMIZERS)
-  def test_the_last_count(self, name):
-    """2**31 - 1 steps on, the count stays and corrections are 1."""
-    params = {'w': jnp.ones(_SHAPE), 'b': jnp.ones(6)}
-    tx = _OPTIMIZERS[name](0.1)
-    update = jax.jit(tx.update)
-    rng = np.random.default_rng(2)
-    draw = lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype)
-    gradients = [jax.tree.map(draw, params) for _ in range(4)]
-    _, state = update(gradients[0], tx.init(params), params)
-    late = optax.tree.set(state, count=jnp.int32(2**31 - 3))
-    # Both corrections are 1 in float32 from step 20,000 on.
-    sooner = optax.tree.set(state, count=jnp.int32(10**6))
-    for gradient in gradients:
-      found, late = update(gradient, late, params)
-      expected, sooner = update(gradient, sooner, params)
-      chex.assert_trees_all_equal(found, expected)
-    counts = [c for _, c in optax.tree.get_all_with_path(late, 'count')]
-    self.assertEqual(set(map(int, counts)), {2**31 - 1})
+  slope = jax.jit(jax.grad(after))(0.0)
+  expected = (after(1e-2) - after(-1e-2)) / 2e-2
+  np.testing.assert_allclose(slope, expected, rtol=2e-2)
 
 
-if __name__ == '__main__':
-  absltest.main()
+def _check(gradients, b1=0.95, b2=0.99):
+  found = _plain_runs(jnp.float32(gradients), b1, b2)
+  options = {'b1': b1, 'b2': b2}
+  expected = (
+    paper.namo(np.ones(_SHAPE), gradients, 0.05, **options),
+    paper.namo_d(np.ones(_SHAPE), gradients, 0.05, clamp=0.6, **options),
+  )
+  for one, other in zip(found, expected):
+    np.testing.assert_allclose(one, np.stack(list(other)), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+  'b1, b2', [(0.0, 0.0), (0.0, 0.99), (0.9, 0.0), (0.999, 0.5)]
+)
+def test_rates(b1, b2):
+  gradients = np.random.default_rng(0).normal(size=(1003, *_SHAPE))
+  # Silence with b1 > b2 is no fair game: v is forgotten before M is.
+  gradients[20:] *= b1 > b2
+  _check(gradients, b1, b2)
+
+
+def test_silence_before_the_first_gradient():
+  gradients = np.random.default_rng(1).normal(size=(1003, *_SHAPE))
+  gradients[:1000] = 0
+  _check(gradients)
+
+
+@pytest.mark.parametrize('name', _OPTIMIZERS)
+def test_the_last_count(name):
+  """2**31 - 1 steps on, the count stays and corrections are 1."""
+  params = {'w': jnp.ones(_SHAPE), 'b': jnp.ones(6)}
+  tx = _OPTIMIZERS[name](0.1)
+  update = jax.jit(tx.update)
+  rng = np.random.default_rng(2)
+  draw = lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype)
+  gradients = [jax.tree.map(draw, params) for _ in range(4)]
+  _, state = update(gradients[0], tx.init(params), params)
+  late = optax.tree.set(state, count=jnp.int32(2**31 - 3))
+  # Both corrections are 1 in float32 from step 20,000 on.
+  sooner = optax.tree.set(state, count=jnp.int32(10**6))
+  for gradient in gradients:
+    found, late = update(gradient, late, params)
+    expected, sooner = update(gradient, sooner, params)
+    chex.assert_trees_all_equal(found, expected)
+  counts = [c for _, c in optax.tree.get_all_with_path(late, 'count')]
+  assert set(map(int, counts)) == {2**31 - 1}

@@ -4,14 +4,13 @@
 
 import functools
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
+import pytest
 
 import optax_namo
 
@@ -19,238 +18,280 @@ _PARAMS = {'dense': {'kernel': jnp.ones((3, 4))}, 'bias': jnp.ones(4)}
 _OPTIMIZERS = (optax_namo.namo, optax_namo.namo_d)
 
 
-class HyperparameterTest(parameterized.TestCase):
-  @parameterized.product(
-    optimizer=_OPTIMIZERS,
-    bad=(
-      ('b1', 1.0), ('b1', -0.1), ('b2', 1.5), ('b2', float('nan')),
-      ('eps', -1e-8), ('eps', float('inf')), ('weight_decay', -0.1),
-      ('rms', 0.0), ('adam_b1', 1.0), ('adam_b2', -0.5), ('adam_eps', -1.0),
-      ('adam_weight_decay', -1.0), ('decay', 'none'),
-      ('shape_scale', 'spectral'),
-    ),
-  )  # fmt: skip
-  def test_value_is_named(self, optimizer, bad):
-    name, value = bad
-    with self.assertRaisesRegex(ValueError, rf'{name} must be .*{value}'):
-      optimizer(0.1, **{name: value})
+@pytest.mark.parametrize('optimizer', _OPTIMIZERS)
+@pytest.mark.parametrize(
+  'bad',
+  [
+    ('b1', 1.0),
+    ('b1', -0.1),
+    ('b2', 1.5),
+    ('b2', float('nan')),
+    ('eps', -1e-8),
+    ('eps', float('inf')),
+    ('weight_decay', -0.1),
+    ('rms', 0.0),
+    ('adam_b1', 1.0),
+    ('adam_b2', -0.5),
+    ('adam_eps', -1.0),
+    ('adam_weight_decay', -1.0),
+    ('decay', 'none'),
+    ('shape_scale', 'spectral'),
+  ],
+)
+def test_value_is_named(optimizer, bad):
+  name, value = bad
+  with pytest.raises(ValueError, match=rf'{name} must be .*{value}'):
+    optimizer(0.1, **{name: value})
 
-  @parameterized.parameters(
-    ('clamp', 0.0), ('clamp', 1.01), ('columns', 'rows')
+
+@pytest.mark.parametrize(
+  'name, value', [('clamp', 0.0), ('clamp', 1.01), ('columns', 'rows')]
+)
+def test_namo_d_value_is_named(name, value):
+  for factory in (
+    optax_namo.scale_by_namo_d,
+    lambda **kwargs: optax_namo.namo_d(0.1, **kwargs),
+  ):
+    with pytest.raises(ValueError, match=f'{name} must be .*{value}'):
+      factory(**{name: value})
+
+
+@pytest.mark.parametrize('optimizer', _OPTIMIZERS)
+@pytest.mark.parametrize(
+  'bad',
+  [
+    ('b1', '0.9'),
+    ('eps', None),
+    ('b2', 0.9j),
+    ('b2', np.ones(2)),
+    ('learning_rate', 'fast'),
+    ('learning_rate', None),
+    ('adam_learning_rate', [0.1]),
+  ],
+)
+def test_type_is_named(optimizer, bad):
+  name, value = bad
+  with pytest.raises(TypeError, match=f'^{name} must be a real scalar'):
+    optimizer(**({'learning_rate': 0.1} | {name: value}))
+
+
+@pytest.mark.parametrize(
+  'function', [optax_namo.newton_schulz, optax_namo.polar_svd]
+)
+def test_an_orthogonalizer_that_optax_takes_for_a_schedule(function):
+  make = optax.inject_hyperparams(optax_namo.namo)
+  with pytest.raises(ValueError, match=r'of shape \(\).* static_args'):
+    make(0.1, orthogonalizer=function).init(_PARAMS)
+
+
+def test_rules_that_optax_takes_for_a_schedule():
+  numbers = functools.partial(
+    optax_namo.matrix_dimension_numbers, rules=[('w', None)]
   )
-  def test_namo_d_value_is_named(self, name, value):
-    for factory in (
-      optax_namo.scale_by_namo_d,
-      lambda **kwargs: optax_namo.namo_d(0.1, **kwargs),
-    ):
-      with self.assertRaisesRegex(ValueError, f'{name} must be .*{value}'):
-        factory(**{name: value})
+  make = optax.inject_hyperparams(optax_namo.namo)
+  with pytest.raises(ValueError, match='static_args'):
+    make(0.1, weight_dimension_numbers=numbers).init(_PARAMS)
 
-  @parameterized.product(
-    optimizer=_OPTIMIZERS,
-    bad=(('b1', '0.9'), ('eps', None), ('b2', 0.9j), ('b2', np.ones(2)),
-         ('learning_rate', 'fast'), ('learning_rate', None),
-         ('adam_learning_rate', [0.1])),
-  )  # fmt: skip
-  def test_type_is_named(self, optimizer, bad):
-    name, value = bad
-    with self.assertRaisesRegex(TypeError, f'^{name} must be a real scalar'):
-      optimizer(**({'learning_rate': 0.1} | {name: value}))
 
-  @parameterized.parameters(optax_namo.newton_schulz, optax_namo.polar_svd)
-  def test_an_orthogonalizer_that_optax_takes_for_a_schedule(self, function):
-    make = optax.inject_hyperparams(optax_namo.namo)
-    with self.assertRaisesRegex(ValueError, r'of shape \(\).* static_args'):
-      make(0.1, orthogonalizer=function).init(_PARAMS)
+def test_orthogonalizer():
+  with pytest.raises(TypeError, match="orthogonalizer .* 'svd'"):
+    optax_namo.namo(0.1, orthogonalizer='svd')
+  tx = optax_namo.namo(0.1, orthogonalizer=lambda x: x[..., 1:])
+  with pytest.raises(ValueError, match=r'orthogonalizer .*\(1, 3, 4\)'):
+    tx.update(_PARAMS, tx.init(_PARAMS), _PARAMS)
 
-  def test_rules_that_optax_takes_for_a_schedule(self):
-    numbers = functools.partial(
-      optax_namo.matrix_dimension_numbers, rules=[('w', None)]
-    )
-    make = optax.inject_hyperparams(optax_namo.namo)
-    with self.assertRaisesRegex(ValueError, 'static_args'):
-      make(0.1, weight_dimension_numbers=numbers).init(_PARAMS)
 
-  def test_orthogonalizer(self):
-    with self.assertRaisesRegex(TypeError, "orthogonalizer .* 'svd'"):
-      optax_namo.namo(0.1, orthogonalizer='svd')
-    tx = optax_namo.namo(0.1, orthogonalizer=lambda x: x[..., 1:])
-    with self.assertRaisesRegex(ValueError, r'orthogonalizer .*\(1, 3, 4\)'):
-      tx.update(_PARAMS, tx.init(_PARAMS), _PARAMS)
+def test_edges_are_allowed():
+  for optimizer in _OPTIMIZERS:
+    tx = optimizer(0.1, b1=0.99, b2=0.9, eps=0, weight_decay=0)
+    tx = optimizer(0.1, b1=0, b2=0)
+    updates, _ = tx.update(_PARAMS, tx.init(_PARAMS), _PARAMS)
+    chex.assert_tree_all_finite(updates)
+  optax_namo.namo_d(0.1, clamp=1)
 
-  def test_edges_are_allowed(self):
-    for optimizer in _OPTIMIZERS:
-      tx = optimizer(0.1, b1=0.99, b2=0.9, eps=0, weight_decay=0)
-      tx = optimizer(0.1, b1=0, b2=0)
-      updates, _ = tx.update(_PARAMS, tx.init(_PARAMS), _PARAMS)
-      chex.assert_tree_all_finite(updates)
-    optax_namo.namo_d(0.1, clamp=1)
 
-  def test_tracers_are_not_judged(self):
-    # Only concrete numbers can be wrong; a traced b1 of 1 is the user's.
-    def first_update(b1):
-      tx = optax_namo.scale_by_namo(b1=b1)
-      return tx.update(jnp.ones((2, 3)), tx.init(jnp.ones((2, 3))))[0]
+def test_tracers_are_not_judged():
+  # Only concrete numbers can be wrong; a traced b1 of 1 is the user's.
+  def first_update(b1):
+    tx = optax_namo.scale_by_namo(b1=b1)
+    return tx.update(jnp.ones((2, 3)), tx.init(jnp.ones((2, 3))))[0]
 
-    jax.jit(first_update)(1.0)
-    with self.assertRaisesRegex(ValueError, 'b1'):
-      first_update(1.0)
+  jax.jit(first_update)(1.0)
+  with pytest.raises(ValueError, match='b1'):
+    first_update(1.0)
 
-  def test_a_rate_that_rounds_to_one_is_caught_at_init(self):
-    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), _PARAMS)
-    tx = optax.inject_hyperparams(optax_namo.namo)(0.1, adam_b2=0.999)
-    with self.assertRaisesRegex(ValueError, 'hyperparam_dtype=jnp.float32'):
+
+def test_a_rate_that_rounds_to_one_is_caught_at_init():
+  params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), _PARAMS)
+  tx = optax.inject_hyperparams(optax_namo.namo)(0.1, adam_b2=0.999)
+  with pytest.raises(ValueError, match='hyperparam_dtype=jnp.float32'):
+    tx.init(params)
+
+
+@pytest.mark.parametrize('dtype', [jnp.int32, jnp.complex64, jnp.bool_])
+def test_dtype_of_a_parameter(dtype):
+  params = {'a': {'w': jnp.ones((2, 3), dtype)}}
+  for tx in (optax_namo.namo(0.1), optax_namo.scale_by_namo_d()):
+    with pytest.raises(TypeError, match="'a/w' has dtype"):
       tx.init(params)
 
 
-class LeafTest(parameterized.TestCase):
-  @parameterized.parameters(jnp.int32, jnp.complex64, jnp.bool_)
-  def test_dtype(self, dtype):
-    params = {'a': {'w': jnp.ones((2, 3), dtype)}}
-    for tx in (optax_namo.namo(0.1), optax_namo.scale_by_namo_d()):
-      with self.assertRaisesRegex(TypeError, "'a/w' has dtype"):
-        tx.init(params)
+@pytest.mark.parametrize('dtype', [jnp.int32, jnp.complex64])
+def test_dtype_of_a_gradient(dtype):
+  for tx, params in (
+    (optax_namo.namo(0.1), _PARAMS),
+    (optax_namo.scale_by_namo_d(), _PARAMS['dense']),
+  ):
+    state = tx.init(params)
+    gradient = jax.tree.map(lambda x: x.astype(dtype), params)
+    for arguments in ((), (params,)):
+      with pytest.raises(TypeError, match="gradient '.*' has dtype"):
+        tx.update(gradient, state, *arguments)
 
-  @parameterized.parameters(jnp.int32, jnp.complex64)
-  def test_dtype_of_a_gradient(self, dtype):
-    for tx, params in (
-      (optax_namo.namo(0.1), _PARAMS),
-      (optax_namo.scale_by_namo_d(), _PARAMS['dense']),
-    ):
-      state = tx.init(params)
-      gradient = jax.tree.map(lambda x: x.astype(dtype), params)
-      for arguments in ((), (params,)):
-        with self.assertRaisesRegex(TypeError, "gradient '.*' has dtype"):
-          tx.update(gradient, state, *arguments)
 
-  @parameterized.parameters('relu', jnp.tanh)
-  def test_a_leaf_that_is_no_array(self, leaf):
-    params = {'a': {'act': leaf, 'w': jnp.ones((2, 3))}}
-    with self.assertRaisesRegex(TypeError, "'a/act' is a .* and no array"):
-      optax_namo.namo(0.1).init(params)
+@pytest.mark.parametrize('leaf', ['relu', jnp.tanh])
+def test_a_leaf_that_is_no_array(leaf):
+  params = {'a': {'act': leaf, 'w': jnp.ones((2, 3))}}
+  with pytest.raises(TypeError, match="'a/act' is a .* and no array"):
+    optax_namo.namo(0.1).init(params)
 
-  def test_a_leaf_without_a_path(self):
-    with self.assertRaisesRegex(TypeError, 'the parameter has dtype int32'):
-      optax_namo.namo(0.1).init(jnp.ones((2, 3), jnp.int32))
-    with self.assertRaisesRegex(ValueError, 'the leaf of shape'):
-      optax_namo.scale_by_namo().init(jnp.ones(3))
 
-  @parameterized.parameters('int8', 'complex64', bool, 'bf16')
-  def test_mu_dtype(self, dtype):
-    for make in (optax_namo.namo, optax_namo.namo_d):
-      with self.assertRaisesRegex(TypeError, 'mu_dtype must be .*floating'):
-        make(0.1, mu_dtype=dtype)
+def test_a_leaf_without_a_path():
+  with pytest.raises(TypeError, match='the parameter has dtype int32'):
+    optax_namo.namo(0.1).init(jnp.ones((2, 3), jnp.int32))
+  with pytest.raises(ValueError, match='the leaf of shape'):
+    optax_namo.scale_by_namo().init(jnp.ones(3))
 
-  @parameterized.parameters(
+
+@pytest.mark.parametrize('dtype', ['int8', 'complex64', bool, 'bf16'])
+def test_mu_dtype(dtype):
+  for make in (optax_namo.namo, optax_namo.namo_d):
+    with pytest.raises(TypeError, match='mu_dtype must be .*floating'):
+      make(0.1, mu_dtype=dtype)
+
+
+@pytest.mark.parametrize(
+  'numbers, message',
+  [
     (MuonDimensionNumbers(0, 0), 'twice'),
     (MuonDimensionNumbers(0, -2), 'twice'),
     (MuonDimensionNumbers((0, 1), 1), 'twice'),
     (MuonDimensionNumbers(0, 2), 'outside'),
     (MuonDimensionNumbers((), 1), 'no axis'),
+  ],
+)
+def test_axes(numbers, message):
+  tx = optax_namo.namo(
+    0.1,
+    weight_dimension_numbers={'dense': {'kernel': numbers}, 'bias': None},
   )
-  def test_axes(self, numbers, message):
-    tx = optax_namo.namo(
-      0.1,
-      weight_dimension_numbers={'dense': {'kernel': numbers}, 'bias': None},
-    )
-    with self.assertRaisesRegex(
-      ValueError, rf"'dense/kernel' of shape \(3, 4\).*{message}"
-    ):
-      tx.init(_PARAMS)
+  with pytest.raises(
+    ValueError, match=rf"'dense/kernel' of shape \(3, 4\).*{message}"
+  ):
+    tx.init(_PARAMS)
 
-  def test_rank(self):
-    tx = optax_namo.namo(0.1, weight_dimension_numbers=MuonDimensionNumbers())
-    with self.assertRaisesRegex(ValueError, r"'bias' of shape \(4,\).*AdamW"):
-      tx.init(_PARAMS)
 
-  def test_bare_rule_takes_matrices_only(self):
-    for leaf in (jnp.ones(4), jnp.ones((2, 3, 4))):
-      with self.assertRaisesRegex(ValueError, "'b' .*weight_dimension_numbers"):
-        optax_namo.scale_by_namo().init({'b': leaf})
+def test_rank():
+  tx = optax_namo.namo(0.1, weight_dimension_numbers=MuonDimensionNumbers())
+  with pytest.raises(ValueError, match=r"'bias' of shape \(4,\).*AdamW"):
+    tx.init(_PARAMS)
 
-  def test_specification_type_and_structure(self):
-    tx = optax_namo.namo(0.1, weight_dimension_numbers='all')
-    with self.assertRaisesRegex(TypeError, "MuonDimensionNumbers.*'all'"):
-      tx.init(_PARAMS)
-    tx = optax_namo.namo(
-      0.1, weight_dimension_numbers={'other': MuonDimensionNumbers()}
-    )
-    with self.assertRaisesRegex(ValueError, 'structure of the parameters'):
-      tx.init(_PARAMS)
 
-  def test_structure_of_the_mask(self):
-    tx = optax_namo.namo(0.1, weight_decay_mask={'other': True})
-    with self.assertRaisesRegex(ValueError, 'mask must be .*structure of the'):
-      tx.update(_PARAMS, tx.init(_PARAMS), _PARAMS)
+def test_bare_rule_takes_matrices_only():
+  for leaf in (jnp.ones(4), jnp.ones((2, 3, 4))):
+    with pytest.raises(ValueError, match="'b' .*weight_dimension_numbers"):
+      optax_namo.scale_by_namo().init({'b': leaf})
 
-  @parameterized.product(optimizer=_OPTIMIZERS, decay=('adaptive', 'decoupled'))
-  def test_decay_without_parameters(self, optimizer, decay):
-    tx = optimizer(0.1, decay=decay)
-    with self.assertRaisesRegex(ValueError, 'params=None, but weight_decay'):
-      tx.update(_PARAMS, tx.init(_PARAMS))
-    tx = optimizer(0.1, weight_decay=0.0, adam_weight_decay=0.1)
-    with self.assertRaisesRegex(ValueError, 'but adam_weight_decay=0.1'):
-      tx.update(_PARAMS, tx.init(_PARAMS))
-    tx = optimizer(0.1, decay=decay, weight_decay=0.0)
+
+def test_specification_type_and_structure():
+  tx = optax_namo.namo(0.1, weight_dimension_numbers='all')
+  with pytest.raises(TypeError, match="MuonDimensionNumbers.*'all'"):
+    tx.init(_PARAMS)
+  tx = optax_namo.namo(
+    0.1, weight_dimension_numbers={'other': MuonDimensionNumbers()}
+  )
+  with pytest.raises(ValueError, match='structure of the parameters'):
+    tx.init(_PARAMS)
+
+
+def test_structure_of_the_mask():
+  tx = optax_namo.namo(0.1, weight_decay_mask={'other': True})
+  with pytest.raises(ValueError, match='mask must be .*structure of the'):
+    tx.update(_PARAMS, tx.init(_PARAMS), _PARAMS)
+
+
+@pytest.mark.parametrize('optimizer', _OPTIMIZERS)
+@pytest.mark.parametrize('decay', ['adaptive', 'decoupled'])
+def test_decay_without_parameters(optimizer, decay):
+  tx = optimizer(0.1, decay=decay)
+  with pytest.raises(ValueError, match='params=None, but weight_decay'):
     tx.update(_PARAMS, tx.init(_PARAMS))
+  tx = optimizer(0.1, weight_decay=0.0, adam_weight_decay=0.1)
+  with pytest.raises(ValueError, match='but adam_weight_decay=0.1'):
+    tx.update(_PARAMS, tx.init(_PARAMS))
+  tx = optimizer(0.1, decay=decay, weight_decay=0.0)
+  tx.update(_PARAMS, tx.init(_PARAMS))
 
-  def test_stage_out_of_place(self):
-    for stage in (
-      optax_namo.orthogonalize(),
-      optax_namo.scale_by_shape(),
-      optax_namo.add_adaptive_decay(),
-      optax_namo.clamp_scale(),
-      optax_namo.apply_scale(),
+
+def test_stage_out_of_place():
+  for stage in (
+    optax_namo.orthogonalize(),
+    optax_namo.scale_by_shape(),
+    optax_namo.add_adaptive_decay(),
+    optax_namo.clamp_scale(),
+    optax_namo.apply_scale(),
+  ):
+    with pytest.raises(TypeError, match='between adaptive_momentum and'):
+      stage.update(jnp.ones((2, 3)), stage.init(None), jnp.ones((2, 3)))
+
+
+# What would broadcast and train something else is an error.
+
+
+@pytest.mark.parametrize('kept', ['input', 'output', None])
+@pytest.mark.parametrize('columns', ['input', 'output', None])
+def test_a_state_of_other_columns(kept, columns):
+  params = {'a': {'w': jnp.ones((2, 3))}, 'b': jnp.ones(3)}
+  state = optax_namo.namo_d(0.1, columns=kept).init(params)
+  tx = optax_namo.namo_d(0.1, columns=columns)
+  if kept == columns:
+    tx.update(params, tx.init(params), params)
+    return
+  if None in (kept, columns):  # NAMO's chain has no clamp.
+    state = optax.tree.get(state, 'NamoState')
+    tx = optax_namo.adaptive_momentum(columns=columns)
+    params = {'a': params['a'], 'b': optax.MaskedNode()}
+  for update in (tx.update, jax.jit(tx.update)):
+    with pytest.raises(
+      ValueError, match=rf"root_v of shape .* at 'a/w'.*columns={columns!r}"
     ):
-      with self.assertRaisesRegex(TypeError, 'between adaptive_momentum and'):
-        stage.update(jnp.ones((2, 3)), stage.init(None), jnp.ones((2, 3)))
+      update(params, state, params)
 
 
-class OtherShapesTest(parameterized.TestCase):
-  """What would broadcast and train something else is an error."""
-
-  @parameterized.product(
-    kept=('input', 'output', None), columns=('input', 'output', None)
-  )
-  def test_a_state_of_other_columns(self, kept, columns):
-    params = {'a': {'w': jnp.ones((2, 3))}, 'b': jnp.ones(3)}
-    state = optax_namo.namo_d(0.1, columns=kept).init(params)
-    tx = optax_namo.namo_d(0.1, columns=columns)
-    if kept == columns:
-      tx.update(params, tx.init(params), params)
-      return
-    if None in (kept, columns):  # NAMO's chain has no clamp.
-      state = optax.tree.get(state, 'NamoState')
-      tx = optax_namo.adaptive_momentum(columns=columns)
-      params = {'a': params['a'], 'b': optax.MaskedNode()}
-    for update in (tx.update, jax.jit(tx.update)):
-      with self.assertRaisesRegex(
-        ValueError, rf"root_v of shape .* at 'a/w'.*columns={columns!r}"
-      ):
-        update(params, state, params)
-
-  def test_a_state_of_other_leaves(self):
-    params = {'v': jnp.ones((2, 3)), 'w': jnp.ones((2, 3))}
-    tx = optax_namo.scale_by_namo()
-    with self.assertRaisesRegex(ValueError, '2 arrays and the gradients are 1'):
-      tx.update({'w': params['w']}, tx.init(params))
-    with self.assertRaisesRegex(ValueError, r"mu of shape \(2, 3\) at 'w'"):
-      tx.update(params | {'w': jnp.ones((3, 2))}, tx.init(params))
-
-  @parameterized.product(
-    optimizer=_OPTIMIZERS, name=('kernel', 'bias'), jitted=(True, False)
-  )
-  def test_a_gradient_that_would_broadcast(self, optimizer, name, jitted):
-    params = {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}
-    tx = optimizer(0.1)
-    gradient = params | {name: params[name][:1]}
-    update = jax.jit(tx.update) if jitted else tx.update
-    with self.assertRaisesRegex(ValueError, f"gradient '{name}' has shape"):
-      update(gradient, tx.init(params), params)
+def test_a_state_of_other_leaves():
+  params = {'v': jnp.ones((2, 3)), 'w': jnp.ones((2, 3))}
+  tx = optax_namo.scale_by_namo()
+  with pytest.raises(ValueError, match='2 arrays and the gradients are 1'):
+    tx.update({'w': params['w']}, tx.init(params))
+  with pytest.raises(ValueError, match=r"mu of shape \(2, 3\) at 'w'"):
+    tx.update(params | {'w': jnp.ones((3, 2))}, tx.init(params))
 
 
-class NewtonSchulzTest(parameterized.TestCase):
-  @parameterized.parameters(
+@pytest.mark.parametrize('optimizer', _OPTIMIZERS)
+@pytest.mark.parametrize('name', ['kernel', 'bias'])
+@pytest.mark.parametrize('jitted', [True, False])
+def test_a_gradient_that_would_broadcast(optimizer, name, jitted):
+  params = {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}
+  tx = optimizer(0.1)
+  gradient = params | {name: params[name][:1]}
+  update = jax.jit(tx.update) if jitted else tx.update
+  with pytest.raises(ValueError, match=f"gradient '{name}' has shape"):
+    update(gradient, tx.init(params), params)
+
+
+@pytest.mark.parametrize(
+  'arguments, error, message',
+  [
     ({'coefficients': 'quintic'}, ValueError, "'quintic' is unknown"),
     ({'coefficients': (1.0,)}, ValueError, 'triplet'),
     ({'coefficients': (1.0,) * 6}, ValueError, 'two to five'),
@@ -262,11 +303,8 @@ class NewtonSchulzTest(parameterized.TestCase):
     ({'steps': 2.5}, ValueError, 'steps'),
     ({'x': jnp.ones(3)}, ValueError, r'\(3,\)'),
     ({'x': jnp.ones((3, 3), jnp.int32)}, TypeError, 'int32'),
-  )
-  def test_argument_is_named(self, arguments, error, message):
-    with self.assertRaisesRegex(error, message):
-      optax_namo.newton_schulz(**({'x': jnp.ones((2, 3))} | arguments))
-
-
-if __name__ == '__main__':
-  absltest.main()
+  ],
+)
+def test_argument_of_newton_schulz_is_named(arguments, error, message):
+  with pytest.raises(error, match=message):
+    optax_namo.newton_schulz(**({'x': jnp.ones((2, 3))} | arguments))

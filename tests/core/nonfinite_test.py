@@ -4,14 +4,13 @@
 
 import functools
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
+import pytest
 
 import optax_namo
 
@@ -84,39 +83,37 @@ def _run(name, gradients, skip_bad=False):
   return params, state
 
 
-class NonFiniteTest(parameterized.TestCase):
-  @parameterized.product(name=tuple(_OPTIMIZERS), leaf=tuple(_POISONED))
-  def test_poison_is_confined_to_its_matrix(self, name, leaf):
-    gradients = [_draw(seed) for seed in range(1, 5)]
-    clean, _ = _run(name, gradients)
-    for bad in _BAD:
-      bad_second = _poison(gradients[1], leaf, bad)
-      params, _ = _run(name, [gradients[0], bad_second, *gradients[2:]])
-      touched = jax.tree.map(lambda x: np.zeros(x.shape, bool), clean)
-      touched[leaf][_POISONED[leaf][1]] = True
-      for name_of_leaf, mask in touched.items():
-        found = np.asarray(params[name_of_leaf])
-        # It stays: NaN is not averaged away.
-        self.assertFalse(np.isfinite(found[mask]).any())
-        expected = np.asarray(clean[name_of_leaf])
-        np.testing.assert_array_equal(found[~mask], expected[~mask])
-
-  @parameterized.product(name=tuple(_OPTIMIZERS), leaf=tuple(_POISONED))
-  def test_apply_if_finite_takes_no_step(self, name, leaf):
-    """Bit for bit, and the run goes on as if it had not been."""
-    gradients = [_draw(seed) for seed in range(1, 4)]
-    expected, clean = _run(name, gradients, skip_bad=True)
-    before, state = _run(name, gradients[:2], skip_bad=True)
-    _, step = _optimizer(name, True)
-    for bad in _BAD:
-      bad_step = _poison(gradients[2], leaf, bad)
-      params, skipped = step(before, state, bad_step)
-      chex.assert_trees_all_equal(params, before)
-      chex.assert_trees_all_equal(skipped.inner_state, state.inner_state)
-      params, skipped = step(params, skipped, gradients[2])
-      chex.assert_trees_all_equal(params, expected)
-      chex.assert_trees_all_equal(skipped.inner_state, clean.inner_state)
+@pytest.mark.parametrize('name', _OPTIMIZERS)
+@pytest.mark.parametrize('leaf', _POISONED)
+def test_poison_is_confined_to_its_matrix(name, leaf):
+  gradients = [_draw(seed) for seed in range(1, 5)]
+  clean, _ = _run(name, gradients)
+  for bad in _BAD:
+    bad_second = _poison(gradients[1], leaf, bad)
+    params, _ = _run(name, [gradients[0], bad_second, *gradients[2:]])
+    touched = jax.tree.map(lambda x: np.zeros(x.shape, bool), clean)
+    touched[leaf][_POISONED[leaf][1]] = True
+    for name_of_leaf, mask in touched.items():
+      found = np.asarray(params[name_of_leaf])
+      # It stays: NaN is not averaged away.
+      assert not np.isfinite(found[mask]).any()
+      expected = np.asarray(clean[name_of_leaf])
+      np.testing.assert_array_equal(found[~mask], expected[~mask])
 
 
-if __name__ == '__main__':
-  absltest.main()
+@pytest.mark.parametrize('name', _OPTIMIZERS)
+@pytest.mark.parametrize('leaf', _POISONED)
+def test_apply_if_finite_takes_no_step(name, leaf):
+  """Bit for bit, and the run goes on as if it had not been."""
+  gradients = [_draw(seed) for seed in range(1, 4)]
+  expected, clean = _run(name, gradients, skip_bad=True)
+  before, state = _run(name, gradients[:2], skip_bad=True)
+  _, step = _optimizer(name, True)
+  for bad in _BAD:
+    bad_step = _poison(gradients[2], leaf, bad)
+    params, skipped = step(before, state, bad_step)
+    chex.assert_trees_all_equal(params, before)
+    chex.assert_trees_all_equal(skipped.inner_state, state.inner_state)
+    params, skipped = step(params, skipped, gradients[2])
+    chex.assert_trees_all_equal(params, expected)
+    chex.assert_trees_all_equal(skipped.inner_state, clean.inner_state)

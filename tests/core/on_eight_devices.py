@@ -64,7 +64,7 @@ def _both(shape):
 
 
 # Name: mesh, shard_over, the parameters' layout, the gradients'.
-_LAYOUTS = {
+LAYOUTS = {
   'replicated': ((8,), 'fsdp', lambda s: P(*[None] * len(s)), None),
   'first axis': ((8,), 'fsdp', _on('fsdp', 0), None),
   'last axis': ((8,), 'fsdp', _on('fsdp', -1), None),
@@ -110,7 +110,7 @@ def layouts(kind):
   for optimizer in (optax_namo.namo, optax_namo.namo_d):
     make = functools.partial(optimizer, 0.1, weight_dimension_numbers=_NUMBERS)
     expected, *_ = _ten_steps(make(), jax.device_put, jax.device_put, False)
-    for name, (shape, over, layout, of_gradients) in _LAYOUTS.items():
+    for name, (shape, over, layout, of_gradients) in LAYOUTS.items():
       mesh = _mesh(kind, shape)
 
       def place(tree, layout=layout, mesh=mesh):

@@ -5,8 +5,6 @@
 import dataclasses
 import re
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import chex
 from flax import nnx
 from flax.training import train_state
@@ -103,90 +101,94 @@ def _states_with_a_record():
   return states
 
 
-class ValuesTest(parameterized.TestCase):
-  @parameterized.product(
-    name=('namo', 'namo_d'), decay=('adaptive', 'decoupled')
-  )
-  def test_against_numpy(self, name, decay):
-    """Norms, scales and clamp hits of each matrix, in float64 NumPy."""
-    options = {'orthogonalizer': optax_namo.polar_svd, 'nesterov': False}
-    tx = _optimizer(name, decay=decay, weight_decay=0.3, **options)
+@pytest.mark.parametrize('name', ['namo', 'namo_d'])
+@pytest.mark.parametrize('decay', ['adaptive', 'decoupled'])
+def test_against_numpy(name, decay):
+  """Norms, scales and clamp hits of each matrix, in float64 NumPy."""
+  options = {'orthogonalizer': optax_namo.polar_svd, 'nesterov': False}
+  tx = _optimizer(name, decay=decay, weight_decay=0.3, **options)
+  found = optax_namo.diagnostics(_run(tx)[1])
+  assert list(found) == sorted(_MATRICES)
+  for path, of in _MATRICES.items():
+    gradients = [np.asarray(of(g), np.float64) for g in _GRADIENTS]
+    stacks = [g if g.ndim == 3 else g[None] for g in gradients]
+    matrices = np.asarray(of(_PARAMS)).reshape(stacks[0].shape)
+    batch = gradients[0].shape[:-2]
+    expected = [
+      _expected(
+        [stack[i] for stack in stacks], matrices[i], name == 'namo_d', decay
+      )
+      for i in range(len(matrices))
+    ]
+    for field in expected[0]:
+      value = np.asarray(getattr(found[path], field))
+      assert value.shape == batch, (path, field)
+      np.testing.assert_allclose(
+        value.ravel(), [e[field] for e in expected], rtol=1e-4, err_msg=field
+      )
+    assert int(found[path].step) == len(_GRADIENTS)
+    assert found[path].orthogonality_error is None
+  if name == 'namo_d':  # Else the comparison above would be of zeros.
+    assert found['dense/kernel'].clamped_low > 0
+    assert found['dense/kernel'].clamped_high > 0
+
+
+def test_orthogonality_error():
+  for orthogonalizer, least, most in (
+    (optax_namo.polar_svd, 0, 1e-5),
+    (None, 0.01, 0.5),  # Singular values within [0.7, 1.2].
+    (lambda stack: 2 * optax_namo.polar_svd(stack), 3 - 1e-4, 3 + 1e-4),
+  ):
+    tx = _optimizer(record='orthogonality', orthogonalizer=orthogonalizer)
     found = optax_namo.diagnostics(_run(tx)[1])
-    self.assertEqual(list(found), sorted(_MATRICES))
     for path, of in _MATRICES.items():
-      gradients = [np.asarray(of(g), np.float64) for g in _GRADIENTS]
-      stacks = [g if g.ndim == 3 else g[None] for g in gradients]
-      matrices = np.asarray(of(_PARAMS)).reshape(stacks[0].shape)
-      batch = gradients[0].shape[:-2]
-      expected = [
-        _expected(
-          [stack[i] for stack in stacks], matrices[i], name == 'namo_d', decay
-        )
-        for i in range(len(matrices))
-      ]
-      for field in expected[0]:
-        value = np.asarray(getattr(found[path], field))
-        self.assertEqual(value.shape, batch, (path, field))
-        np.testing.assert_allclose(
-          value.ravel(), [e[field] for e in expected], rtol=1e-4, err_msg=field
-        )
-      self.assertEqual(int(found[path].step), len(_GRADIENTS))
-      self.assertIsNone(found[path].orthogonality_error)
-    if name == 'namo_d':  # Else the comparison above would be of zeros.
-      self.assertGreater(found['dense/kernel'].clamped_low, 0)
-      self.assertGreater(found['dense/kernel'].clamped_high, 0)
+      error = found[path].orthogonality_error
+      chex.assert_shape(error, of(_PARAMS).shape[:-2])
+      assert jnp.all((least <= error) & (error <= most)), path
 
-  def test_orthogonality_error(self):
-    for orthogonalizer, least, most in (
-      (optax_namo.polar_svd, 0, 1e-5),
-      (None, 0.01, 0.5),  # Singular values within [0.7, 1.2].
-      (lambda stack: 2 * optax_namo.polar_svd(stack), 3 - 1e-4, 3 + 1e-4),
-    ):
-      tx = _optimizer(record='orthogonality', orthogonalizer=orthogonalizer)
-      found = optax_namo.diagnostics(_run(tx)[1])
-      for path, of in _MATRICES.items():
-        error = found[path].orthogonality_error
-        chex.assert_shape(error, of(_PARAMS).shape[:-2])
-        self.assertTrue(jnp.all((least <= error) & (error <= most)), path)
 
-  @pytest.mark.full_compile
-  def test_an_idle_clamp_hits_exactly_nothing(self):
-    """Also where XLA fuses what makes the scales."""
-    found = optax_namo.diagnostics(_run(_optimizer(clamp=0.01))[1])
-    for one in found.values():
-      chex.assert_trees_all_equal((one.clamped_low, one.clamped_high), (0, 0))
+@pytest.mark.full_compile
+def test_an_idle_clamp_hits_exactly_nothing():
+  """Also where XLA fuses what makes the scales."""
+  found = optax_namo.diagnostics(_run(_optimizer(clamp=0.01))[1])
+  for one in found.values():
+    chex.assert_trees_all_equal((one.clamped_low, one.clamped_high), (0, 0))
 
-  def test_a_clamp_of_one_hits_every_column(self):
-    found = optax_namo.diagnostics(
-      _run(_optimizer(clamp=1.0, orthogonalizer=jnp.sign))[1]
-    )
-    for one in found.values():
-      np.testing.assert_allclose(one.clamped_low + one.clamped_high, 1)
-      np.testing.assert_allclose(one.scale_min, one.scale_max)
 
-  def test_gradients_of_any_magnitude(self):
-    options = {'eps': 0.0, 'orthogonalizer': jnp.sign}
-    whole = optax_namo.diagnostics(_run(_optimizer(**options))[1])
-    for size in (1e-25, 1e25):
-      gradients = [optax.tree.scale(size, g) for g in _GRADIENTS]
-      found = optax_namo.diagnostics(_run(_optimizer(**options), gradients)[1])
-      for path, one in found.items():
-        expected = whole[path]._replace(
-          gradient_norm=size * whole[path].gradient_norm,
-          momentum_norm=size * whole[path].momentum_norm,
-        )
-        chex.assert_trees_all_close(one, expected, rtol=1e-4)
+def test_a_clamp_of_one_hits_every_column():
+  found = optax_namo.diagnostics(
+    _run(_optimizer(clamp=1.0, orthogonalizer=jnp.sign))[1]
+  )
+  for one in found.values():
+    np.testing.assert_allclose(one.clamped_low + one.clamped_high, 1)
+    np.testing.assert_allclose(one.scale_min, one.scale_max)
 
-  def test_before_the_first_update_all_is_zero(self):
-    found = optax_namo.diagnostics(_optimizer().init(_PARAMS))
-    self.assertEqual(list(found), sorted(_MATRICES))
-    chex.assert_trees_all_equal(found, jax.tree.map(jnp.zeros_like, found))
 
-  def test_leaves_without_entries_are_left_out(self):
-    params = {'w': jnp.ones((3, 4)), 'none': jnp.ones((0, 4))}
-    tx = optax_namo.namo_d(0.1, record=True)
-    _, state = _run(tx, [params], params)
-    self.assertEqual(list(optax_namo.diagnostics(state)), ['w'])
+def test_gradients_of_any_magnitude():
+  options = {'eps': 0.0, 'orthogonalizer': jnp.sign}
+  whole = optax_namo.diagnostics(_run(_optimizer(**options))[1])
+  for size in (1e-25, 1e25):
+    gradients = [optax.tree.scale(size, g) for g in _GRADIENTS]
+    found = optax_namo.diagnostics(_run(_optimizer(**options), gradients)[1])
+    for path, one in found.items():
+      expected = whole[path]._replace(
+        gradient_norm=size * whole[path].gradient_norm,
+        momentum_norm=size * whole[path].momentum_norm,
+      )
+      chex.assert_trees_all_close(one, expected, rtol=1e-4)
+
+
+def test_before_the_first_update_all_is_zero():
+  found = optax_namo.diagnostics(_optimizer().init(_PARAMS))
+  assert list(found) == sorted(_MATRICES)
+  chex.assert_trees_all_equal(found, jax.tree.map(jnp.zeros_like, found))
+
+
+def test_leaves_without_entries_are_left_out():
+  params = {'w': jnp.ones((3, 4)), 'none': jnp.ones((0, 4))}
+  tx = optax_namo.namo_d(0.1, record=True)
+  _, state = _run(tx, [params], params)
+  assert list(optax_namo.diagnostics(state)) == ['w']
 
 
 def _expected(gradients, matrix, is_namo_d, decay, b1=0.95, b2=0.99):
@@ -216,208 +218,211 @@ def _expected(gradients, matrix, is_namo_d, decay, b1=0.95, b2=0.99):
   }
 
 
-class StatesTest(parameterized.TestCase):
-  def test_wherever_wrappers_have_put_it(self):
-    states = _states_with_a_record()
-    expected = optax_namo.diagnostics(states['alone'])
-    for name, state in states.items():
-      found = optax_namo.diagnostics(state)
-      chex.assert_trees_all_close(found, expected, rtol=1e-5)
-      abstract = jax.eval_shape(optax_namo.diagnostics, state)
-      chex.assert_trees_all_equal_shapes_and_dtypes(abstract, found)
-      self.assertIsInstance(found['layers'], optax_namo.MatrixDiagnostics, name)
-    jitted = jax.jit(optax_namo.diagnostics)(states['multi_steps'])
-    chex.assert_trees_all_close(jitted, found, rtol=1e-6)
-
-  def test_groups_of_a_partition_are_told_apart(self):
-    labels = jax.tree.map(lambda _: 'a', _PARAMS) | {'layers': 'b'}
-    tx = lambda record: optax_namo.namo(
-      0.1,
-      record=record,
-      weight_dimension_numbers=lambda tree: jax.tree.map(
-        lambda x: MuonDimensionNumbers(-2, -1) if x.ndim > 1 else None, tree
-      ),
-    )
-    both = optax.partition({'a': tx(True), 'b': tx(True)}, labels)
-    one = optax.partition({'a': tx(False), 'b': tx(True)}, labels)
-    found = optax_namo.diagnostics(_run(both)[1])
-    self.assertEqual(
-      list(found),
-      ['dense/kernel', 'one_layer', 'qkv', 'layers'],
-    )
-    self.assertEqual(list(optax_namo.diagnostics(_run(one)[1])), ['layers'])
-
-  def test_replicas(self):
-    _, state = _run(_quick())
+def test_wherever_wrappers_have_put_it():
+  states = _states_with_a_record()
+  expected = optax_namo.diagnostics(states['alone'])
+  for name, state in states.items():
     found = optax_namo.diagnostics(state)
-    replicas = jax.tree.map(lambda x: jnp.stack([x, x]), state)
-    chex.assert_trees_all_close(
-      jax.vmap(optax_namo.diagnostics)(replicas),
-      jax.tree.map(lambda x: jnp.stack([x, x]), found),
-      rtol=1e-6,
-    )
-
-  def test_nnx_optimizer(self):
-    model = nnx.Sequential(
-      nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 2, rngs=nnx.Rngs(1))
-    )
-    tx = optax_namo.namo_d(0.1, record='orthogonality')
-    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-
-    @nnx.jit
-    def step(model, optimizer):
-      loss = lambda m: jnp.mean(jnp.square(m(jnp.ones((5, 3)))))
-      optimizer.update(model, nnx.grad(loss)(model))
-      return optax_namo.diagnostics(optimizer.opt_state)
-
-    for _ in range(2):
-      inside = step(model, optimizer)
-    found = optax_namo.diagnostics(optimizer.opt_state)
-    chex.assert_trees_all_close(found, inside)
-    table = optax_namo.routing_table(nnx.state(model, nnx.Param))
-    matrices = [row.path for row in table if row.group == 'matrix']
-    self.assertEqual(list(found), matrices)
-    self.assertEqual({int(one.step) for one in found.values()}, {2})
-
-  def test_hand_made_chain(self):
-    numbers = MuonDimensionNumbers(1, 2)
-    stages = (
-      optax_namo.adaptive_momentum(
-        columns='output', weight_dimension_numbers=numbers
-      ),
-      optax_namo.orthogonalize(),
-      optax_namo.clamp_scale(0.8),
-      optax_namo.record('output', weight_dimension_numbers=numbers),
-      optax_namo.apply_scale(),
-    )
-    params = {'layers': _PARAMS['layers']}
-    gradients = [{'layers': g['layers']} for g in _GRADIENTS]
-    updates, state = _run(optax.chain(*stages), gradients, params)
-    (found,) = optax_namo.diagnostics(state).values()
-    expected = optax_namo.diagnostics(_run(_optimizer())[1])['layers']
-    rms = jnp.sqrt(jnp.mean(jnp.square(updates['layers']), (1, 2)))
-    chex.assert_trees_all_close(
-      found, expected._replace(update_rms=rms), rtol=1e-5
-    )
-    plain, _ = _run(optax.chain(*stages[:3], stages[4]), gradients, params)
-    chex.assert_trees_all_equal(updates, plain)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5)
+    abstract = jax.eval_shape(optax_namo.diagnostics, state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(abstract, found)
+    assert isinstance(found['layers'], optax_namo.MatrixDiagnostics), name
+  jitted = jax.jit(optax_namo.diagnostics)(states['multi_steps'])
+  chex.assert_trees_all_close(jitted, found, rtol=1e-6)
 
 
-class ErrorsTest(absltest.TestCase):
-  def test_nothing_recorded(self):
-    for tx in (_optimizer(record=False), optax.adam(0.1)):
-      state = tx.init(_PARAMS)
-      for read in (optax_namo.diagnostics, jax.jit(optax_namo.diagnostics)):
-        with self.assertRaisesRegex(ValueError, r'record=True.*record\(\)'):
-          read(state)
+def test_groups_of_a_partition_are_told_apart():
+  labels = jax.tree.map(lambda _: 'a', _PARAMS) | {'layers': 'b'}
+  tx = lambda record: optax_namo.namo(
+    0.1,
+    record=record,
+    weight_dimension_numbers=lambda tree: jax.tree.map(
+      lambda x: MuonDimensionNumbers(-2, -1) if x.ndim > 1 else None, tree
+    ),
+  )
+  both = optax.partition({'a': tx(True), 'b': tx(True)}, labels)
+  one = optax.partition({'a': tx(False), 'b': tx(True)}, labels)
+  found = optax_namo.diagnostics(_run(both)[1])
+  assert list(found) == ['dense/kernel', 'one_layer', 'qkv', 'layers']
+  assert list(optax_namo.diagnostics(_run(one)[1])) == ['layers']
 
-  def test_argument(self):
-    for optimizer in (optax_namo.namo, optax_namo.namo_d):
-      with self.assertRaisesRegex(ValueError, "record must .*, got 'all'"):
-        optimizer(0.1, record='all')
-    injected = optax.inject_hyperparams(optax_namo.namo_d)(
-      learning_rate=0.1, record='orthogonality'
-    )
-    (found,) = optax_namo.diagnostics(
-      injected.init({'w': jnp.ones((3, 4))})
-    ).values()
-    self.assertIsNotNone(found.orthogonality_error)
-    with self.assertRaisesRegex(ValueError, "columns must .* 'rows'"):
-      optax_namo.record('rows')
 
-  def test_other_columns_than_the_chain(self):
-    params = {'w': jnp.ones((3, 4))}
-    for ours, theirs in ((None, 'input'), ('input', 'output')):
-      tx = optax.chain(
-        optax_namo.adaptive_momentum(columns=theirs), optax_namo.record(ours)
-      )
-      with self.assertRaisesRegex(ValueError, rf'record\(columns={ours!r}'):
-        tx.update(params, tx.init(params), params)
+def test_replicas():
+  _, state = _run(_quick())
+  found = optax_namo.diagnostics(state)
+  replicas = jax.tree.map(lambda x: jnp.stack([x, x]), state)
+  chex.assert_trees_all_close(
+    jax.vmap(optax_namo.diagnostics)(replicas),
+    jax.tree.map(lambda x: jnp.stack([x, x]), found),
+    rtol=1e-6,
+  )
 
-  def test_no_polar_factor_to_measure(self):
-    params = {'w': jnp.ones((3, 4))}
+
+def test_nnx_optimizer():
+  model = nnx.Sequential(
+    nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 2, rngs=nnx.Rngs(1))
+  )
+  tx = optax_namo.namo_d(0.1, record='orthogonality')
+  optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+  @nnx.jit
+  def step(model, optimizer):
+    loss = lambda m: jnp.mean(jnp.square(m(jnp.ones((5, 3)))))
+    optimizer.update(model, nnx.grad(loss)(model))
+    return optax_namo.diagnostics(optimizer.opt_state)
+
+  for _ in range(2):
+    inside = step(model, optimizer)
+  found = optax_namo.diagnostics(optimizer.opt_state)
+  chex.assert_trees_all_close(found, inside)
+  table = optax_namo.routing_table(nnx.state(model, nnx.Param))
+  matrices = [row.path for row in table if row.group == 'matrix']
+  assert list(found) == matrices
+  assert {int(one.step) for one in found.values()} == {2}
+
+
+def test_hand_made_chain():
+  numbers = MuonDimensionNumbers(1, 2)
+  stages = (
+    optax_namo.adaptive_momentum(
+      columns='output', weight_dimension_numbers=numbers
+    ),
+    optax_namo.orthogonalize(),
+    optax_namo.clamp_scale(0.8),
+    optax_namo.record('output', weight_dimension_numbers=numbers),
+    optax_namo.apply_scale(),
+  )
+  params = {'layers': _PARAMS['layers']}
+  gradients = [{'layers': g['layers']} for g in _GRADIENTS]
+  updates, state = _run(optax.chain(*stages), gradients, params)
+  (found,) = optax_namo.diagnostics(state).values()
+  expected = optax_namo.diagnostics(_run(_optimizer())[1])['layers']
+  rms = jnp.sqrt(jnp.mean(jnp.square(updates['layers']), (1, 2)))
+  chex.assert_trees_all_close(
+    found, expected._replace(update_rms=rms), rtol=1e-5
+  )
+  plain, _ = _run(optax.chain(*stages[:3], stages[4]), gradients, params)
+  chex.assert_trees_all_equal(updates, plain)
+
+
+def test_nothing_recorded():
+  for tx in (_optimizer(record=False), optax.adam(0.1)):
+    state = tx.init(_PARAMS)
+    for read in (optax_namo.diagnostics, jax.jit(optax_namo.diagnostics)):
+      with pytest.raises(ValueError, match=r'record=True.*record\(\)'):
+        read(state)
+
+
+def test_bad_argument():
+  for optimizer in (optax_namo.namo, optax_namo.namo_d):
+    with pytest.raises(ValueError, match="record must .*, got 'all'"):
+      optimizer(0.1, record='all')
+  injected = optax.inject_hyperparams(optax_namo.namo_d)(
+    learning_rate=0.1, record='orthogonality'
+  )
+  (found,) = optax_namo.diagnostics(
+    injected.init({'w': jnp.ones((3, 4))})
+  ).values()
+  assert found.orthogonality_error is not None
+  with pytest.raises(ValueError, match="columns must .* 'rows'"):
+    optax_namo.record('rows')
+
+
+def test_other_columns_than_the_chain():
+  params = {'w': jnp.ones((3, 4))}
+  for ours, theirs in ((None, 'input'), ('input', 'output')):
     tx = optax.chain(
-      optax_namo.adaptive_momentum(), optax_namo.record(orthogonality=True)
+      optax_namo.adaptive_momentum(columns=theirs), optax_namo.record(ours)
     )
-    with self.assertRaisesRegex(ValueError, r'polar_factor.*orthogonalize\(\)'):
+    with pytest.raises(ValueError, match=rf'record\(columns={ours!r}'):
       tx.update(params, tx.init(params), params)
 
-  def test_not_in_factored_form(self):
-    tx = optax_namo.record()
-    params = {'w': jnp.ones((3, 4))}
-    with self.assertRaisesRegex(TypeError, 'between adaptive_momentum and'):
-      tx.update(params, tx.init(params), params)
+
+def test_no_polar_factor_to_measure():
+  params = {'w': jnp.ones((3, 4))}
+  tx = optax.chain(
+    optax_namo.adaptive_momentum(), optax_namo.record(orthogonality=True)
+  )
+  with pytest.raises(ValueError, match=r'polar_factor.*orthogonalize\(\)'):
+    tx.update(params, tx.init(params), params)
+
+
+def test_not_in_factored_form():
+  tx = optax_namo.record()
+  params = {'w': jnp.ones((3, 4))}
+  with pytest.raises(TypeError, match='between adaptive_momentum and'):
+    tx.update(params, tx.init(params), params)
 
 
 @pytest.mark.full_compile
-class CostTest(absltest.TestCase):
-  def test_unused_it_costs_nothing(self):
-    """Without record the program is that of stages that observe nothing."""
-    forget = optax.stateless(
-      lambda updates, params: jax.tree.map(
-        lambda u: dataclasses.replace(u, seen=optax_namo._factored.Seen()),
-        updates,
-        is_leaf=lambda x: isinstance(x, optax_namo.Factored),
-      )
+def test_unused_it_costs_nothing():
+  """Without record the program is that of stages that observe nothing."""
+  forget = optax.stateless(
+    lambda updates, params: jax.tree.map(
+      lambda u: dataclasses.replace(u, seen=optax_namo._factored.Seen()),
+      updates,
+      is_leaf=lambda x: isinstance(x, optax_namo.Factored),
     )
-    stages = (
-      optax_namo.adaptive_momentum(
-        columns='input', weight_dimension_numbers=MuonDimensionNumbers(-2, -1)
-      ),
-      optax_namo.orthogonalize(),
-      optax_namo.clamp_scale(),
-      optax_namo.apply_scale(),
-    )
-    params = {'w': jnp.ones((3, 4, 5)), 'u': jnp.ones((4, 5))}
-    programs = []
-    for tx in (
-      optax.chain(*stages),
-      optax.chain(
-        stages[0], forget, stages[1], forget, stages[2], forget, stages[3]
-      ),
-    ):
-      programs.append(self._instructions(tx, params))
-    self.assertEqual(*programs)
-    self.assertGreater(len(programs[0]), 100)
-    recorded = optax.chain(
-      *stages[:3],
-      optax_namo.record(
-        'input', weight_dimension_numbers=MuonDimensionNumbers(-2, -1)
-      ),
-      stages[3],
-    )
-    self.assertNotEqual(self._instructions(recorded, params), programs[0])
-
-  def _instructions(self, tx, params):
-    """The compiled update, without where in the source a line came from."""
-    program = jax.jit(tx.update).lower(params, tx.init(params)).compile()
-    return [
-      re.sub(r', metadata=\{[^}]*\}', '', line)
-      for line in program.as_text().splitlines()
-      if re.match(r'\s*(ROOT )?%?[\w.-]+ = ', line)
-    ]
-
-  def test_state_without_it(self):
-    """One count, and moments and v for each matrix; Adam's for the bias."""
-    leaves = jax.tree.leaves(_optimizer(record=False).init(_PARAMS))
-    matrices, vectors = len(_MATRICES), 1
-    self.assertLen(leaves, 1 + 2 * matrices + 1 + 2 * vectors)
-
-  def test_what_it_adds(self):
-    """Two scales and three norms a matrix, and a pass over what they are of."""
-    plain, kept = (_optimizer(record=record) for record in (False, True))
-    count = lambda tx: len(jax.tree.leaves(tx.init(_PARAMS)))
-    self.assertEqual(count(kept) - count(plain), 5 * len(_MATRICES))
-    params = {'w': jnp.ones((256, 512))}
-    flops = []
-    for record in (False, True):
-      tx = optax_namo.namo_d(0.1, record=record)
-      step = jax.jit(tx.update).lower(params, tx.init(params), params)
-      flops.append(step.compile().cost_analysis()['flops'])
-    # Three sums of squares, the product with the scale, and what XLA computes
-    # again of their terms rather than keep it.
-    self.assertBetween((flops[1] - flops[0]) / params['w'].size, 7, 20)
+  )
+  stages = (
+    optax_namo.adaptive_momentum(
+      columns='input', weight_dimension_numbers=MuonDimensionNumbers(-2, -1)
+    ),
+    optax_namo.orthogonalize(),
+    optax_namo.clamp_scale(),
+    optax_namo.apply_scale(),
+  )
+  params = {'w': jnp.ones((3, 4, 5)), 'u': jnp.ones((4, 5))}
+  programs = []
+  for tx in (
+    optax.chain(*stages),
+    optax.chain(
+      stages[0], forget, stages[1], forget, stages[2], forget, stages[3]
+    ),
+  ):
+    programs.append(_instructions(tx, params))
+  assert programs[0] == programs[1]
+  assert len(programs[0]) > 100
+  recorded = optax.chain(
+    *stages[:3],
+    optax_namo.record(
+      'input', weight_dimension_numbers=MuonDimensionNumbers(-2, -1)
+    ),
+    stages[3],
+  )
+  assert _instructions(recorded, params) != programs[0]
 
 
-if __name__ == '__main__':
-  absltest.main()
+def _instructions(tx, params):
+  """The compiled update, without where in the source a line came from."""
+  program = jax.jit(tx.update).lower(params, tx.init(params)).compile()
+  return [
+    re.sub(r', metadata=\{[^}]*\}', '', line)
+    for line in program.as_text().splitlines()
+    if re.match(r'\s*(ROOT )?%?[\w.-]+ = ', line)
+  ]
+
+
+@pytest.mark.full_compile
+def test_state_without_it():
+  """One count, and moments and v for each matrix; Adam's for the bias."""
+  leaves = jax.tree.leaves(_optimizer(record=False).init(_PARAMS))
+  matrices, vectors = len(_MATRICES), 1
+  assert len(leaves) == 1 + 2 * matrices + 1 + 2 * vectors
+
+
+@pytest.mark.full_compile
+def test_what_it_adds():
+  """Two scales and three norms a matrix, and a pass over what they are of."""
+  plain, kept = (_optimizer(record=record) for record in (False, True))
+  count = lambda tx: len(jax.tree.leaves(tx.init(_PARAMS)))
+  assert count(kept) - count(plain) == 5 * len(_MATRICES)
+  params = {'w': jnp.ones((256, 512))}
+  flops = []
+  for record in (False, True):
+    tx = optax_namo.namo_d(0.1, record=record)
+    step = jax.jit(tx.update).lower(params, tx.init(params), params)
+    flops.append(step.compile().cost_analysis()['flops'])
+  # Three sums of squares, the product with the scale, and what XLA computes
+  # again of their terms rather than keep it.
+  assert 7 <= (flops[1] - flops[0]) / params['w'].size <= 20

@@ -183,22 +183,22 @@ def test_a_linear_layer_gets_the_update_of_a_kernel_transposed(
 
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize(
-  'conv, inputs',
+  'conv, arguments, inputs',
   [
-    (lambda **o: eqx.nn.Conv1d(3, 4, 5, **o), (1, 2)),
-    (lambda **o: eqx.nn.Conv2d(3, 4, (3, 2), **o), (1, 2, 3)),
-    (lambda **o: eqx.nn.Conv2d(4, 8, 1, **o), (1, 2, 3)),
-    (lambda **o: eqx.nn.Conv2d(4, 4, 3, **o), (1, 2, 3)),
-    (lambda **o: eqx.nn.Conv2d(6, 1, 1, **o), (1, 2, 3)),
-    (lambda **o: eqx.nn.Conv2d(6, 4, 3, groups=2, **o), (1, 2, 3)),
-    (lambda **o: eqx.nn.Conv3d(3, 4, 3, **o), (1, 2, 3, 4)),
-    (lambda **o: eqx.nn.Conv(1, 3, 4, 3, **o), (1, 2)),
-    (lambda **o: eqx.nn.ConvTranspose1d(3, 4, 5, **o), (1, 2)),
-    (lambda **o: eqx.nn.ConvTranspose2d(3, 4, (3, 2), **o), (1, 2, 3)),
+    (eqx.nn.Conv1d, (3, 4, 5), (1, 2)),
+    (eqx.nn.Conv2d, (3, 4, (3, 2)), (1, 2, 3)),
+    (eqx.nn.Conv2d, (4, 8, 1), (1, 2, 3)),
+    (eqx.nn.Conv2d, (4, 4, 3), (1, 2, 3)),
+    (eqx.nn.Conv2d, (6, 1, 1), (1, 2, 3)),
+    (eqx.nn.Conv2d, (6, 4, 3, 1, 0, 1, 2), (1, 2, 3)),  # Two groups.
+    (eqx.nn.Conv3d, (3, 4, 3), (1, 2, 3, 4)),
+    (eqx.nn.Conv, (1, 3, 4, 3), (1, 2)),
+    (eqx.nn.ConvTranspose1d, (3, 4, 5), (1, 2)),
+    (eqx.nn.ConvTranspose2d, (3, 4, (3, 2)), (1, 2, 3)),
   ],
 )
-def test_convolutions(conv, inputs, bias):
-  create = lambda key: conv(use_bias=bias, key=key)
+def test_convolutions(conv, arguments, inputs, bias):
+  create = lambda key: conv(*arguments, use_bias=bias, key=key)
   field = {'stem': _shapes(create, _KEY)}
   assert matrices(field, strict=True) == {'stem/weight': (inputs, (0,))}
   stack = _shapes(_stack(create))
@@ -221,19 +221,24 @@ def test_gates_are_one_matrix_by_rows(cell, bias):
 
 
 @pytest.mark.parametrize(
-  'create',
+  'layer, arguments',
   [
-    lambda key: eqx.nn.LayerNorm(4),
-    lambda key: eqx.nn.LayerNorm((3, 4)),
-    lambda key: eqx.nn.LayerNorm(4, use_bias=False),
-    lambda key: eqx.nn.RMSNorm((3, 4), use_bias=False),
-    lambda key: eqx.nn.GroupNorm(2, 4),
-    lambda key: eqx.nn.BatchNorm(4, 'batch', mode='batch'),
-    lambda key: eqx.nn.PReLU(),
-    lambda key: eqx.nn.Embedding(7, 4, key=key),
+    (eqx.nn.LayerNorm, {'shape': 4}),
+    (eqx.nn.LayerNorm, {'shape': (3, 4)}),
+    (eqx.nn.LayerNorm, {'shape': 4, 'use_bias': False}),
+    (eqx.nn.RMSNorm, {'shape': (3, 4), 'use_bias': False}),
+    (eqx.nn.GroupNorm, {'groups': 2, 'channels': 4}),
+    (
+      eqx.nn.BatchNorm,
+      {'input_size': 4, 'axis_name': 'batch', 'mode': 'batch'},
+    ),
+    (eqx.nn.PReLU, {}),
+    (eqx.nn.Embedding, {'num_embeddings': 7, 'embedding_size': 4}),
   ],
 )
-def test_what_is_no_matrix(create):
+def test_what_is_no_matrix(layer, arguments):
+  random = layer is eqx.nn.Embedding
+  create = lambda key: layer(**arguments, **({'key': key} if random else {}))
   params = {'x': _shapes(create, _KEY), 'y': _shapes(_stack(create))}
   assert not matrices(params, strict=True)
 

@@ -295,6 +295,7 @@ class NamedArray:
     lambda x: nnx.Param(nn.LogicallyPartitioned(x, (None,) * x.ndim)),
     lambda x: NamedArray(x, (None,) * x.ndim),
   ],
+  ids=['Param', 'Partitioned', 'Param of LogicallyPartitioned', 'NamedArray'],
 )
 def test_a_box_does_not_hide_a_bias(box):
   params = {

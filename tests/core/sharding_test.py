@@ -8,16 +8,16 @@ import pathlib
 import subprocess
 import sys
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from benchmarks import scaling
 from benchmarks import steps
 import optax_namo
 from tests import helpers
+from tests.core import on_eight_devices
 
 # What one start of eight devices finds for several tests.
 _SHARED = tuple(
@@ -45,83 +45,83 @@ def _on_eight_devices(*experiments):
   return found
 
 
-class ShardingTest(parameterized.TestCase):
-  @parameterized.parameters('auto', 'explicit')
-  def test_every_layout(self, kind):
-    experiment = f'layouts {kind}'
-    rows = _on_eight_devices(experiment)[experiment]
-    self.assertLen(rows, 14)
-    for row in rows:
-      with self.subTest(row['name']):
-        self.assertLess(row['error'], 1e-5)
-        self.assertEmpty(row['moved state'])
-        self.assertEmpty(row['moved updates'])
-        self.assertEqual(row['compiled'], 1)
-
-  @parameterized.parameters('auto', 'explicit')
-  def test_inside_a_shard_map_over_another_axis(self, kind):
-    whole, spread, manual = _on_eight_devices(*_SHARED)[f'shard_map {kind}']
-    self.assertLess(whole, 1e-5)
-    self.assertLess(spread, 1e-5)
-    self.assertIn("manual over ['data']", manual)
-
-  @parameterized.parameters('auto', 'explicit')
-  def test_each_device_orthogonalizes_its_share(self, kind):
-    """Eight layers of width 384, parameters sharded on their first axis."""
-    (rows,) = _on_eight_devices(*_SHARED)[f'cost {kind}']
-    params = steps.parameters(8, 384, 0, 0)
-    with steps.unrolled():
-      whole = steps.compiled(optax_namo.namo_d(0.01), params).cost_analysis()
-    for optimizer in ('namo_d', 'namo'):
-      row = rows[optimizer]
-      self.assertNotIn('all-gather', row['collectives'])
-      self.assertLess(row['flops'], 1.02 * whole['flops'] / 8)
-      if kind == 'auto':
-        muon = scaling.total(rows['optax.contrib.muon']['collectives'])
-        self.assertLess(scaling.total(row['collectives']), muon / 30)
-
-  @parameterized.parameters('cost auto', 'cost explicit', 'uneven explicit')
-  def test_one_exchange_in_and_one_out(self, experiment):
-    """For each stack; out lies across fc, with which it is one stack."""
-    (rows,) = _on_eight_devices(*_SHARED)[experiment]
-    for optimizer in ('namo_d', 'namo'):
-      with self.subTest(optimizer):
-        found = rows[optimizer]['collectives']
-        self.assertSetEqual(set(found), {'all-to-all', 'all-reduce'})
-        self.assertLen(
-          found['all-to-all'], 2 * len(('qkv', 'proj', 'fc', 'out'))
-        )
-        # Norms of columns.
-        self.assertLess(sum(found['all-reduce']), 1000)
-        if experiment.startswith('cost'):
-          # A device's eighth of every matrix leaves it once and comes back.
-          eighth = 4 * 8 * 12 * 384**2 // 8
-          self.assertEqual(sum(found['all-to-all']), 2 * eighth)
-
-  @parameterized.parameters('auto', 'explicit')
-  def test_what_is_recorded(self, kind):
-    ((alone, sharded),) = _on_eight_devices(*_SHARED)[f'recorded {kind}']
-    np.testing.assert_allclose(sharded, alone, rtol=1e-4)
-
-  def test_importing_changes_no_configuration(self):
-    code = (
-      'import os, jax, optax\n'
-      'look = lambda: (dict(jax.config.values), dict(os.environ))\n'
-      'before = look()\n'
-      'import optax_namo\n'
-      'assert look() == before'
-    )
-    root = pathlib.Path(__file__).parents[2]
-    subprocess.run([sys.executable, '-c', code], cwd=root, check=True)
-
-  def test_no_mesh(self):
-    tx = optax_namo.namo(0.1, shard_over='fsdp')
-    params = {'w': jnp.ones((4, 4))}
-    jax.eval_shape(tx.init, params)
-    state = tx.init(params)
-    with self.assertRaisesRegex(ValueError, 'jax.set_mesh'):
-      tx.update(params, state, params)
+@pytest.mark.parametrize('kind', ['auto', 'explicit'])
+@pytest.mark.parametrize('optimizer', ['namo', 'namo_d'])
+@pytest.mark.parametrize('layout', on_eight_devices.LAYOUTS)
+def test_ten_steps_are_those_of_one_device(kind, optimizer, layout):
+  experiment = f'layouts {kind}'
+  rows = _on_eight_devices(experiment)[experiment]
+  (row,) = (r for r in rows if r['name'] == f'{optimizer}, {layout}')
+  assert row['error'] < 1e-5
+  assert not row['moved state']
+  assert not row['moved updates']
+  assert row['compiled'] == 1
 
 
-if __name__ == '__main__':
-  absltest.main()
+@pytest.mark.parametrize('kind', ['auto', 'explicit'])
+def test_inside_a_shard_map_over_another_axis(kind):
+  whole, spread, manual = _on_eight_devices(*_SHARED)[f'shard_map {kind}']
+  assert whole < 1e-5
+  assert spread < 1e-5
+  assert "manual over ['data']" in manual
+
+
+@pytest.mark.parametrize('kind', ['auto', 'explicit'])
+def test_each_device_orthogonalizes_its_share(kind):
+  """Eight layers of width 384, parameters sharded on their first axis."""
+  (rows,) = _on_eight_devices(*_SHARED)[f'cost {kind}']
+  params = steps.parameters(8, 384, 0, 0)
+  with steps.unrolled():
+    whole = steps.compiled(optax_namo.namo_d(0.01), params).cost_analysis()
+  for optimizer in ('namo_d', 'namo'):
+    row = rows[optimizer]
+    assert 'all-gather' not in row['collectives']
+    assert row['flops'] < 1.02 * whole['flops'] / 8
+    if kind == 'auto':
+      muon = scaling.total(rows['optax.contrib.muon']['collectives'])
+      assert scaling.total(row['collectives']) < muon / 30
+
+
+@pytest.mark.parametrize(
+  'experiment', ['cost auto', 'cost explicit', 'uneven explicit']
+)
+@pytest.mark.parametrize('optimizer', ['namo_d', 'namo'])
+def test_one_exchange_in_and_one_out(experiment, optimizer):
+  """For each stack; out lies across fc, with which it is one stack."""
+  (rows,) = _on_eight_devices(*_SHARED)[experiment]
+  found = rows[optimizer]['collectives']
+  assert set(found) == {'all-to-all', 'all-reduce'}
+  assert len(found['all-to-all']) == 2 * len(('qkv', 'proj', 'fc', 'out'))
+  # Norms of columns.
+  assert sum(found['all-reduce']) < 1000
+  if experiment.startswith('cost'):
+    # A device's eighth of every matrix leaves it once and comes back.
+    eighth = 4 * 8 * 12 * 384**2 // 8
+    assert sum(found['all-to-all']) == 2 * eighth
+
+
+@pytest.mark.parametrize('kind', ['auto', 'explicit'])
+def test_what_is_recorded(kind):
+  ((alone, sharded),) = _on_eight_devices(*_SHARED)[f'recorded {kind}']
+  np.testing.assert_allclose(sharded, alone, rtol=1e-4)
+
+
+def test_importing_changes_no_configuration():
+  code = (
+    'import os, jax, optax\n'
+    'look = lambda: (dict(jax.config.values), dict(os.environ))\n'
+    'before = look()\n'
+    'import optax_namo\n'
+    'assert look() == before'
+  )
+  root = pathlib.Path(__file__).parents[2]
+  subprocess.run([sys.executable, '-c', code], cwd=root, check=True)
+
+
+def test_no_mesh():
+  tx = optax_namo.namo(0.1, shard_over='fsdp')
+  params = {'w': jnp.ones((4, 4))}
+  jax.eval_shape(tx.init, params)
+  state = tx.init(params)
+  with pytest.raises(ValueError, match='jax.set_mesh'):
+    tx.update(params, state, params)

@@ -6,10 +6,7 @@ import functools
 import hashlib
 import pathlib
 import pickle
-import tempfile
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import chex
 from flax import serialization
 import jax
@@ -18,6 +15,7 @@ import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
 import orbax.checkpoint as ocp
+import pytest
 
 import optax_namo
 
@@ -99,82 +97,74 @@ _FORMATS = {
 }
 
 
-class RoundTripTest(parameterized.TestCase):
-  @parameterized.product(name=tuple(_OPTIMIZERS), form=tuple(_FORMATS))
-  def test_goes_on_bit_for_bit(self, name, form):
-    tx = _OPTIMIZERS[name]
-    state = _run(tx)
-    with tempfile.TemporaryDirectory() as folder:
-      restored = _FORMATS[form](state, tx.init(_params()), pathlib.Path(folder))
-    chex.assert_trees_all_equal_structs(restored, state)
-    chex.assert_trees_all_equal_dtypes(restored, state)
-    step = lambda state: jax.jit(tx.update)(_draw(9), state, _params())
-    chex.assert_trees_all_equal(step(restored), step(state))
-
-  @parameterized.parameters(*_OPTIMIZERS)
-  def test_optax_tree(self, name):
-    """Fields are found and set by name, wherever the state is wrapped."""
-    tx = optax.chain(optax.clip_by_global_norm(1.0), _OPTIMIZERS[name])
-    state = _run(tx)
-    namo_state = optax.tree.get(state, 'NamoState')
-    self.assertEqual(namo_state.count, 3)
-    root_v = optax.tree.get(state, 'root_v')
-    chex.assert_trees_all_equal(root_v, namo_state.root_v)
-    doubled = optax.tree.set(
-      state, root_v=jax.tree.map(lambda x: 2 * x, root_v)
-    )
-    chex.assert_trees_all_equal(optax.tree.set(doubled, root_v=root_v), state)
-    update = jax.jit(tx.update)
-    expected, _ = update(_draw(9), state, _params())
-    found, _ = update(_draw(9), doubled, _params())
-    half = np.linalg.norm(found['dense']['kernel']) / np.linalg.norm(
-      expected['dense']['kernel']
-    )
-    self.assertBetween(half, 0.4, 0.8)
-    chex.assert_trees_all_equal(found['wte'], expected['wte'])
-
-  @parameterized.parameters(*_OPTIMIZERS)
-  def test_donation(self, name):
-    """No two parts of the state share a buffer; all of them are reused."""
-    tx = _OPTIMIZERS[name]
-    step = jax.jit(tx.update, donate_argnums=1)
-    state = tx.init(_params())
-    for seed in range(1, 4):
-      before = jax.tree.leaves(state)
-      _, state = step(_draw(seed), state, _params())
-      self.assertTrue(all(leaf.is_deleted() for leaf in before))
-    chex.assert_trees_all_equal(state, _run(tx))
-
-  @parameterized.parameters(*_OPTIMIZERS)
-  def test_shapes_suffice_for_init(self, name):
-    """As for optax.adamw: restored code may know the shapes alone."""
-    tx = _OPTIMIZERS[name]
-    shapes = jax.eval_shape(_params)
-    chex.assert_trees_all_equal(tx.init(shapes), tx.init(_params()))
+@pytest.mark.parametrize('name', _OPTIMIZERS)
+@pytest.mark.parametrize('form', _FORMATS)
+def test_goes_on_bit_for_bit(name, form, tmp_path):
+  tx = _OPTIMIZERS[name]
+  state = _run(tx)
+  restored = _FORMATS[form](state, tx.init(_params()), tmp_path)
+  chex.assert_trees_all_equal_structs(restored, state)
+  chex.assert_trees_all_equal_dtypes(restored, state)
+  step = lambda state: jax.jit(tx.update)(_draw(9), state, _params())
+  chex.assert_trees_all_equal(step(restored), step(state))
 
 
-class GoldenCheckpointTest(parameterized.TestCase):
+@pytest.mark.parametrize('name', _OPTIMIZERS)
+def test_optax_tree(name):
+  """Fields are found and set by name, wherever the state is wrapped."""
+  tx = optax.chain(optax.clip_by_global_norm(1.0), _OPTIMIZERS[name])
+  state = _run(tx)
+  namo_state = optax.tree.get(state, 'NamoState')
+  assert namo_state.count == 3
+  root_v = optax.tree.get(state, 'root_v')
+  chex.assert_trees_all_equal(root_v, namo_state.root_v)
+  doubled = optax.tree.set(state, root_v=jax.tree.map(lambda x: 2 * x, root_v))
+  chex.assert_trees_all_equal(optax.tree.set(doubled, root_v=root_v), state)
+  update = jax.jit(tx.update)
+  expected, _ = update(_draw(9), state, _params())
+  found, _ = update(_draw(9), doubled, _params())
+  half = np.linalg.norm(found['dense']['kernel']) / np.linalg.norm(
+    expected['dense']['kernel']
+  )
+  assert 0.4 <= half <= 0.8
+  chex.assert_trees_all_equal(found['wte'], expected['wte'])
+
+
+@pytest.mark.parametrize('name', _OPTIMIZERS)
+def test_donation(name):
+  """No two parts of the state share a buffer; all of them are reused."""
+  tx = _OPTIMIZERS[name]
+  step = jax.jit(tx.update, donate_argnums=1)
+  state = tx.init(_params())
+  for seed in range(1, 4):
+    before = jax.tree.leaves(state)
+    _, state = step(_draw(seed), state, _params())
+    assert all(leaf.is_deleted() for leaf in before)
+  chex.assert_trees_all_equal(state, _run(tx))
+
+
+@pytest.mark.parametrize('name', _OPTIMIZERS)
+def test_shapes_suffice_for_init(name):
+  """As for optax.adamw: restored code may know the shapes alone."""
+  tx = _OPTIMIZERS[name]
+  shapes = jax.eval_shape(_params)
+  chex.assert_trees_all_equal(tx.init(shapes), tx.init(_params()))
+
+
+@pytest.mark.parametrize('name', _OPTIMIZERS)
+def test_the_golden_checkpoint_takes_the_same_step(name):
   """A file written by version 0.1; golden/README.txt tells how."""
-
-  @parameterized.parameters(*_OPTIMIZERS)
-  def test_restores_and_takes_the_same_step(self, name):
-    tx = _OPTIMIZERS[name]
-    saved = serialization.msgpack_restore(_GOLDEN.read_bytes())[name]
-    params = jax.tree.map(jnp.asarray, saved['params'])
-    state = serialization.from_state_dict(tx.init(params), saved['state'])
-    self.assertEqual(optax.tree.get(state, 'NamoState').count, 3)
-    updates, _ = jax.jit(tx.update)(saved['gradient'], state, params)
-    # In float32: a parameter's own dtype may round the last bit either way.
-    after = optax.tree.add(optax.tree.cast(params, jnp.float32), updates)
-    chex.assert_trees_all_close(after, saved['after'], rtol=0, atol=1e-6)
-
-  def test_the_file_is_never_regenerated(self):
-    digest = hashlib.sha256(_GOLDEN.read_bytes()).hexdigest()
-    self.assertEqual(
-      digest,
-      'a5b544d12076e0f2cf65f7415ae780c8035c0974956a54f7dac91409f1a42d02',
-    )
+  tx = _OPTIMIZERS[name]
+  saved = serialization.msgpack_restore(_GOLDEN.read_bytes())[name]
+  params = jax.tree.map(jnp.asarray, saved['params'])
+  state = serialization.from_state_dict(tx.init(params), saved['state'])
+  assert optax.tree.get(state, 'NamoState').count == 3
+  updates, _ = jax.jit(tx.update)(saved['gradient'], state, params)
+  # In float32: a parameter's own dtype may round the last bit either way.
+  after = optax.tree.add(optax.tree.cast(params, jnp.float32), updates)
+  chex.assert_trees_all_close(after, saved['after'], rtol=0, atol=1e-6)
 
 
-if __name__ == '__main__':
-  absltest.main()
+def test_the_golden_checkpoint_is_never_regenerated():
+  expected = 'a5b544d12076e0f2cf65f7415ae780c8035c0974956a54f7dac91409f1a42d02'
+  assert hashlib.sha256(_GOLDEN.read_bytes()).hexdigest() == expected

@@ -7,8 +7,6 @@ The theory has no Nesterov term and needs b1 <= b2.
 
 import math
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import chex
 import hypothesis
 from hypothesis import strategies as st
@@ -88,53 +86,55 @@ def _drawn_scales(gradients, b1, b2, clamp):
   return both
 
 
-class BoundTest(parameterized.TestCase):
-  @hypothesis.given(_GRADIENTS, _DECAYS, st.floats(0.01, 1.0))
-  def test_bound_and_condition_number(self, gradients, decays, clamp):
-    b1, b2 = np.float32(decays)
-    bound = math.sqrt((1 - b1) / (1 - b2))
-    for a, d in _drawn_scales(jnp.float32(gradients), b1, b2, clamp):
-      self.assertLessEqual(np.max(a), bound * (1 + 1e-4))
-      self.assertLessEqual(np.max(d), bound * (1 + 1e-4))
-      condition = np.max(d, (1, 2)) / np.min(d, (1, 2))
-      self.assertLessEqual(np.max(condition), (1 + 1e-5) / clamp**2)
-
-  def test_the_largest_scale(self):
-    # By Cauchy-Schwarz a is at most (1 - b1) / sqrt((1 - b2)(1 - b1^2 / b2)),
-    # 1.68 at .95/.99, below the paper's 2.24. Gradients that grow at the rate
-    # b2 / b1 attain it.
-    grown = (0.99 / 0.95) ** np.arange(-1999.0, 1.0)
-    a = _scales(np.ones((2000, 3, 4)) * grown[:, None, None])[-1].item()
-    sharp = 0.05 / math.sqrt(0.01 * (1 - 0.95**2 / 0.99))
-    self.assertAlmostEqual(a, sharp, delta=1e-4)
-    self.assertLess(sharp, math.sqrt(0.05 / 0.01))
-
-  @parameterized.parameters('input', 'output')
-  def test_clamp_of_one_makes_all_scales_equal(self, columns):
-    gradients = np.random.default_rng(0).normal(size=(20, 6, 8))
-    gradients *= np.linspace(0.1, 3, 8)
-    free = _scales(gradients, clamp=None, columns=columns)
-    equal = _scales(gradients, clamp=1.0, columns=columns)
-    self.assertGreater(np.ptp(free[-1]), 1e-3)
-    np.testing.assert_array_equal(np.ptp(equal, axis=(1, 2)), 0.0)
-    np.testing.assert_allclose(equal.mean((1, 2)), free.mean((1, 2)), rtol=1e-6)
+@hypothesis.given(_GRADIENTS, _DECAYS, st.floats(0.01, 1.0))
+def test_bound_and_condition_number(gradients, decays, clamp):
+  b1, b2 = np.float32(decays)
+  bound = math.sqrt((1 - b1) / (1 - b2))
+  for a, d in _drawn_scales(jnp.float32(gradients), b1, b2, clamp):
+    assert np.max(a) <= bound * (1 + 1e-4)
+    assert np.max(d) <= bound * (1 + 1e-4)
+    condition = np.max(d, (1, 2)) / np.min(d, (1, 2))
+    assert np.max(condition) <= (1 + 1e-5) / clamp**2
 
 
-class LimitTest(parameterized.TestCase):
-  @parameterized.parameters(*_COLUMNS)
-  def test_noiseless_gradients_give_one(self, columns):
-    gradient = np.random.default_rng(0).normal(size=(5, 7))
-    scales = _scales(np.stack([gradient] * 300), columns=columns)
-    np.testing.assert_allclose(scales, 1.0, atol=1e-5)
+def test_the_largest_scale():
+  # By Cauchy-Schwarz a is at most (1 - b1) / sqrt((1 - b2)(1 - b1^2 / b2)),
+  # 1.68 at .95/.99, below the paper's 2.24. Gradients that grow at the rate
+  # b2 / b1 attain it.
+  grown = (0.99 / 0.95) ** np.arange(-1999.0, 1.0)
+  a = _scales(np.ones((2000, 3, 4)) * grown[:, None, None])[-1].item()
+  sharp = 0.05 / math.sqrt(0.01 * (1 - 0.95**2 / 0.99))
+  assert a == pytest.approx(sharp, abs=1e-4)
+  assert sharp < math.sqrt(0.05 / 0.01)
 
-  @parameterized.product(columns=_COLUMNS, b1=(0.9, 0.95))
-  def test_pure_noise(self, columns, b1):
-    gradients = np.random.default_rng(0).normal(size=(800, 96, 128))
-    scales = _scales(gradients, columns=columns, b1=b1)[-100:]
-    # 100 correlated steps of at least 96 entries: 2% is about 4 sigma.
-    self.assertAlmostEqual(
-      scales.mean() / math.sqrt((1 - b1) / (1 + b1)), 1.0, delta=0.02
-    )
+
+@pytest.mark.parametrize('columns', ['input', 'output'])
+def test_clamp_of_one_makes_all_scales_equal(columns):
+  gradients = np.random.default_rng(0).normal(size=(20, 6, 8))
+  gradients *= np.linspace(0.1, 3, 8)
+  free = _scales(gradients, clamp=None, columns=columns)
+  equal = _scales(gradients, clamp=1.0, columns=columns)
+  assert np.ptp(free[-1]) > 1e-3
+  np.testing.assert_array_equal(np.ptp(equal, axis=(1, 2)), 0.0)
+  np.testing.assert_allclose(equal.mean((1, 2)), free.mean((1, 2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize('columns', _COLUMNS)
+def test_noiseless_gradients_give_one(columns):
+  gradient = np.random.default_rng(0).normal(size=(5, 7))
+  scales = _scales(np.stack([gradient] * 300), columns=columns)
+  np.testing.assert_allclose(scales, 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize('columns', _COLUMNS)
+@pytest.mark.parametrize('b1', [0.9, 0.95])
+def test_pure_noise(columns, b1):
+  gradients = np.random.default_rng(0).normal(size=(800, 96, 128))
+  scales = _scales(gradients, columns=columns, b1=b1)[-100:]
+  # 100 correlated steps of at least 96 entries: 2% is about 4 sigma.
+  assert scales.mean() / math.sqrt((1 - b1) / (1 + b1)) == pytest.approx(
+    1.0, abs=0.02
+  )
 
 
 class EquivarianceTest(chex.TestCase):
@@ -183,7 +183,3 @@ class EquivarianceTest(chex.TestCase):
     found = run([g @ self.right for g in self.gradients])
     expected = run(self.gradients) @ self.right
     self.assertGreater(float(jnp.abs(found - expected).max()), 1e-3)
-
-
-if __name__ == '__main__':
-  absltest.main()

@@ -3,7 +3,8 @@
 """The paper's two algorithms for one matrix, in float64 NumPy.
 
 Written from arXiv 2602.17080 alone and sharing no code with the package:
-no Nesterov, no shape scale, an exact polar factor. Columns are axis 1.
+no Nesterov, no shape scale, an exact polar factor. Columns are axis 1; the
+learning rate is one number, or one for every step.
 """
 
 import numpy as np
@@ -27,6 +28,7 @@ def newton_schulz(m, steps=5, coefficients=(3.4445, -4.7750, 2.0315)):
 def namo(theta, gradients, lr, b1=0.95, b2=0.99, eps=1e-8, weight_decay=0.01):
   """Algorithm 1: yields theta after every gradient."""
   theta = np.array(theta, np.float64)
+  lrs = np.broadcast_to(lr, len(gradients))
   m = np.zeros_like(theta)
   v = 0.0
   for t, g in enumerate(np.asarray(gradients, np.float64), start=1):
@@ -34,7 +36,7 @@ def namo(theta, gradients, lr, b1=0.95, b2=0.99, eps=1e-8, weight_decay=0.01):
     v = b2 * v + (1 - b2) * np.sum(g * g)
     correction = np.sqrt(1 - b2**t) / (1 - b1**t)
     a = correction * np.sqrt(np.sum(m * m)) / (np.sqrt(v) + eps)
-    theta = theta - lr * a * (polar(m) + weight_decay * theta)
+    theta = theta - lrs[t - 1] * a * (polar(m) + weight_decay * theta)
     yield theta
 
 
@@ -50,6 +52,7 @@ def namo_d(
 ):
   """Algorithm 2: yields theta after every gradient."""
   theta = np.array(theta, np.float64)
+  lrs = np.broadcast_to(lr, len(gradients))
   m = np.zeros_like(theta)
   v = np.zeros(theta.shape[1])
   for t, g in enumerate(np.asarray(gradients, np.float64), start=1):
@@ -58,5 +61,5 @@ def namo_d(
     correction = np.sqrt(1 - b2**t) / (1 - b1**t)
     a = correction * np.sqrt(np.sum(m * m, axis=0)) / (np.sqrt(v) + eps)
     d = np.minimum(np.maximum(a, clamp * a.mean()), a.mean() / clamp)
-    theta = theta - lr * (polar(m) + weight_decay * theta) @ np.diag(d)
+    theta = theta - lrs[t - 1] * (polar(m) + weight_decay * theta) @ np.diag(d)
     yield theta
