@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 
 def is_box(node: Any) -> bool:
@@ -36,7 +37,8 @@ def unflatten(treedef: Any, entries: Sequence[Any], *, boxed: bool) -> Any:
     entries: For each of their leaves an array, or what stands for it: a tuple
       of its parts, or ``optax.MaskedNode()``.
     boxed: Whether arrays stay in their parameters' boxes: those of the
-      parameters' shapes do. Tuples never do.
+      parameters' shapes do. Parts never do, and a masked leaf leaves no
+      ``nnx.Variable``, for NNX reads the shape of what is in one.
 
   Returns:
     The tree of the entries.
@@ -47,12 +49,23 @@ def unflatten(treedef: Any, entries: Sequence[Any], *, boxed: bool) -> Any:
     if not leaves:  # Masked.
       return node if boxed else _content(node)
     (i,) = leaves
-    if boxed and not isinstance(entries[i], tuple):
-      return jax.tree.map(lambda _: entries[i], node)
-    return entries[i]
+    entry = entries[i]
+    if isinstance(entry, optax.MaskedNode):
+      stays = boxed and not _is_variable(node)
+    else:
+      stays = boxed and not isinstance(entry, tuple)
+    return jax.tree.map(lambda _: entry, node) if stays else entry
 
   places = treedef.unflatten(range(treedef.num_leaves))
   return jax.tree.map(fill, places, is_leaf=is_box)
+
+
+def _is_variable(node: Any) -> bool:
+  """Whether it is an ``nnx.Variable``, by name: Flax is not imported."""
+  return any(
+    cls.__name__ == 'Variable' and cls.__module__.startswith('flax.nnx')
+    for cls in type(node).__mro__
+  )
 
 
 def _only_child(node: Any) -> Any:

@@ -142,7 +142,7 @@ def restore(manager: ocp.CheckpointManager, fresh: Any) -> Any:
   if newest is None:
     return None
   try:
-    return manager.restore(newest, args=ocp.args.StandardRestore(fresh))
+    return _restored(manager, newest, fresh)
   except (ValueError, LookupError, OSError) as error:  # Orbax has no own.
     path = manager.directory / str(newest)
     reason = str(error).partition('[')[0].partition('. ')[0].strip()
@@ -151,6 +151,28 @@ def restore(manager: ocp.CheckpointManager, fresh: Any) -> Any:
       ' that the run began with, or the checkpoint is damaged: then move it'
       ' away, and the one before it is taken.'
     ) from error
+
+
+def _restored(manager: ocp.CheckpointManager, step: int, fresh: Any) -> Any:
+  """A checkpoint of this version, or one of 0.1 by the names of its arrays.
+
+  0.1 kept an entry without an array for each leaf that a group of the optimizer
+  does not have.
+  """
+  try:
+    return manager.restore(step, args=ocp.args.StandardRestore(fresh))
+  except ValueError:
+    kept = manager.restore(step, args=ocp.args.StandardRestore())
+    arrays = ocp.tree.to_flat_dict(kept)
+
+    def array(path, x):
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      kept = arrays[tuple(name.split('/'))]
+      if kept.shape != x.shape:
+        raise  # It is of another model.
+      return jax.device_put(kept.astype(x.dtype), x.sharding)
+
+    return jax.tree_util.tree_map_with_path(array, fresh)
 
 
 def what_is_left(out: pathlib.Path) -> str:

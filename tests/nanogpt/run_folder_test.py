@@ -2,6 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose a folder is, and what it refuses."""
 
+import chex
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
 
 from optax_namo.nanogpt import run_folder
@@ -41,3 +46,17 @@ def test_unwritable_folder(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(ValueError, match='cannot be written'):
     run_folder.claim(tmp_path / 'file' / 'out', helpers.config(), resume=False)
+
+
+def test_a_checkpoint_of_version_0_1(tmp_path):
+  """It has boxes around what is masked; arrays are found by their names."""
+  x, y = jnp.arange(3.0), jnp.ones((2, 2))
+  old = {'mu': {'a': nnx.Param(x), 'b': nnx.Param(optax.MaskedNode())}, 'y': y}
+  new = {'mu': {'a': nnx.Param(x), 'b': optax.MaskedNode()}, 'y': y}
+  with run_folder.checkpoints(tmp_path) as manager:
+    run_folder.save(manager, 3, old)
+    fresh = jax.tree.map(jnp.zeros_like, new)
+    restored = run_folder.restore(manager, fresh)
+    chex.assert_trees_all_equal(restored, new)
+    with pytest.raises(run_folder.RestoreError, match='cannot be restored'):
+      run_folder.restore(manager, fresh | {'y': jnp.zeros((2, 3))})
