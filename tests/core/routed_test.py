@@ -100,7 +100,8 @@ def test_any_transformation_for_the_rest(rest):
   tx = optax_namo.routed(optax.chain(*_stages()), rest, _NUMBERS)
   grads = _PARAMS
   updates, _ = tx.update(grads, tx.init(_PARAMS), _PARAMS)
-  alone, _ = rest.update(grads['wte'], rest.init(_PARAMS['wte']))
+  wte = _PARAMS['wte']
+  alone, _ = rest.update(wte, rest.init(wte), wte)
   chex.assert_trees_all_close(updates['wte'], alone, rtol=1e-6)
   assert float(jnp.abs(updates['qkv']['kernel']).max()) > 0
 

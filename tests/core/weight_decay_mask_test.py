@@ -106,15 +106,11 @@ def test_boxed_parameters(decay):
     adam_weight_decay=0.2,
     weight_decay_mask=mask,
   )
-  of_boxes = lambda params: jax.tree.map(
-    lambda x: x.ndim > 1, params, is_leaf=lambda x: hasattr(x, 'unbox')
-  )
   of_arrays = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
   expected = _updates(make(of_arrays))
   for mask in (of_arrays, of_arrays(boxed), of_arrays(_PARAMS)):
     found = _updates(make(mask), boxed)
     chex.assert_trees_all_close(nn.unbox(found), expected, rtol=1e-6)
-  del of_boxes
 
 
 @pytest.mark.parametrize('mask', [5, 'abc', {'ln': 1.0}, lambda p: 'abc'])
