@@ -13,6 +13,7 @@ from optax_namo.nanogpt.compare import figures
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import report
 from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.compare import tuning
 from optax_namo.nanogpt.config import OPTIMIZERS
 from tests.nanogpt.rows import row
 from tests.nanogpt.rows import rows
@@ -34,14 +35,14 @@ _ROWS = [
 _TABLE = """\
 | | learning rate | validation loss | seeds | rates within 1% | steps to\
  AdamW's | ms/step |
-| --- | --- | --- | --- | --- | --- | --- |
+|---|---|---|---|---|---|---|
 | NAMO | 0.1 | 1.800 ± 0.141 | 2 | 0.6 | 20 | 22.0 |
 | Muon | 0.4 ↑ | 2.900 | 1 | - | - | - |
 | AdamW | 0.01 ↓ | 2.100 ± 0.141 | 2 | ≥ 0.1 | 30 | 11.0 |
 """
 _DIFFERENCES = """\
 | | against | difference | 95% interval | pairs | p | more seeds to see 0.005 |
-| --- | --- | --- | --- | --- | --- | --- |
+|---|---|---|---|---|---|---|
 | NAMO | AdamW | -0.300 | [-2.841, 2.241] | 2 | p = 0.75 | 30417 |
 | Muon | AdamW | - | - | 1 | - | - |
 """
@@ -156,7 +157,7 @@ def _lines(axes):
 
 
 def test_differences_over_steps():
-  bests = judge.bests(_ROWS)
+  bests = tuning.bests(_ROWS)
   axes = _axes()
   figures.over_steps(axes, judge.compare(bests, 'adamw'), bests)
   lines = _lines(axes)
@@ -177,7 +178,7 @@ def test_differences_over_steps():
 
 def test_what_is_far_beyond_does_not_hide_the_rest():
   found = [x for x in _STUDY if x['config']['batch_size'] == 4]
-  bests = judge.bests(found)
+  bests = tuning.bests(found)
   axes = _axes()
   figures.over_steps(axes, judge.compare(bests), bests)
   assert -0.05 < axes.get_ylim()[0] < axes.get_ylim()[1] < 0.05
@@ -188,7 +189,7 @@ def test_what_is_far_beyond_does_not_hide_the_rest():
 
 def test_loss_against_rate():
   axes = _axes()
-  figures.against_rate(axes, judge.bests(_ROWS))
+  figures.against_rate(axes, tuning.bests(_ROWS))
   lines = _lines(axes)
   np.testing.assert_allclose(
     lines['NAMO'].get_xydata(), [[0.05, 2.0], [0.1, 1.9], [0.2, 1.95]]
@@ -203,7 +204,7 @@ def test_loss_against_rate():
     *rows('namo', [1.2, 1.3], learning_rate=1.0),
   ]
   axes = _axes()
-  figures.against_rate(axes, judge.bests(two))
+  figures.against_rate(axes, tuning.bests(two))
   assert _lines(axes)['NAMO'].get_markerfacecolor() != 'white'
 
 
@@ -242,7 +243,7 @@ def test_colours_are_of_optimizers_and_markers_of_arms():
     for x in rows(name, [1.0], nesterov=nesterov)
   ]
   axes = _axes()
-  figures.against_rate(axes, judge.bests(found))
+  figures.against_rate(axes, tuning.bests(found))
   lines = [line for line in axes.lines if not line.get_label().startswith('_')]
   assert [line.get_color() for line in lines] == ['C1', 'C1', 'C2', 'C2']
   assert len({line.get_marker() for line in lines}) == 4
@@ -255,8 +256,7 @@ def test_the_published_comparison():
   text = (folder / 'table.md').read_text()
   assert text == report.table(found)
   assert {
-    best.arm.optimizer: best.setting.values['learning_rate']
-    for best in judge.bests(found)
+    arm.optimizer: arm.setting['learning_rate'] for arm in tuning.bests(found)
   } == {
     name: OPTIMIZERS[name].learning_rate
     for name in ('namo_d', 'namo', 'adamw', 'optax_muon')
