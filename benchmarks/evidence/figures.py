@@ -22,6 +22,8 @@ from optax_namo.nanogpt.compare.figures import color
 from optax_namo.nanogpt.compare.figures import forest
 from optax_namo.nanogpt.config import OPTIMIZERS
 
+_BETTER = 'difference in loss (nats a character); left of 0 is better'
+
 
 def _axes(columns: int = 1, size: tuple[float, float] = (6.4, 3.6)):
   fig = figure.Figure(figsize=size, dpi=150, layout='constrained')
@@ -52,7 +54,9 @@ def ordering(arms: answers.Arms) -> figure.Figure:
   names = (answers.NAMO_D, answers.NAMO)
   muon = arms[answers.MUON]
   forest(right, judge.differences([(arms[n], muon) for n in names]), names)
-  right.set_title('Closer: the difference to Muon, seed by seed')
+  right.set(
+    title='Closer: the difference to Muon, seed by seed', xlabel=_BETTER
+  )
   return fig
 
 
@@ -61,7 +65,9 @@ def varied(arms: answers.Arms) -> figure.Figure:
   found = judge.differences(answers.variations(arms))
   fig, (ax,) = _axes(1, (7, 1 + 0.32 * len(found)))
   forest(ax, found, [str(d.one) for d in found])
-  ax.set_title('Each against the same optimizer as tuned in (a)')
+  ax.set(
+    title='Each against the same optimizer as tuned in (a)', xlabel=_BETTER
+  )
   return fig
 
 

@@ -120,7 +120,7 @@ def document(rows: Sequence[Row]) -> str:
     '## The hypotheses',
     _table_of_hypotheses(known),
   ]
-  parts += [_image(*drawn) for drawn in _OVERVIEWS if drawn[1](known)]
+  parts += [_image(path, draw) for path, draw, _ in _overviews(known)]
   found = {title: answers.arms(known, title) for title in plan.QUESTIONS}
   answered = {title: arms for title, arms in found.items() if arms}
   for title, arms in answered.items():
@@ -136,21 +136,6 @@ def document(rows: Sequence[Row]) -> str:
   return '\n\n'.join(parts) + '\n'
 
 
-def noise(rows: Rows) -> Figure | None:
-  """Differences to Muon by batch size and ratio of signal to noise."""
-  batches = by_batch(rows)
-  return figures.noise(batches) if len(batches) > 2 else None
-
-
-def width(rows: Rows) -> Figure | None:
-  """Difference of NAMO-D to Muon by the width of the model."""
-  try:
-    pairs = {d: hypotheses.by_width(rows, d) for d in hypotheses.WIDTHS}
-  except hypotheses.Undecided:
-    return None
-  return figures.width(pairs)
-
-
 def by_batch(rows: Rows) -> dict[int, answers.Arms]:
   """The answers by batch size, as far as there are any."""
   return {
@@ -160,10 +145,18 @@ def by_batch(rows: Rows) -> dict[int, answers.Arms]:
   }
 
 
-_OVERVIEWS: list[tuple[str, Callable[[Rows], Figure | None]]] = [
-  ('figures/noise.png', noise),
-  ('figures/width.png', width),
-]
+def _overviews(rows: Rows) -> Iterator[tuple[str, Callable[..., Figure], dict]]:
+  """Where a figure of several questions is to be, what draws it, and of what.
+
+  Those of which enough is answered.
+  """
+  if len(batches := by_batch(rows)) > 2:
+    yield 'figures/noise.png', figures.noise, batches
+  try:
+    pairs = {d: hypotheses.by_width(rows, d) for d in hypotheses.WIDTHS}
+  except hypotheses.Undecided:
+    return
+  yield 'figures/width.png', figures.width, pairs
 
 
 def drawings(rows: Sequence[Row]) -> dict[str, Figure]:
@@ -174,8 +167,7 @@ def drawings(rows: Sequence[Row]) -> dict[str, Figure]:
     for title, (path, draw) in _DRAWN.items()
     if (arms := answers.arms(known, title))
   }
-  overviews = {path: draw(known) for path, draw in _OVERVIEWS}
-  return drawn | {path: fig for path, fig in overviews.items() if fig}
+  return drawn | {path: draw(of) for path, draw, of in _overviews(known)}
 
 
 def main() -> None:

@@ -208,31 +208,47 @@ def test_loss_against_rate():
   assert _lines(axes)['NAMO'].get_markerfacecolor() != 'white'
 
 
-def test_panel():
+def test_differences_along_an_axis():
+  gone = row('namo', 2, math.nan, learning_rate=0.1, batch_size=4)
   axes = _axes()
-  figures.panel(axes, _STUDY, 'batch_size')
-  assert [text.get_text() for text in axes.get_xticklabels()] == ['4', '16']
-  assert axes.get_xlabel() == 'batch size'
-  assert axes.get_title() == 'against Muon, with 95% intervals'
+  study = [x for x in _STUDY if x['config']['batch_size'] == 4]
+  for found, seeds, x in ((study, None, [0]), ([*study, gone], [0], [1])):
+    bests = tuning.bests(found, tuning_seeds=seeds)
+    namo = judge.compare(bests)[:1]
+    figures.along(axes, x, namo, color='C1', marker='o', label=f'at {x}')
   lines = _lines(axes)
   np.testing.assert_allclose(
-    lines['NAMO'].get_ydata(), [(-0.01 - 0.01 - 0.0102) / 3] * 2, rtol=1e-6
+    lines['at [0]'].get_ydata(), [(-0.01 - 0.01 - 0.0102) / 3], rtol=1e-6
   )
-  assert 'AdamW (outside)' in lines
-  gone = row('namo', 1, math.nan, learning_rate=0.1, batch_size=4)
-  axes = _axes()
-  figures.panel(axes, [*_STUDY, gone], 'batch_size', tuning_seeds=[0])
+  bars = [line for line in axes.lines if len(line.get_xdata()) == 2]
+  assert [list(bar.get_xdata()) for bar in bars] == [[0, 0]]
+  low, high = bars[0].get_ydata()
+  assert low < -0.0101 < high
   crosses = [line for line in axes.lines if line.get_marker() == 'x']
-  assert [round(*line.get_xdata()) for line in crosses] == [0]
-  # Only arms that differ in the knob are on its axis.
-  clamps = [x for c in (0.4, 0.75) for x in rows('namo_d', [1.0, 1.1], clamp=c)]
-  axes = _axes()
-  figures.panel(
-    axes, [*clamps, *rows('namo', [1.0]), *rows('muon', [1.0, 1.2])], 'clamp'
+  assert [list(line.get_xdata()) for line in crosses] == [[1]]
+  # One pair: no bar, and hollow.
+  one = judge.compare(
+    tuning.bests([*rows('namo', [1.0]), *rows('muon', [1.0])])
   )
-  assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-    'NAMO-D'
-  ]
+  axes = _axes()
+  figures.along(axes, [0], one, color='C1', marker='o')
+  assert axes.lines[-1].get_markerfacecolor() == 'white'
+
+
+def test_forest():
+  found = judge.compare(tuning.bests(_ROWS), 'adamw')
+  axes = _axes()
+  figures.forest(axes, found, ['NAMO', 'Muon'])
+  assert [text.get_text() for text in axes.get_yticklabels()] == [
+    'NAMO', 'Muon'
+  ]  # fmt: skip
+  each, interval, mean, *_ = axes.lines
+  np.testing.assert_allclose(each.get_xdata(), [-0.1, -0.5])
+  test = found[0].paired
+  np.testing.assert_allclose(interval.get_xdata(), [test.low, test.high])
+  np.testing.assert_allclose(mean.get_xdata(), [test.mean])
+  (muon,) = (line for line in axes.lines if list(line.get_ydata()) == [1])
+  np.testing.assert_allclose(muon.get_xdata(), [0.9])
 
 
 def test_colours_are_of_optimizers_and_markers_of_arms():

@@ -6,7 +6,7 @@ An optimizer has a colour, an arm a marker too. Bands and bars are 95%
 t-intervals of paired differences; of one pair there is none.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 import math
 from statistics import median_low
 from typing import Any
@@ -19,7 +19,6 @@ from optax_namo.nanogpt.compare import arms
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import robustness
 from optax_namo.nanogpt.compare import significance
-from optax_namo.nanogpt.compare import tuning
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.config import OPTIMIZERS
 
@@ -75,8 +74,7 @@ def over_steps(
         steps, mean - half, mean + half, color=style['color'], alpha=0.15,
         linewidth=0,
       )  # fmt: skip
-  axes.set(xlabel='step')
-  _dress(axes, differences, {str(d.other) for d in differences[:1]})
+  _dress(axes, differences)
 
 
 def _end(difference: judge.Difference) -> str:
@@ -89,10 +87,8 @@ def _end(difference: judge.Difference) -> str:
   return f'{difference.mean:+.3f}'
 
 
-def _dress(
-  axes: Any, differences: Iterable[judge.Difference], others: Collection[str]
-) -> None:
-  """Zero, limits, title and legend of axes of differences to others.
+def _dress(axes: Any, differences: Sequence[judge.Difference]) -> None:
+  """Zero, limits, title and legend of axes of differences over steps.
 
   What is near 0 is to be readable: an arm far beyond it may lie outside.
   """
@@ -116,10 +112,10 @@ def _dress(
         line.set_label(f'{line.get_label()} (outside)')
   if axes.get_legend_handles_labels()[1]:
     axes.legend(fontsize=8)
-  axes.set(ylabel='difference in validation loss (nats a token)')
+  axes.set(xlabel='step', ylabel='difference in validation loss (nats a token)')
   axes.grid(alpha=0.3)
-  if others:
-    title = f'against {", ".join(others)}, with 95% intervals'
+  if differences:
+    title = f'against {differences[0].other}, with 95% intervals'
     axes.set_title(title, fontsize=10)
 
 
@@ -192,48 +188,6 @@ def along(
       axes.plot(at, 0.97, 'x', color=style['color'], transform=top)
 
 
-def panel(
-  axes: Any,
-  rows: Iterable[arms.Row],
-  knob: str,
-  baseline: judge.Baseline | None = None,
-  *,
-  tuned: Collection[str] = arms.TUNED,
-  tuning_seeds: Collection[int] | None = None,
-) -> None:
-  """Draws the final difference to the baseline along one axis of a study.
-
-  Args:
-    axes: Matplotlib's.
-    rows: Rows of results.jsonl, of arms that differ in the knob.
-    knob: Its values are what is on the x axis, evenly spaced.
-    baseline: What the arms are compared with, at the same value of the knob
-      where it has one; None means as ``report.table``.
-    tuned: The knobs that were tuned for each arm.
-    tuning_seeds: As ``report.table``'s.
-  """
-  found = tuning.bests(rows, tuned=tuned, tuning_seeds=tuning_seeds)
-  differences = [
-    d
-    for d in judge.compare(found, baseline)
-    if d.seeds and knob in d.one.labels
-  ]
-  shown = [arm for d in differences for arm in d[:2] if knob in arm.labels]
-  values = sorted({arm.knobs[knob] for arm in shown})
-  lines: dict[str, list[judge.Difference]] = {}
-  for d in differences:
-    lines.setdefault(d.one.name(without=knob), []).append(d)
-  for i, (name, line) in enumerate(lines.items()):
-    # Side by side, so that no bar hides another.
-    shift = 0.12 * (i - (len(lines) - 1) / 2)
-    x = [values.index(d.one.knobs[knob]) + shift for d in line]
-    along(axes, x, line, label=name, **_style(line[0].one, i, hollow=False))
-  axes.set(xlabel=arms.words(knob))
-  axes.set_xticks(range(len(values)), map(arms.number, values))
-  others = dict.fromkeys(d.other.name(without=knob) for d in differences)
-  _dress(axes, differences, others.keys())
-
-
 def forest(
   axes: Any, differences: Sequence[judge.Difference], labels: Sequence[str]
 ) -> None:
@@ -252,8 +206,5 @@ def forest(
       )  # fmt: skip
   axes.axvline(0, color='black', linewidth=1)
   axes.set_yticks(range(len(differences)), labels)
-  axes.set(
-    ylim=(len(differences) - 0.5, -0.5),
-    xlabel='difference in loss (nats a character); left of 0 is better',
-  )
+  axes.set_ylim(len(differences) - 0.5, -0.5)
   axes.xaxis.set_major_locator(ticker.MaxNLocator(5))

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 import math
 import pathlib
 import statistics
+from typing import Any
 
 from matplotlib import figure
 import pandas as pd
@@ -60,8 +61,7 @@ def draw(
   path: pathlib.Path,
   *,
   baseline: judge.Baseline | None = None,
-  tuned: Collection[str] = arms.TUNED,
-  tuning_seeds: Collection[int] | None = None,
+  **chosen: Any,
 ) -> None:
   """Draws differences to the baseline over steps, and loss against the rate.
 
@@ -71,10 +71,9 @@ def draw(
     rows: Rows of results.jsonl.
     path: The PNG file to write.
     baseline: As ``table``'s.
-    tuned: As ``table``'s.
-    tuning_seeds: As ``table``'s.
+    **chosen: ``tuned`` and ``tuning_seeds``, as ``table``'s.
   """
-  bests = tuning.bests(rows, tuned=tuned, tuning_seeds=tuning_seeds)
+  bests = tuning.bests(rows, **chosen)
   groups: dict[str, list[judge.Difference]] = {}
   for difference in judge.compare(bests, baseline):
     groups.setdefault(str(difference.other), []).append(difference)
