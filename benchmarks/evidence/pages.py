@@ -77,6 +77,10 @@ class Pair(NamedTuple):
     assert self.difference.p is not None
     return judge.p_value(self.difference.p)
 
+  def unseen(self, said: str) -> str:
+    """What is said where no difference is seen."""
+    return 'a difference is seen' if self.difference.seen else said
+
   def off(self, below: str = 'below', above: str = 'above') -> str:
     """'0.0127 below'."""
     mean = self.difference.mean

@@ -81,12 +81,6 @@ def tuned(rows: Rows, optimizer: str) -> Knobs:
   )  # fmt: skip
 
 
-def at_batch(rows: Rows, optimizer: str, batch: int) -> Knobs:
-  """Both rates anew at another batch size, from those of 16 sequences on."""
-  knobs = tuned(rows, optimizer) | {'batch_size': batch}
-  return walk(rows, knobs, 'learning_rate', 'adam_learning_rate')
-
-
 def judged(
   rows: Rows,
   of: Mapping[str, Knobs],
@@ -103,9 +97,29 @@ def judged(
 Question = Callable[[Rows, str], list[Arm]]
 
 
-def ordering(rows: Rows, optimizer: str) -> list[Arm]:
-  """The ordering at the char preset."""
-  return judged(rows, {'': tuned(rows, optimizer)}, FINAL)
+def retuned(
+  *changes: tuple[Knobs, tuple[str, ...]], seeds: Sequence[int] = FINAL
+) -> Question:
+  """What is tuned, after changes, each with the knobs that are walked again."""
+
+  def asked(rows, optimizer):
+    knobs = tuned(rows, optimizer)
+    for change, walked in changes:
+      knobs = walk(rows, knobs | change, *walked)
+    return judged(rows, {'': knobs}, seeds)
+
+  return asked
+
+
+def elsewhere(**change: Any) -> Question:
+  """At other knobs, the rate walked again."""
+  return retuned((change, ('learning_rate',)))
+
+
+def at_batch(size: int, *then: Any, **options: Any) -> Question:
+  """At equal steps, both rates anew; and further changes."""
+  both = 'learning_rate', 'adam_learning_rate'
+  return retuned(({'batch_size': size}, both), *then, **options)
 
 
 def agreement(rows: Rows, optimizer: str) -> list[Arm]:
@@ -113,29 +127,6 @@ def agreement(rows: Rows, optimizer: str) -> list[Arm]:
   ours = tuned(rows, optimizer)
   theirs = ours | {'optimizer': 'optax_muon'}
   return [*judged(rows, {'': theirs}, FEW), *judged(rows, {'': ours}, FEW)]
-
-
-def noise(batch: int) -> Question:
-  """Smaller and larger batches, the same number of steps."""
-  return lambda rows, optimizer: judged(
-    rows, {'': at_batch(rows, optimizer, batch)}, FINAL
-  )
-
-
-def horizon(rows: Rows, optimizer: str) -> list[Arm]:
-  """Four times the steps, at 4 sequences a batch."""
-  knobs = at_batch(rows, optimizer, 4) | {'steps': 3200}
-  return judged(rows, {'': walk(rows, knobs, 'learning_rate')}, FEW)
-
-
-def elsewhere(**change: Any) -> Question:
-  """What is tuned at other knobs, its rate walked again."""
-
-  def asked(rows, optimizer):
-    knobs = tuned(rows, optimizer) | change
-    return judged(rows, {'': walk(rows, knobs, 'learning_rate')}, FINAL)
-
-  return asked
 
 
 def decay(rows: Rows, optimizer: str) -> list[Arm]:
@@ -191,9 +182,9 @@ def robustness(rows: Rows, optimizer: str) -> list[Arm]:
 # By title, the question and the optimizers it is put to, in the order in which
 # they are answered.
 QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
-  '(a) Ordering': (ordering, (*RULES, 'adamw')),
+  '(a) Ordering': (retuned(), (*RULES, 'adamw')),
   "(a) This package's Muon and optax's": (agreement, ('muon',)),
-  **{f'(b) Noise: batch {n}': (noise(n), RULES) for n in (1, 2, 4)},
+  **{f'(b) Noise: batch {n}': (at_batch(n), RULES) for n in (1, 2, 4)},
   '(d) Decay': (decay, RULES),
   '(h) Rate of the AdamW group': (adamw_group, RULES),
   '(m) Rate of the AdamW group, from above': (from_above, RULES),
@@ -204,9 +195,12 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
   ),
   '(e, f, g, i) Variations': (variations, RULES),
   '(j) Rates': (robustness, RULES),
-  '(c) Four times the steps': (horizon, RULES),
+  '(c) Four times the steps': (
+    at_batch(4, ({'steps': 3200}, ('learning_rate',)), seeds=FEW),
+    RULES,
+  ),
   '(k) Width 64': (elsewhere(embed_dim=64), ('namo_d', 'muon')),
-  '(b) Noise: batch 64': (noise(64), RULES),
+  '(b) Noise: batch 64': (at_batch(64), RULES),
   '(k) Width 256': (elsewhere(embed_dim=256), ('namo_d', 'muon')),
   **{
     f'(o) Width {n}, no decay': (

@@ -394,6 +394,19 @@ def test_arms_are_compared_where_all_else_is_equal():
   }
 
 
+def test_optimizers_may_differ_in_their_own_knobs_alone():
+  """What a knob's group says; clipping is of any optimizer, and the task's."""
+  for knobs, own in (
+    ({'b1': 0.9}, True),
+    ({'preconditioning': 'schatten'}, True),
+    ({'clip': 0.5}, False),
+    ({'embed_dim': 64}, False),
+    ({'dtype': 'bfloat16'}, False),
+  ):
+    found = [*rows('namo', [1.0], **knobs), *rows('muon', [1.0])]
+    assert bool(_against(found)) == own, knobs
+
+
 def test_p_values_are_written_so():
   assert judge.p_value(0.03) == 'p = 0.03'
   assert judge.p_value(0.6234) == 'p = 0.62'
