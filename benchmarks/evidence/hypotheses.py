@@ -56,19 +56,16 @@ def _arms(rows: Rows, title: str) -> answers.Arms:
   return found
 
 
-def _paired(one: Arm, other: Arm) -> Paired:
-  test = judge.paired(one, other)
-  if test is None:
-    raise Undecided('a run that it needs diverged')
-  return test
-
-
 def _gains(one: Arm, other: Arm, seeds: Sequence[int]) -> np.ndarray:
   """Loss of the one minus that of the other, by seed."""
-  gains = [one.losses[seed] - other.losses[seed] for seed in seeds]
+  gains = np.array([one.losses[seed] - other.losses[seed] for seed in seeds])
   if not np.isfinite(gains).all():
     raise Undecided('a run that it needs diverged')
-  return np.array(gains)
+  return gains
+
+
+def _paired(one: Arm, other: Arm) -> Paired:
+  return paired(_gains(one, other, judge.common(one, other)))
 
 
 def _verdict(holds: bool, contradicted: bool) -> str:
