@@ -11,17 +11,18 @@ import math
 import statistics
 
 from matplotlib import figure
-from matplotlib import ticker
 import numpy as np
 
 from benchmarks.evidence import answers
-from benchmarks.evidence import tuning
+from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import robustness
+from optax_namo.nanogpt.compare.arms import Arm
+from optax_namo.nanogpt.compare.figures import along
+from optax_namo.nanogpt.compare.figures import color
+from optax_namo.nanogpt.compare.figures import forest
 from optax_namo.nanogpt.config import OPTIMIZERS
 
-
-def color(key: answers.Key) -> str:
-  return f'C{list(OPTIMIZERS).index(key.optimizer)}'
+_BETTER = 'difference in loss (nats a character); left of 0 is better'
 
 
 def _axes(columns: int = 1, size: tuple[float, float] = (6.4, 3.6)):
@@ -32,156 +33,113 @@ def _axes(columns: int = 1, size: tuple[float, float] = (6.4, 3.6)):
   return fig, axes
 
 
-def ordering(rows: tuning.Rows, arms: answers.Arms) -> figure.Figure:
+def ordering(arms: answers.Arms) -> figure.Figure:
   """Final losses of all seeds, and the differences to Muon."""
   fig, (left, right) = _axes(2, (9, 3.4))
-  keys = list(arms)
-  for x, key in enumerate(keys):
-    losses = rows.losses(arms[key], answers.seeds(rows, arms[key]))
-    left.plot([x] * len(losses), losses, 'o', color=color(key), alpha=0.5)
+  for x, arm in enumerate(arms.values()):
+    losses = list(arm.losses.values())
+    left.plot([x] * len(losses), losses, 'o', color=color(arm), alpha=0.5)
     mean = statistics.fmean(losses)
-    left.plot([x - 0.25, x + 0.25], [mean, mean], color=color(key))
+    left.plot([x - 0.25, x + 0.25], [mean, mean], color=color(arm))
     left.annotate(
       f'{mean:.3f}', (x, max(losses)), (0, 7), textcoords='offset points',
-      ha='center', color=color(key),
+      ha='center', color=color(arm),
     )  # fmt: skip
   left.margins(y=0.12)
-  left.set_xticks(range(len(keys)), map(str, keys))
+  left.set_xticks(range(len(arms)), list(arms))
   left.set(
-    xlim=(-0.5, len(keys) - 0.5), ylabel='validation loss (nats a character)',
+    xlim=(-0.5, len(arms) - 0.5), ylabel='validation loss (nats a character)',
     title='Each at its best rates: a dot a seed',
   )  # fmt: skip
-  others = [key for key in keys if key.optimizer in ('namo_d', 'namo')]
-  _forest(
-    right,
-    [(key, answers.MUON) for key in others],
-    rows,
-    arms,
-    labels=list(map(str, others)),
+  names = (answers.NAMO_D, answers.NAMO)
+  muon = arms[answers.MUON]
+  forest(right, judge.differences([(arms[n], muon) for n in names]), names)
+  right.set(
+    title='Closer: the difference to Muon, seed by seed', xlabel=_BETTER
   )
-  right.set_title('Closer: the difference to Muon, seed by seed')
   return fig
 
 
-def _forest(
-  axes,
-  pairs: Sequence[tuple[answers.Key, answers.Key]],
-  rows: tuning.Rows,
-  arms: answers.Arms,
-  labels: Sequence[str],
-) -> None:
-  """A line a pair: the mean difference, its interval, and that of each seed."""
-  for y, (one, other) in enumerate(pairs):
-    common = answers.seeds(rows, arms[one], arms[other])
-    each = np.subtract(
-      *(rows.losses(arms[key], common) for key in (one, other))
-    )
-    axes.plot(each, [y] * len(each), '|', color=color(one), alpha=0.6)
-    test = answers.paired(rows, arms[one], arms[other])
-    if test:
-      axes.plot([test.low, test.high], [y, y], color=color(one), linewidth=2)
-      axes.plot(test.mean, y, 'o', color=color(one))
-      axes.annotate(
-        f'{test.mean:+.4f} ± {test.half:.4f}', (test.mean, y), (0, 6),
-        textcoords='offset points', ha='center', fontsize=8,
-        bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1},
-      )  # fmt: skip
-  axes.axvline(0, color='black', linewidth=1)
-  axes.set_yticks(range(len(pairs)), labels)
-  axes.set(
-    ylim=(len(pairs) - 0.5, -0.5),
-    xlabel='difference in loss (nats a character); left of 0 is better',
-  )
-  axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
-
-
-def varied(rows: tuning.Rows, arms: answers.Arms) -> figure.Figure:
+def varied(arms: answers.Arms) -> figure.Figure:
   """Each variation against what it varies."""
-  pairs = answers.variations(arms)
-  fig, (ax,) = _axes(1, (7, 1 + 0.32 * len(pairs)))
-  _forest(ax, pairs, rows, arms, [str(one) for one, _ in pairs])
-  ax.set_title('Each against the same optimizer as tuned in (a)')
+  found = judge.differences(answers.variations(arms))
+  fig, (ax,) = _axes(1, (7, 1 + 0.32 * len(found)))
+  forest(ax, found, [str(d.one) for d in found])
+  ax.set(
+    title='Each against the same optimizer as tuned in (a)', xlabel=_BETTER
+  )
   return fig
 
 
-def signal_to_noise(rows: tuning.Rows, arm: tuning.Arm) -> float:
+def signal_to_noise(arm: Arm) -> float:
   """Geometric mean of ‖M‖/‖G‖ over matrices and seeds, at the last step."""
   return statistics.geometric_mean(
     told['momentum_norm'] / told['gradient_norm']
-    for seed in answers.seeds(rows, arm)
-    for told in rows.row(arm, seed)['diagnostics'].values()
+    for row in arm.runs.values()
+    for told in row['diagnostics'].values()
   )
 
 
-def noise(
-  rows: tuning.Rows, by_batch: dict[int, answers.Arms]
-) -> figure.Figure:
+def noise(by_batch: dict[int, answers.Arms]) -> figure.Figure:
   """Differences to Muon by batch size and ratio of signal to noise."""
   fig, (ax,) = _axes()
-  batches = sorted(by_batch)
-  octaves = np.log2(batches)
-  for key, shift in ((answers.NAMO_D, -0.06), (answers.NAMO, 0.06)):
-    tests = [
-      answers.paired(rows, by_batch[b][key], by_batch[b][answers.MUON])
-      for b in batches
-    ]
-    _over(ax, octaves + shift, tests, color=color(key), label=str(key))
-  ratios = [
-    signal_to_noise(rows, by_batch[batch][answers.MUON]) for batch in batches
-  ]
-  ax.set_xticks(
-    octaves,
-    [f'{batch}\n{ratio:.3f}' for batch, ratio in zip(batches, ratios)],
-  )
+  lines = {
+    name: {n: (of[name], of[answers.MUON]) for n, of in by_batch.items()}
+    for name in (answers.NAMO_D, answers.NAMO)
+  }
+  octaves = _over(ax, lines, 0.06)
+  ratios = [signal_to_noise(of[answers.MUON]) for of in by_batch.values()]
+  ax.set_xticks(octaves, [f'{n}\n{r:.3f}' for n, r in zip(by_batch, ratios)])
   ax.set(
     xlabel='sequences a batch; below, ‖M‖/‖G‖ of Muon, M looked ahead',
     ylabel='loss − loss of Muon (nats)',
   )
-  ax.legend()
   return fig
 
 
-def width(
-  rows: tuning.Rows, by_decay: dict[str, answers.Pairs]
-) -> figure.Figure:
+def width(by_decay: dict[str, answers.Pairs]) -> figure.Figure:
   """Difference of NAMO-D to Muon by the width of the model."""
   fig, (ax,) = _axes()
-  blue, lines = color(answers.NAMO_D), (('-', -0.03), ('--', 0.03))
-  for (decay, pairs), (line, shift) in zip(by_decay.items(), lines):
-    octaves = np.log2(list(pairs))
-    tests = [answers.paired(rows, *pair) for pair in pairs.values()]
-    _over(ax, octaves + shift, tests, color=blue, linestyle=line, label=decay)
-  ax.set_xticks(octaves, list(map(str, pairs)))
+  octaves = _over(ax, by_decay, 0.03, styles=('-', '--'))
+  widths = next(iter(by_decay.values()))
+  ax.set_xticks(octaves, list(map(str, widths)))
   ax.set(
     xlabel='width of the model',
     ylabel='loss of NAMO-D − loss of Muon (nats)',
   )
-  ax.legend()
   return fig
 
 
-def _over(axes, octaves: Sequence[float], tests, **style) -> None:
-  """Mean differences to Muon, joined, each with its interval."""
-  points = [(x, test) for x, test in zip(octaves, tests) if test]
-  axes.plot(
-    [x for x, _ in points],
-    [test.mean for _, test in points],
-    marker='o',
-    **style,
-  )
-  for x, test in points:
-    axes.plot([x, x], [test.low, test.high], color=style['color'])
+def _over(
+  axes,
+  lines: dict[str, answers.Pairs],
+  shift: float,
+  styles: Sequence[str] = ('-', '-'),
+) -> np.ndarray:
+  """Two lines of differences, side by side, over octaves; these."""
+  sides = -shift, shift
+  for at, (name, pairs), style in zip(sides, lines.items(), styles):
+    octaves = np.log2(list(pairs))
+    found = judge.differences(list(pairs.values()))
+    along(
+      axes, octaves + at, found, color=color(found[0].one), marker='o',
+      linestyle=style, label=name,
+    )  # fmt: skip
   axes.axhline(0, color='black', linewidth=1)
+  axes.legend()
+  return octaves
 
 
-def rates(rows: tuning.Rows, arms: answers.Arms) -> figure.Figure:
+def rates(arms: answers.Arms) -> figure.Figure:
   """Loss against the rate, around each optimizer's best."""
   fig, (ax,) = _axes()
-  for key, losses in answers.by_rate(rows, arms).items():
+  shade = {arm.optimizer: color(arm) for arm in arms.values()}
+  for optimizer, losses in answers.by_rate(arms).items():
     finite = {x: y for x, y in losses.items() if math.isfinite(y)}
+    octaves = robustness.width(losses)
     ax.semilogx(
-      list(finite), list(finite.values()), 'o-', color=color(key),
-      label=f'{key}: within 1% for {robustness.width(losses)} octaves',
+      list(finite), list(finite.values()), 'o-', color=shade[optimizer],
+      label=f'{OPTIMIZERS[optimizer].label}: within 1% for {octaves} octaves',
     )  # fmt: skip
   ax.xaxis.set_major_formatter('{x:g}')
   ax.set(xlabel='learning rate', ylabel='validation loss (nats a character)')

@@ -2,29 +2,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hypotheses of PROTOCOL.md, each with its test and what came of it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import itertools
 
 import numpy as np
 
 from benchmarks.evidence import answers
 from benchmarks.evidence import plan
-from benchmarks.evidence import tuning
 from benchmarks.evidence.answers import MUON
 from benchmarks.evidence.answers import NAMO
 from benchmarks.evidence.answers import NAMO_D
 from optax_namo.nanogpt.compare import judge
-from optax_namo.nanogpt.compare import significance
+from optax_namo.nanogpt.compare.arms import Arm
+from optax_namo.nanogpt.compare.significance import holm
+from optax_namo.nanogpt.compare.significance import LEVEL
+from optax_namo.nanogpt.compare.significance import Paired
+from optax_namo.nanogpt.compare.significance import paired
+from optax_namo.nanogpt.compare.walks import Rows
 
 A, D, H, L = (
   next(title for title in plan.QUESTIONS if title.startswith(f'({letter})'))
   for letter in 'adhl'
 )
 NOISE = {
-  int(title.split()[-1]): title
-  for title in plan.QUESTIONS
-  if title.startswith('(b)')
-} | {16: A}
+  **{n: f'(b) Noise: batch {n}' for n in (1, 2, 4)},
+  16: A,
+  64: '(b) Noise: batch 64',
+}
 # By the weight decay: for each width the question, and what varies there.
 WIDTHS = {
   'at the decays tuned at 128': {
@@ -34,35 +38,34 @@ WIDTHS = {
   },
   'without decay': {
     64: ('(o) Width 64, no decay', ''),
-    128: (D, 'none'),
+    128: (D, ', none'),
     256: ('(o) Width 256, no decay', ''),
   },
 }
 MARGIN = 0.01  # Nats a character, of H3 and H4.
 
 
-class Open(Exception):
-  """A question on which it hangs does not have all of its runs yet."""
+class Undecided(Exception):
+  """A question on which it hangs is open, or a run that it needs diverged."""
 
 
-class Diverged(Exception):
-  """A run that it needs diverged."""
-
-
-def _arms(rows: tuning.Rows, title: str) -> answers.Arms:
+def _arms(rows: Rows, title: str) -> answers.Arms:
   found = answers.arms(rows, title)
   if found is None:
-    raise Open(title)
+    raise Undecided(f'{title} is open')
   return found
 
 
-def _paired(
-  rows: tuning.Rows, one: tuning.Arm, other: tuning.Arm
-) -> significance.Paired:
-  test = answers.paired(rows, one, other)
-  if test is None:
-    raise Diverged
-  return test
+def _gains(one: Arm, other: Arm, seeds: Sequence[int]) -> np.ndarray:
+  """Loss of the one minus that of the other, by seed."""
+  gains = np.array([one.losses[seed] - other.losses[seed] for seed in seeds])
+  if not np.isfinite(gains).all():
+    raise Undecided('a run that it needs diverged')
+  return gains
+
+
+def _paired(one: Arm, other: Arm) -> Paired:
+  return paired(_gains(one, other, judge.common(one, other)))
 
 
 def _verdict(holds: bool, contradicted: bool) -> str:
@@ -71,80 +74,72 @@ def _verdict(holds: bool, contradicted: bool) -> str:
   return 'Contradicted.' if contradicted else 'Neither shown nor contradicted.'
 
 
-def _told(name: str, test: significance.Paired, p: float) -> str:
-  return f'{name} {test.mean:+.4f} {judge.interval(test)}, {judge.p_value(p)}'
+def _told(tests: dict[str, Paired], p_values: Sequence[float] = ()) -> str:
+  """Each test by name, with its own p-value or another."""
+  return '; '.join(
+    f'{name} {test.mean:+.4f} {judge.interval(test)}, {judge.p_value(p)}'
+    for (name, test), p in zip(
+      tests.items(), p_values or [test.p for test in tests.values()]
+    )
+  )
 
 
-def order(rows: tuning.Rows) -> str:
+def _corrected(tests: dict[str, Paired]) -> tuple[str, list[float]]:
+  """What is told of tests that are corrected, and the means that are seen."""
+  p_values = holm([test.p for test in tests.values()])
+  seen = [t.mean for t, p in zip(tests.values(), p_values) if p < LEVEL]
+  return _told(tests, p_values), seen
+
+
+def order(rows: Rows) -> str:
   """NAMO-D < NAMO < Muon at batch 16."""
   arms = _arms(rows, A)
-  pairs = list(itertools.combinations((NAMO_D, NAMO, MUON), 2))
-  tests = [_paired(rows, arms[one], arms[other]) for one, other in pairs]
-  corrected = significance.holm([test.p for test in tests])
-  seen = [p < significance.LEVEL for p in corrected]
-  said = '; '.join(
-    _told(f'{one} − {other}', test, p)
-    for (one, other), test, p in zip(pairs, tests, corrected)
+  said, seen = _corrected(
+    {
+      f'{one} − {other}': _paired(arms[one], arms[other])
+      for one, other in itertools.combinations((NAMO_D, NAMO, MUON), 2)
+    }
   )
-  signs = [t.mean for s, t in zip(seen, tests) if s]
   verdict = _verdict(
-    len(signs) == len(pairs) and max(signs) < 0, max(signs, default=-1) > 0
+    len(seen) == 3 and max(seen) < 0, max(seen, default=-1) > 0
   )
   return f'{said}. {verdict}'
 
 
-def _slopes(
-  rows: tuning.Rows, pairs: answers.Pairs, seeds: Sequence[int]
-) -> list[float]:
+def _slopes(pairs: answers.Pairs, seeds: Sequence[int]) -> list[float]:
   """Of two arms' difference over log2 of what both are put to, one a seed."""
-  gains = [
-    np.subtract(*(rows.losses(arm, seeds) for arm in pair))
-    for pair in pairs.values()
-  ]
-  if not np.isfinite(gains).all():
-    raise Diverged
+  gains = [_gains(one, other, seeds) for one, other in pairs.values()]
   return np.polyfit(np.log2(list(pairs)), gains, 1)[0].tolist()
 
 
-def over_batches(rows: tuning.Rows, rule: answers.Key) -> list[float]:
+def over_batches(rows: Rows, rule: str) -> list[float]:
   """Slopes of an optimizer's difference to Muon, one a seed."""
   arms = {batch: _arms(rows, title) for batch, title in NOISE.items()}
   pairs = {batch: (of[rule], of[MUON]) for batch, of in arms.items()}
-  return _slopes(rows, pairs, tuning.FINAL)
+  return _slopes(pairs, plan.FINAL)
 
 
-def by_width(rows: tuning.Rows, decay: str) -> answers.Pairs:
+def by_width(rows: Rows, decay: str) -> answers.Pairs:
   """NAMO-D and Muon at each width, of one of ``WIDTHS``."""
-  pairs = {}
-  for width, (title, varied) in WIDTHS[decay].items():
-    arms = _arms(rows, title)
-    namo_d, muon = (answers.Key(rule, varied) for rule in ('namo_d', 'muon'))
-    pairs[width] = arms[namo_d], arms[muon]
-  return pairs
+  return {
+    width: (arms[NAMO_D + varied], arms[MUON + varied])
+    for width, (title, varied) in WIDTHS[decay].items()
+    if (arms := _arms(rows, title))
+  }
 
 
-def over_widths(rows: tuning.Rows, decay: str) -> list[float]:
+def over_widths(rows: Rows, decay: str) -> list[float]:
   """Slopes of NAMO-D's difference to Muon, one an unseen seed."""
-  return _slopes(rows, by_width(rows, decay), tuning.UNSEEN)
+  return _slopes(by_width(rows, decay), plan.UNSEEN)
 
 
-def _judged(slopes: Mapping[str, list[float]]) -> tuple[str, list[float]]:
-  """What is told of slopes, by name, and the means of those that are seen."""
-  tests = [significance.paired(x, [0.0] * len(x)) for x in slopes.values()]
-  corrected = significance.holm([test.p for test in tests])
-  told = '; '.join(
-    _told(f'slope of {name}', test, p)
-    for name, test, p in zip(slopes, tests, corrected)
-  )
-  return told, [
-    t.mean for t, p in zip(tests, corrected) if p < significance.LEVEL
-  ]
-
-
-def noise(rows: tuning.Rows) -> str:
+def noise(rows: Rows) -> str:
   """The gain over Muon grows as the batch shrinks (H2), or as it grows (H5)."""
-  said, seen = _judged(
-    {f'{r} − Muon a doubling': over_batches(rows, r) for r in (NAMO_D, NAMO)}
+  said, seen = _corrected(
+    {
+      f'slope of {rule} − Muon a doubling': paired(over_batches(rows, rule))
+      for rule in (NAMO_D, NAMO)
+    }
   )
   verdict = 'Neither is shown.'
   if seen and min(seen) > 0:
@@ -154,67 +149,59 @@ def noise(rows: tuning.Rows) -> str:
   return f'{said}. {verdict}'
 
 
-def decay(rows: tuning.Rows) -> str:
+def decay(rows: Rows) -> str:
   """At their best decays NAMO and Muon differ by less than 0.01."""
   arms = _arms(rows, D)
   namo = min(
-    (arms[NAMO], arms[answers.Key('namo', 'decoupled')]),
-    key=lambda arm: rows.mean(arm, tuning.TUNING),
+    (arms[NAMO], arms[f'{NAMO}, decoupled']),
+    key=lambda arm: rows.mean(arm.knobs | arm.setting, plan.TUNING),
   )
-  test = _paired(rows, namo, arms[MUON])
+  test = _paired(namo, arms[MUON])
   verdict = _verdict(
     -MARGIN < test.low and test.high < MARGIN,
     test.high < -MARGIN or test.low > MARGIN,
   )
-  return f'{_told("NAMO − Muon", test, test.p)}. {verdict}'
+  return f'{_told({"NAMO − Muon": test})}. {verdict}'
 
 
-def shared_rate(rows: tuning.Rows) -> str:
+def shared_rate(rows: Rows) -> str:
   """Sharing the matrices' rate costs NAMO-D more than 0.01, a tenth less."""
   arms = _arms(rows, H)
-  shared, tenth = (
-    arms[answers.Key('namo_d', varied)] for varied in ('shared', 'a tenth')
-  )
-  costs = [_paired(rows, arm, arms[NAMO_D]) for arm in (shared, tenth)]
-  less = _paired(rows, tenth, shared)
-  said = '; '.join(
-    _told(name, test, test.p)
-    for name, test in zip(
-      ('shared − tuned', 'a tenth − tuned', 'a tenth − shared'),
-      (*costs, less),
-    )
-  )
+  names = NAMO_D, f'{NAMO_D}, shared', f'{NAMO_D}, a tenth'
+  tuned, shared, tenth = (arms[name] for name in names)
+  tests = {
+    'shared − tuned': _paired(shared, tuned),
+    'a tenth − tuned': _paired(tenth, tuned),
+    'a tenth − shared': _paired(tenth, shared),
+  }
+  cost, _, less = tests.values()
   verdict = _verdict(
-    costs[0].low > MARGIN and less.high < 0,
-    costs[0].high < MARGIN or less.low > 0,
+    cost.low > MARGIN and less.high < 0, cost.high < MARGIN or less.low > 0
   )
-  return f'{said}. {verdict}'
+  return f'{_told(tests)}. {verdict}'
 
 
-def schedule(rows: tuning.Rows) -> str:
+def schedule(rows: Rows) -> str:
   """NAMO's gain over Muon is larger at a constant rate than under decay."""
-  here, there = _arms(rows, A), _arms(rows, L)
   decaying, constant = (
-    np.subtract(
-      *(rows.losses(arms[key], tuning.UNSEEN) for key in (NAMO, MUON))
-    )
-    for arms in (here, there)
+    _gains(arms[NAMO], arms[MUON], plan.UNSEEN)
+    for arms in (_arms(rows, A), _arms(rows, L))
   )
-  if not np.isfinite([decaying, constant]).all():
-    raise Diverged
-  test = significance.paired(constant.tolist(), decaying.tolist())
-  verdict = _verdict(test.high < 0, test.low > 0)
+  test = paired(constant, decaying)
   name = (
     'NAMO − Muon, at a constant rate minus under decay, on'
-    f' {len(tuning.UNSEEN)} seeds'
+    f' {len(plan.UNSEEN)} seeds'
   )
-  return f'{_told(name, test, test.p)}. {verdict}'
+  return f'{_told({name: test})}. {_verdict(test.high < 0, test.low > 0)}'
 
 
-def width(rows: tuning.Rows) -> str:
+def width(rows: Rows) -> str:
   """NAMO-D's difference to Muon grows with the width."""
-  said, seen = _judged(
-    {f'NAMO-D − Muon a doubling, {d},': over_widths(rows, d) for d in WIDTHS}
+  said, seen = _corrected(
+    {
+      f'slope of NAMO-D − Muon a doubling, {d},': paired(over_widths(rows, d))
+      for d in WIDTHS
+    }
   )
   verdict = _verdict(
     len(seen) == len(WIDTHS) and min(seen) > 0, max(seen, default=1) < 0
@@ -222,7 +209,7 @@ def width(rows: tuning.Rows) -> str:
   return f'{said}. {verdict}'
 
 
-TESTS: dict[str, Callable[[tuning.Rows], str]] = {
+TESTS: dict[str, Callable[[Rows], str]] = {
   'H1': order,
   'H2 and H5, noise': noise,
   'H3': decay,
@@ -232,13 +219,11 @@ TESTS: dict[str, Callable[[tuning.Rows], str]] = {
 }
 
 
-def verdicts(rows: tuning.Rows) -> Iterator[tuple[str, str, str]]:
+def verdicts(rows: Rows) -> Iterator[tuple[str, str, str]]:
   """Name, hypothesis, and what came out, of each."""
   for name, test in TESTS.items():
-    said = (test.__doc__ or '').strip()
     try:
-      yield name, said, test(rows)
-    except Open as question:
-      yield name, said, f'Not decided: {question} is open.'
-    except Diverged:
-      yield name, said, 'Not decided: a run that it needs diverged.'
+      came_out = test(rows)
+    except Undecided as why:
+      came_out = f'Not decided: {why}.'
+    yield name, (test.__doc__ or '').strip(), came_out

@@ -2,31 +2,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """The protocol as a function: from the rows there are to the runs to come.
 
-Nobody chooses between two runs: each question asks the rows for mean losses,
-and where one is missing its runs are what is left to do.
+PROTOCOL.md says why. Nobody chooses between two runs: each question asks the
+rows for mean losses, and where one is missing its runs are what is left to do.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.evidence.tuning import ADAM_RATES
-from benchmarks.evidence.tuning import Arm
-from benchmarks.evidence.tuning import AROUND
-from benchmarks.evidence.tuning import at_batch
-from benchmarks.evidence.tuning import DECAYS
-from benchmarks.evidence.tuning import FEW
-from benchmarks.evidence.tuning import FINAL
-from benchmarks.evidence.tuning import RATES
-from benchmarks.evidence.tuning import rates
-from benchmarks.evidence.tuning import Rows
-from benchmarks.evidence.tuning import tuned
-from benchmarks.evidence.tuning import walk
-from benchmarks.evidence.tuning import Wanted
+from optax_namo.nanogpt.compare import walks
+from optax_namo.nanogpt.compare.arms import Arm
+from optax_namo.nanogpt.compare.arms import Row
+from optax_namo.nanogpt.compare.walks import Knobs
+from optax_namo.nanogpt.compare.walks import Rows
 from optax_namo.nanogpt.config import Config
+
+TUNING = (100, 101)  # Seeds that the final comparisons do not use.
+AROUND = (*TUNING, 102)  # Of (j): the rates around the best.
+FINAL = tuple(range(8))
+FEW = FINAL[:3]  # Of what is called exploratory.
+# Of (l), when H5 was left to them, and of (k), when H6 was: PROTOCOL.md,
+# changes 6 and 11.
+UNSEEN = FINAL[3:]
+
+# A factor of sqrt 2 between rates, around those of the example.
+RATES = {'namo_d': 0.035, 'namo': 0.035, 'muon': 0.006, 'adamw': 0.0042}
+DECAYS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
+ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-8, 7))
 
 RULES = ('namo_d', 'namo', 'muon')
 # Of NAMO-D; what is not named is the default.
-VARIATIONS: dict[str, Arm] = {
+VARIATIONS: dict[str, Knobs] = {
   'columns output': {'columns': 'output'},
   **{f'c = {c}': {'clamp': c} for c in (0.1, 0.4, 0.9, 1.0)},
   'no clamp': {'clamp': 0.0},
@@ -39,156 +44,176 @@ VARIATIONS: dict[str, Arm] = {
   },
 }
 
-Question = Callable[[Rows, str], dict[str, Arm]]
+
+def rates(optimizer: str) -> tuple[float, ...]:
+  steps = range(-10, 9)
+  return tuple(float(f'{RATES[optimizer] * 2 ** (k / 2):.2g}') for k in steps)
+
+
+def ladder(knob: str, optimizer: str) -> tuple[float, ...]:
+  """The values of a tuned knob, in order."""
+  ladders = {'weight_decay': DECAYS, 'adam_learning_rate': ADAM_RATES}
+  return ladders.get(knob) or rates(optimizer.removeprefix('optax_'))
+
+
+def walk(rows: Rows, knobs: Knobs, *names: str, **tied: Any) -> Knobs:
+  """Walks from the knobs, in one after the other."""
+  for name in names:
+    rungs = ladder(name, knobs['optimizer'])
+    knobs = walks.walk(rows, knobs, name, rungs, TUNING, **tied)
+  return knobs
+
+
+def tuned(rows: Rows, optimizer: str) -> Knobs:
+  """Decay first, then the rate, the AdamW group's, and the rate once more."""
+  knobs = {
+    'preset': 'char',
+    'eval_every': 200,
+    'checkpoint_every': 200,
+    'optimizer': optimizer,
+    'learning_rate': RATES[optimizer],
+    'adam_learning_rate': 0.003,
+    'weight_decay': 0.03,
+  }
+  return walk(
+    rows, knobs, 'weight_decay', 'learning_rate', 'adam_learning_rate',
+    'learning_rate',
+  )  # fmt: skip
 
 
 def judged(
-  rows: Rows, of: dict[str, Arm], seeds: Sequence[int]
-) -> dict[str, Arm]:
-  """The arms, once there is a row for each of their final runs."""
+  rows: Rows,
+  of: Mapping[str, Knobs],
+  seeds: Sequence[int],
+  among: Sequence[int] = FINAL,
+) -> list[Arm]:
+  """The arms, with their runs, once there is a row for each of these seeds."""
   rows.need(of.values(), seeds)
-  return of
+  return [rows.arm(knobs, label, among) for label, knobs in of.items()]
 
 
-# Each question to one optimizer: its arms by what is varied, '' where nothing
-# is. All of their final runs have a row, or it raises Wanted.
+# Each question to one optimizer: its arms, labelled by what is varied, if
+# anything is. All of their final runs have a row, or it raises Wanted.
+Question = Callable[[Rows, str], list[Arm]]
 
 
-def ordering(rows: Rows, optimizer: str) -> dict[str, Arm]:
-  """The ordering at the char preset."""
-  arm = tuned(rows, optimizer)
-  return judged(rows, {'': arm}, FINAL)
+def retuned(
+  *changes: tuple[Knobs, tuple[str, ...]], seeds: Sequence[int] = FINAL
+) -> Question:
+  """What is tuned, after changes, each with the knobs that are walked again."""
+
+  def asked(rows, optimizer):
+    knobs = tuned(rows, optimizer)
+    for change, walked in changes:
+      knobs = walk(rows, knobs | change, *walked)
+    return judged(rows, {'': knobs}, seeds)
+
+  return asked
 
 
-def agreement(rows: Rows, optimizer: str) -> dict[str, Arm]:
+def elsewhere(**change: Any) -> Question:
+  """At other knobs, the rate walked again."""
+  return retuned((change, ('learning_rate',)))
+
+
+def at_batch(size: int, *then: Any, **options: Any) -> Question:
+  """At equal steps, both rates anew; and further changes."""
+  both = 'learning_rate', 'adam_learning_rate'
+  return retuned(({'batch_size': size}, both), *then, **options)
+
+
+def agreement(rows: Rows, optimizer: str) -> list[Arm]:
   """Muon by this package and by optax."""
-  arm = tuned(rows, optimizer)
-  return judged(
-    rows, {'': arm, 'optax': arm | {'optimizer': 'optax_muon'}}, FEW
-  )
+  ours = tuned(rows, optimizer)
+  theirs = ours | {'optimizer': 'optax_muon'}
+  return [*judged(rows, {'': theirs}, FEW), *judged(rows, {'': ours}, FEW)]
 
 
-def noise(batch: int) -> Question:
-  """Smaller and larger batches, the same number of steps."""
-
-  def asked(rows, optimizer):
-    return judged(rows, {'': at_batch(rows, optimizer, batch)}, FINAL)
-
-  return asked
-
-
-def horizon(rows: Rows, optimizer: str) -> dict[str, Arm]:
-  """Four times the steps, at 4 sequences a batch."""
-  arm = at_batch(rows, optimizer, 4) | {'steps': 3200}
-  arm = walk(rows, arm, 'learning_rate', rates(optimizer))
-  return judged(rows, {'': arm}, FEW)
-
-
-def constant(**knobs: Any) -> Question:
-  """No decay of the rate at the end, the paper's schedule."""
-
-  def asked(rows, optimizer):
-    arm = tuned(rows, optimizer) | {'decay_steps': 0, **knobs}
-    arm = walk(rows, arm, 'learning_rate', rates(optimizer))
-    return judged(rows, {'': arm}, FINAL)
-
-  return asked
-
-
-def decay(rows: Rows, optimizer: str) -> dict[str, Arm]:
+def decay(rows: Rows, optimizer: str) -> list[Arm]:
   """Adaptive, decoupled, none; each with its strength."""
   adaptive = decoupled = tuned(rows, optimizer)
   if optimizer != 'muon':  # Whose scale is one: the two are the same.
-    decoupled = adaptive | {'decay': 'decoupled'}
-    decoupled = walk(rows, decoupled, 'weight_decay', DECAYS)
-  none = adaptive | {'weight_decay': 0.0}
-  none = walk(rows, none, 'learning_rate', rates(optimizer))
-  return judged(
-    rows, {'': adaptive, 'decoupled': decoupled, 'none': none}, FINAL
-  )
+    decoupled = walk(rows, adaptive | {'decay': 'decoupled'}, 'weight_decay')
+  none = walk(rows, adaptive | {'weight_decay': 0.0}, 'learning_rate')
+  of = {'': adaptive, 'decoupled': decoupled, 'none': none}
+  return judged(rows, of, FINAL)
 
 
-def adamw_group(rows: Rows, optimizer: str) -> dict[str, Arm]:
+def adamw_group(rows: Rows, optimizer: str) -> list[Arm]:
   """The AdamW group's rate: tuned, the matrices' own, or a tenth of it."""
-  arms_ = {'': tuned(rows, optimizer)}
-  for label, share in (('shared', 1.0), ('a tenth', 0.1)):
-    arms_[label] = walk(
-      rows,
-      arms_[''],
-      'learning_rate',
-      rates(optimizer),
-      tied=lambda rate, share=share: {
-        'adam_learning_rate': float(f'{share * rate:.4g}')
-      },
-    )
-  return judged(rows, arms_, FINAL)
+  base = tuned(rows, optimizer)
+  at_share = lambda share: walk(
+    rows,
+    base,
+    'learning_rate',
+    tied=lambda rate: {'adam_learning_rate': float(f'{share * rate:.4g}')},
+  )
+  of = {'': base, 'shared': at_share(1.0), 'a tenth': at_share(0.1)}
+  return judged(rows, of, FINAL)
 
 
-def from_above(rows: Rows, optimizer: str) -> dict[str, Arm]:
+def from_above(rows: Rows, optimizer: str) -> list[Arm]:
   """The AdamW group's rate, once more from the rate that NAMO would share."""
-  arm = tuned(rows, optimizer)
-  shared = arm | {'adam_learning_rate': RATES['namo']}
-  high = walk(rows, shared, 'adam_learning_rate', ADAM_RATES)
-  return judged(rows, {'': arm, 'from above': high}, FINAL)
+  base = tuned(rows, optimizer)
+  shared = base | {'adam_learning_rate': RATES['namo']}
+  high = walk(rows, shared, 'adam_learning_rate')
+  return judged(rows, {'': base, 'from above': high}, FINAL)
 
 
-def variations(rows: Rows, optimizer: str) -> dict[str, Arm]:
+def variations(rows: Rows, optimizer: str) -> list[Arm]:
   """Nesterov, and for NAMO-D columns, clamp and orthogonalizer."""
-  arm = tuned(rows, optimizer)
-  changes = {'no Nesterov': {'nesterov': False}}
+  base = tuned(rows, optimizer)
+  changes: dict[str, Knobs] = {'': {}, 'no Nesterov': {'nesterov': False}}
   if optimizer == 'namo_d':
     changes |= VARIATIONS
-  varied = {label: arm | change for label, change in changes.items()}
-  return judged(rows, {'': arm} | varied, FEW)
+  of = {label: base | change for label, change in changes.items()}
+  return judged(rows, of, FEW)
 
 
-def robustness(rows: Rows, optimizer: str) -> dict[str, Arm]:
+def robustness(rows: Rows, optimizer: str) -> list[Arm]:
   """Rates from a quarter to four times the best."""
-  arm, ladder = tuned(rows, optimizer), rates(optimizer)
-  i = ladder.index(arm['learning_rate'])
-  around = ladder[max(i - 4, 0) : i + 5]
-  return judged(
-    rows,
-    {f'{rate:g}': arm | {'learning_rate': rate} for rate in around},
-    AROUND,
-  )
-
-
-def width(embed_dim: int, **knobs: Any) -> Question:
-  """A narrower or wider model: does the best rate move?"""
-
-  def asked(rows, optimizer):
-    arm = tuned(rows, optimizer) | {'embed_dim': embed_dim, **knobs}
-    arm = walk(rows, arm, 'learning_rate', rates(optimizer))
-    return judged(rows, {'': arm}, FINAL)
-
-  return asked
+  base, rungs = tuned(rows, optimizer), rates(optimizer)
+  i = rungs.index(base['learning_rate'])
+  around = rungs[max(i - 4, 0) : i + 5]
+  of = {f'{rate:g}': base | {'learning_rate': rate} for rate in around}
+  return judged(rows, of, AROUND, among=AROUND)
 
 
 # By title, the question and the optimizers it is put to, in the order in which
 # they are answered.
 QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
-  '(a) Ordering': (ordering, (*RULES, 'adamw')),
+  '(a) Ordering': (retuned(), (*RULES, 'adamw')),
   "(a) This package's Muon and optax's": (agreement, ('muon',)),
-  **{f'(b) Noise: batch {n}': (noise(n), RULES) for n in (1, 2, 4)},
+  **{f'(b) Noise: batch {n}': (at_batch(n), RULES) for n in (1, 2, 4)},
   '(d) Decay': (decay, RULES),
   '(h) Rate of the AdamW group': (adamw_group, RULES),
   '(m) Rate of the AdamW group, from above': (from_above, RULES),
-  '(l) A constant rate': (constant(), RULES),
-  '(n) A constant rate, no decay': (constant(weight_decay=0.0), RULES),
+  '(l) A constant rate': (elsewhere(decay_steps=0), RULES),
+  '(n) A constant rate, no decay': (
+    elsewhere(decay_steps=0, weight_decay=0.0),
+    RULES,
+  ),
   '(e, f, g, i) Variations': (variations, RULES),
   '(j) Rates': (robustness, RULES),
-  '(c) Four times the steps': (horizon, RULES),
-  '(k) Width 64': (width(64), ('namo_d', 'muon')),
-  '(b) Noise: batch 64': (noise(64), RULES),
-  '(k) Width 256': (width(256), ('namo_d', 'muon')),
-  '(o) Width 64, no decay': (width(64, weight_decay=0.0), ('namo_d', 'muon')),
-  '(o) Width 256, no decay': (width(256, weight_decay=0.0), ('namo_d', 'muon')),
-  '(p) Width 64, NAMO too': (width(64), RULES),
+  '(c) Four times the steps': (
+    at_batch(4, ({'steps': 3200}, ('learning_rate',)), seeds=FEW),
+    RULES,
+  ),
+  '(k) Width 64': (elsewhere(embed_dim=64), ('namo_d', 'muon')),
+  '(b) Noise: batch 64': (at_batch(64), RULES),
+  '(k) Width 256': (elsewhere(embed_dim=256), ('namo_d', 'muon')),
+  **{
+    f'(o) Width {n}, no decay': (
+      elsewhere(embed_dim=n, weight_decay=0.0),
+      ('namo_d', 'muon'),
+    )
+    for n in (64, 256)
+  },
+  '(p) Width 64, NAMO too': (elsewhere(embed_dim=64), RULES),
 }
 
 
-def left(rows: Iterable[dict[str, Any]]) -> dict[str, list[Config]]:
+def left(rows: Iterable[Row]) -> dict[str, list[Config]]:
   """By title, the runs to be made next; what is answered is left out."""
   known = Rows(rows)
   asked: dict[str, list[Config]] = {}
@@ -196,6 +221,6 @@ def left(rows: Iterable[dict[str, Any]]) -> dict[str, list[Config]]:
     for optimizer in optimizers:
       try:
         question(known, optimizer)
-      except Wanted as wanted:
+      except walks.Wanted as wanted:
         asked.setdefault(title, []).extend(wanted.runs)
   return asked

@@ -9,11 +9,8 @@ whose runs are not all there is named as open, with no figure: none is chosen by
 what has come in so far.
 """
 
-from collections.abc import Callable, Sequence
-import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import pathlib
-import statistics
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -21,119 +18,93 @@ from benchmarks.evidence import answers
 from benchmarks.evidence import figures
 from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
-from benchmarks.evidence import tuning
 from optax_namo.nanogpt import files
-from optax_namo.nanogpt.compare import judge
+from optax_namo.nanogpt.compare import report
 from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.compare.arms import Arm
+from optax_namo.nanogpt.compare.arms import Row
+from optax_namo.nanogpt.compare.walks import Rows
 from optax_namo.nanogpt.config import OPTIMIZERS
 
-_HERE = pathlib.Path(__file__).parent
-_LADDERS = {
-  'weight_decay': tuning.DECAYS,
-  'adam_learning_rate': tuning.ADAM_RATES,
-}
-_NOISE = 'figures/noise.png'
-_WIDTH = 'figures/width.png'
+HERE = pathlib.Path(__file__).parent
 # By title: where its figure is, and what draws it.
-_DRAWN: dict[str, tuple[str, Callable[[tuning.Rows, answers.Arms], Figure]]] = {
+_DRAWN: dict[str, tuple[str, Callable[[answers.Arms], Figure]]] = {
   hypotheses.A: ('figures/ordering.png', figures.ordering),
   hypotheses.D: ('figures/decay.png', figures.varied),
   hypotheses.H: ('figures/adamw_group.png', figures.varied),
   '(e, f, g, i) Variations': ('figures/variations.png', figures.varied),
   '(j) Rates': ('figures/rates.png', figures.rates),
 }
+_KNOBS = {
+  'rate': 'learning_rate',
+  'decay': 'weight_decay',
+  'of AdamW group': 'adam_learning_rate',
+}
 
 
-def _table(header: str, lines: Sequence[str]) -> str:
-  columns = header.count('|') - 1
-  return '\n'.join([header, '|---' * columns + '|', *lines])
-
-
-def _table_of_arms(rows: tuning.Rows, arms: answers.Arms) -> str:
-  lines = []
-  for key, arm in arms.items():
-    losses = rows.losses(arm, answers.seeds(rows, arm))
-    loss = 'diverged'
-    if all(map(math.isfinite, losses)):
-      loss = f'{statistics.fmean(losses):.4f} ± {statistics.stdev(losses):.4f}'
-    knobs = ' | '.join(
-      f'{arm[knob]:g}{edge(arm, knob)}'
-      for knob in ('learning_rate', 'weight_decay', 'adam_learning_rate')
-    )
-    lines.append(f'| {key} | {knobs} | {loss} | {len(losses)} |')
-  return _table(
-    '| | rate | decay | of AdamW group | validation loss | seeds |', lines
-  )
-
-
-def edge(arm: tuning.Arm, knob: str) -> str:
-  """Marks a value at the end of its ladder: not tuned."""
-  ladder = _LADDERS.get(knob) or tuning.rates(tuning.rule(arm))
-  ends = {ladder[-1], *(ladder[:1] if ladder[0] else ())}  # Below 0 is nothing.
-  return ' (edge)' if arm[knob] in ends else ''
-
-
-def _table_of_differences(found: Sequence[answers.Difference]) -> str:
-  return _table(
-    '| | against | difference | 95% interval | pairs | p | more to see 0.005 |',
+def _table_of_arms(arms: answers.Arms) -> str:
+  return report.markdown(
     [
-      f'| {d.one} | {d.other} | {d.test.mean:+.4f} |'
-      f' [{d.test.low:.4f}, {d.test.high:.4f}] | {d.test.n} |'
-      f' {judge.p_value(d.p)} | {d.more} |'
-      for d in found
-    ],
+      {
+        '': name,
+        **{
+          words: f'{arm.setting[knob]:g}{edge(arm, knob)}'
+          for words, knob in _KNOBS.items()
+        },
+        'validation loss': report.loss(arm, 4),
+        'seeds': str(len(arm.runs)),
+      }
+      for name, arm in arms.items()
+    ]
   )
 
 
-def _table_of_hypotheses(rows: tuning.Rows) -> str:
-  return _table(
-    '| | said before | came out |',
-    [f'| {" | ".join(one)} |' for one in hypotheses.verdicts(rows)],
+def edge(arm: Arm, knob: str) -> str:
+  """Marks a value at the end of its ladder: not tuned."""
+  ladder = plan.ladder(knob, arm.optimizer)
+  ends = {ladder[-1], *(ladder[:1] if ladder[0] else ())}  # Below 0 is nothing.
+  return ' (edge)' if arm.setting[knob] in ends else ''
+
+
+def _table_of_hypotheses(rows: Rows) -> str:
+  return report.markdown(
+    [
+      dict(zip(('', 'said before', 'came out'), one))
+      for one in hypotheses.verdicts(rows)
+    ]
   )
 
 
-def _table_of_rates(found: dict[str, answers.Arms | None]) -> str:
-  """Tuned rates, and what they are over Muon's, of what is answered."""
-  lines = []
+def _rates(found: Mapping[str, answers.Arms]) -> Iterator[dict[str, str]]:
+  """Tuned rates, and what they are over Muon's, where nothing is varied."""
   for title, arms in found.items():
-    if arms and not any(key.varied for key in arms):  # Else they are (a)'s.
-      best = {key.optimizer: arm['learning_rate'] for key, arm in arms.items()}
-      lines.append(
-        f'| {title} | '
-        + ' | '.join(
-          f'{best[rule]:g} ({best[rule] / best["muon"]:.1f}×)'
-          if rule in best
-          else ''
-          for rule in tuning.RATES
-        )
-        + ' |'
-      )
-  if not lines:
-    return ''
-  names = ' | '.join(OPTIMIZERS[rule].label for rule in tuning.RATES)
-  return _table(f'| | {names} |', lines)
+    if answers.NAMO_D in arms and not any(a.labels for a in arms.values()):
+      rates = {name: arm.setting['learning_rate'] for name, arm in arms.items()}
+      muon = rates[answers.MUON]
+      line = {OPTIMIZERS[rule].label: '' for rule in plan.RATES}
+      line |= {n: f'{rate:g} ({rate / muon:.1f}×)' for n, rate in rates.items()}
+      yield {'': title} | line
 
 
-def _section(rows: tuning.Rows, title: str, arms: answers.Arms) -> list[str]:
-  parts = [f'## {title}']
-  found = answers.differences(rows, arms)
+def _section(title: str, arms: answers.Arms) -> Iterator[str]:
+  yield f'## {title}'
+  found = answers.differences(arms)
   if found:
-    parts.append(answers.sentences(found))
+    yield answers.sentences(found)
   if title in _DRAWN:
-    path, draw = _DRAWN[title]
-    parts.append(_image(path, draw))
+    yield _image(*_DRAWN[title])
   if found:
-    parts += [_table_of_arms(rows, arms), _table_of_differences(found)]
-  return parts
+    yield _table_of_arms(arms)
+    yield report.differences(found, digits=4)
 
 
 def _image(path: str, draw: Callable[..., Figure]) -> str:
   return f'![{(draw.__doc__ or "").rstrip(".")}]({path})'
 
 
-def document(rows: Sequence[dict[str, Any]]) -> str:
+def document(rows: Sequence[Row]) -> str:
   """All that the rows say, in Markdown."""
-  known = tuning.Rows(rows)
+  known = Rows(rows)
   diverged = sum(bool(row.get('diverged')) for row in rows)
   parts = [
     '# What came out',
@@ -149,27 +120,24 @@ def document(rows: Sequence[dict[str, Any]]) -> str:
     '## The hypotheses',
     _table_of_hypotheses(known),
   ]
-  if len(by_batch(known)) > 2:
-    parts.append(_image(_NOISE, figures.noise))
-  if by_width(known):
-    parts.append(_image(_WIDTH, figures.width))
+  parts += [_image(path, draw) for path, draw, _ in _overviews(known)]
   found = {title: answers.arms(known, title) for title in plan.QUESTIONS}
-  for title, arms in found.items():
-    if arms:
-      parts += _section(known, title, arms)
-  if rates := _table_of_rates(found):
+  answered = {title: arms for title, arms in found.items() if arms}
+  for title, arms in answered.items():
+    parts += _section(title, arms)
+  if lines := list(_rates(answered)):
     parts += [
       '## Rates',
       'At the optimum of each question, over that of Muon.',
-      rates,
+      report.markdown(lines),
     ]
-  if left := [title for title, arms in found.items() if not arms]:
+  if left := [title for title in found if title not in answered]:
     parts += ['## Open', f'Not all runs are there yet of {"; ".join(left)}.']
   return '\n\n'.join(parts) + '\n'
 
 
-def by_batch(rows: tuning.Rows) -> dict[int, answers.Arms]:
-  """Question (b) as far as it is answered, and (a)."""
+def by_batch(rows: Rows) -> dict[int, answers.Arms]:
+  """The answers by batch size, as far as there are any."""
   return {
     batch: arms
     for batch, title in hypotheses.NOISE.items()
@@ -177,35 +145,37 @@ def by_batch(rows: tuning.Rows) -> dict[int, answers.Arms]:
   }
 
 
-def by_width(rows: tuning.Rows) -> dict[str, answers.Pairs]:
-  """What H6 compares, by decay; nothing while a question of it is open."""
+def _overviews(rows: Rows) -> Iterator[tuple[str, Callable[..., Figure], dict]]:
+  """Where a figure of several questions is to be, what draws it, and of what.
+
+  Those of which enough is answered.
+  """
+  if len(batches := by_batch(rows)) > 2:
+    yield 'figures/noise.png', figures.noise, batches
   try:
-    return {d: hypotheses.by_width(rows, d) for d in hypotheses.WIDTHS}
-  except hypotheses.Open:
-    return {}
+    pairs = {d: hypotheses.by_width(rows, d) for d in hypotheses.WIDTHS}
+  except hypotheses.Undecided:
+    return
+  yield 'figures/width.png', figures.width, pairs
 
 
-def drawings(rows: Sequence[dict[str, Any]]) -> dict[str, Figure]:
+def drawings(rows: Sequence[Row]) -> dict[str, Figure]:
   """The figures of the answered questions, by where they are to be."""
-  known = tuning.Rows(rows)
+  known = Rows(rows)
   drawn = {
-    path: draw(known, arms)
+    path: draw(arms)
     for title, (path, draw) in _DRAWN.items()
     if (arms := answers.arms(known, title))
   }
-  if len(batches := by_batch(known)) > 2:
-    drawn[_NOISE] = figures.noise(known, batches)
-  if pairs := by_width(known):
-    drawn[_WIDTH] = figures.width(known, pairs)
-  return drawn
+  return drawn | {path: draw(of) for path, draw, of in _overviews(known)}
 
 
 def main() -> None:
-  rows = sweep.read_results(_HERE)
-  files.write_whole(_HERE / 'RESULTS.md', document(rows))
-  (_HERE / 'figures').mkdir(exist_ok=True)
+  rows = sweep.read_results(HERE)
+  files.write_whole(HERE / 'RESULTS.md', document(rows))
+  (HERE / 'figures').mkdir(exist_ok=True)
   for path, drawn in drawings(rows).items():
-    drawn.savefig(_HERE / path)
+    drawn.savefig(HERE / path)
 
 
 if __name__ == '__main__':

@@ -8,13 +8,15 @@ figure of merit of modded-nanogpt's track 3, interpolated between evaluations.
 
 from collections.abc import Sequence
 import pathlib
-import statistics
 import sys
 
 from absl import app
 from absl import flags
+import pandas as pd
 
 from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.compare.arms import Row
+from optax_namo.nanogpt.compare.report import markdown
 from optax_namo.nanogpt.config import OPTIMIZERS
 
 _TARGET = flags.DEFINE_float('target', 3.28, 'Validation loss, nats a token.')
@@ -41,26 +43,32 @@ def steps_to(
   return None
 
 
-def table(rows, target: float) -> str:
+def table(rows: Sequence[Row], target: float) -> str:
   """Markdown: a line a setting, mean over its seeds."""
-  settings: dict[tuple[str, float], list[float | None]] = {}
-  for row in rows:
-    key = row['config']['optimizer'], row['config']['learning_rate']
-    settings.setdefault(key, []).append(steps_to(row['val_losses'], target))
-  lines = [
-    f'| | learning rate | steps to {target:g} | seeds |',
-    '|---|---|---|---|',
-  ]
-  for (optimizer, rate), steps in sorted(settings.items()):
-    reached = [step for step in steps if step is not None]
-    said = f'reached by {len(reached)}'
-    if len(reached) == len(steps):
-      said = f'{statistics.fmean(reached):,.0f}'
-      if len(reached) > 1:
-        said += f' ± {statistics.stdev(reached):,.0f}'
-    label = OPTIMIZERS[optimizer].label
-    lines.append(f'| {label} | {rate:g} | {said} | {len(steps)} |')
-  return '\n'.join(lines)
+  found = pd.DataFrame(
+    {
+      '': OPTIMIZERS[row['config']['optimizer']].label,
+      'learning rate': row['config']['learning_rate'],
+      'steps': steps_to(row['val_losses'], target),
+    }
+    for row in rows
+  ).astype({'steps': float})
+  lines = []
+  for (label, rate), steps in found.groupby(['', 'learning rate'])['steps']:
+    said = f'reached by {steps.count()}'
+    if steps.notna().all():
+      said = f'{steps.mean():,.0f}'
+      if len(steps) > 1:
+        said += f' ± {steps.std():,.0f}'
+    lines.append(
+      {
+        '': label,
+        'learning rate': f'{rate:g}',
+        f'steps to {target:g}': said,
+        'seeds': str(len(steps)),
+      }
+    )
+  return markdown(lines)
 
 
 def main(argv: list[str]) -> None:

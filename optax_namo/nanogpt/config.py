@@ -86,6 +86,9 @@ PRESETS = {
 }
 
 
+_OWN = ('optimizer', 'Newton-Schulz')  # Groups, see ``own``.
+
+
 def _knob(
   group: str,
   default: Any,
@@ -95,6 +98,7 @@ def _knob(
   least: int | None = None,
   may_change: bool = False,
   neutral: bool = False,
+  own: bool | None = None,
 ) -> Any:
   """A field of ``Config``.
 
@@ -108,6 +112,8 @@ def _knob(
     may_change: Whether a resumed run may: a longer run of the same beginning
       goes on from a shorter one's checkpoint.
     neutral: Whether the result is the same, but for rounding, whatever it is.
+    own: Whether optimizers that are compared may differ in it; None means if
+      it is in a group of the optimizer's. All else is the task, and equal.
 
   Returns:
     The field.
@@ -121,6 +127,7 @@ def _knob(
       'least': least,
       'may_change': may_change,
       'neutral': neutral,
+      'own': group in _OWN if own is None else own,
     }
   )
 
@@ -149,6 +156,7 @@ class Config:
     'namo_d',
     'Optimizer of the matrices; AdamW trains the rest.',
     choices=OPTIMIZERS,
+    own=False,
   )
   learning_rate: float = _knob(
     'optimizer',
@@ -192,7 +200,11 @@ class Config:
     'optimizer', 'input', 'What a NAMO-D scale belongs to.'
   )
   clip: float = _knob(
-    'optimizer', 1.0, 'Largest gradient norm; 0 means no clipping.', least=0
+    'optimizer',
+    1.0,
+    'Largest gradient norm; 0 means no clipping.',
+    least=0,
+    own=False,
   )
   steps: int = _knob(
     'schedule',

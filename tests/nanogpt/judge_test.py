@@ -25,7 +25,7 @@ def _best(found, **kwargs):
 
 
 def _conclusions(found, baseline=None, **kwargs):
-  bests = judge.bests(found, **kwargs)
+  bests = tuning.bests(found, **kwargs)
   return [
     judge.conclusion(comparison)
     for comparison in judge.compare(bests, baseline)
@@ -48,8 +48,8 @@ def test_the_pilot_ranks_nothing():
     'NAMO-D and Muon: no conclusion, only seed 0 in common.',
     'NAMO and Muon: no conclusion, only seed 0 in common.',
   ]
-  muon = judge.bests(_PILOT)[-1]
-  assert muon.setting.values['learning_rate'] == 0.0042
+  muon = tuning.bests(_PILOT)[-1]
+  assert muon.setting['learning_rate'] == 0.0042
   notes = tuning.notes(muon)
   assert (
     'its best setting, learning rate 0.0042, lacks seeds 1, 2, 3, which other'
@@ -105,7 +105,7 @@ def test_older_rows_had_the_defaults_of_knobs_they_do_not_know():
   old, new = rows('namo', [1.0, 1.1])
   del old['config']['nesterov']
   (arm,) = arms.find([old, new])
-  assert arm.settings[0].runs.keys() == {0, 1}
+  assert arm.search.tried[0].runs.keys() == {0, 1}
 
 
 def test_an_unfinished_run_does_not_count():
@@ -124,20 +124,20 @@ def _at(rate, losses, **knobs):
 
 
 def _rate(best):
-  return best.setting.values['learning_rate']
+  return best.setting['learning_rate']
 
 
 def test_equal_evidence():
   # Over all its seeds 0.1 has the lower mean, on the common one 0.2.
   found = [*_at(0.1, {0: 2.0, 1: 1.0, 2: 1.0}), *_at(0.2, {0: 1.9})]
   best = _best(found)
-  assert _rate(best) == 0.2 and best.seeds == (0,)
+  assert _rate(best) == 0.2 and best.search.seeds == (0,)
   # Further seeds at one setting do not change which is chosen, good or bad.
   for loss in (1.0, 3.0):
     assert _rate(_best([*found, *_at(0.1, {3: loss})])) == 0.2
   # Seeds that all have do.
   best = _best([*found, *_at(0.2, {1: 1.5})])
-  assert _rate(best) == 0.1 and best.seeds == (0, 1)
+  assert _rate(best) == 0.1 and best.search.seeds == (0, 1)
   assert best.losses == {0: 2.0, 1: 1.0, 2: 1.0}
 
 
@@ -170,7 +170,7 @@ def test_tuning_seeds_choose_and_the_others_judge():
   # Several are not.
   several = [*_at(0.1, {0: 2.0}), *_at(0.2, {0: 1.0})]
   assert _best(several, tuning_seeds=[90]) is None
-  assert judge.bests(several, tuning_seeds=[90]) == []
+  assert tuning.bests(several, tuning_seeds=[90]) == []
   only_tuned = _best(_at(0.1, {90: 1.0}), tuning_seeds=[90])
   assert not only_tuned.losses
   assert 'its best setting has tuning seeds alone' in tuning.notes(only_tuned)
@@ -257,7 +257,7 @@ def test_known_difference():
   namo = [x - 0.02 + e for x, e in zip(muon, noise)]
   found = [*rows('namo', namo), *rows('muon', muon)]
   ((comparison,), (sentence,)) = (
-    judge.compare(judge.bests(found)), _conclusions(found)
+    judge.compare(tuning.bests(found)), _conclusions(found)
   )  # fmt: skip
   test = comparison.paired
   assert test.mean == pytest.approx(-0.02)
@@ -274,7 +274,7 @@ def test_only_common_seeds_are_paired():
     *rows('namo', [1.0, 1.2, 1.1]), row('namo', 7, 9.0),
     *rows('muon', [1.1, 1.21, 1.3]), row('muon', 8, 0.1),
   ]  # fmt: skip
-  (comparison,) = judge.compare(judge.bests(found))
+  (comparison,) = judge.compare(tuning.bests(found))
   assert comparison.seeds == (0, 1, 2)
   expected = stats.ttest_rel([1.0, 1.2, 1.1], [1.1, 1.21, 1.3])
   assert comparison.p == comparison.paired.p == pytest.approx(expected.pvalue)
@@ -296,21 +296,21 @@ def test_p_values_are_corrected_for_all_comparisons():
   ]
   low, high = sorted(single)
   expected = {low: 2 * low, high: max(2 * low, high)}
-  comparisons = judge.compare(judge.bests(found))
+  comparisons = judge.compare(tuning.bests(found))
   assert [c.p for c in comparisons] == pytest.approx(
     [expected[p] for p in single]
   )
   # AdamW has no seed in common, and counts.
   found.append(row('adamw', 9, 2.0))
-  comparisons = judge.compare(judge.bests(found))
+  comparisons = judge.compare(tuning.bests(found))
   assert comparisons[0].p == pytest.approx(3 * single[0])
   assert comparisons[2].p is None
 
 
 def test_a_difference_that_is_not_seen_says_what_it_would_take():
   found = [*rows('namo', [1.0, 1.013, 0.99]), *rows('muon', [1.003, 1.0, 1.0])]
-  (comparison,) = judge.compare(judge.bests(found))
-  more = comparison.needed - 3
+  (comparison,) = judge.compare(tuning.bests(found))
+  more = comparison.more
   assert more > 10
   assert _conclusions(found) == [
     'NAMO and Muon: no difference seen, 0.000'
@@ -348,8 +348,8 @@ def test_an_arm_that_was_not_tuned_as_the_other_was_is_named():
 
 def _against(found, baseline=None):
   return {
-    str(comparison.arm.arm): str(comparison.baseline.arm)
-    for comparison in judge.compare(judge.bests(found), baseline)
+    str(one.one): str(one.other)
+    for one in judge.compare(tuning.bests(found), baseline)
   }
 
 
@@ -394,6 +394,19 @@ def test_arms_are_compared_where_all_else_is_equal():
   }
 
 
+def test_optimizers_may_differ_in_their_own_knobs_alone():
+  """What a knob's group says; clipping is of any optimizer, and the task's."""
+  for knobs, own in (
+    ({'b1': 0.9}, True),
+    ({'preconditioning': 'schatten'}, True),
+    ({'clip': 0.5}, False),
+    ({'embed_dim': 64}, False),
+    ({'dtype': 'bfloat16'}, False),
+  ):
+    found = [*rows('namo', [1.0], **knobs), *rows('muon', [1.0])]
+    assert bool(_against(found)) == own, knobs
+
+
 def test_p_values_are_written_so():
   assert judge.p_value(0.03) == 'p = 0.03'
   assert judge.p_value(0.6234) == 'p = 0.62'
@@ -430,5 +443,5 @@ def test_width_takes_the_best_of_the_other_knobs():
       )  # fmt: skip
     ]
   )
-  assert best.by_value('learning_rate') == {0.1: 1.2, 0.2: 1.0}
-  assert best.by_value('weight_decay') == {0.0: 1.0, 0.1: 1.1}
+  assert best.search.by_value('learning_rate') == {0.1: 1.2, 0.2: 1.0}
+  assert best.search.by_value('weight_decay') == {0.0: 1.0, 0.1: 1.1}

@@ -13,6 +13,7 @@ from optax_namo.nanogpt.compare import figures
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import report
 from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.compare import tuning
 from optax_namo.nanogpt.config import OPTIMIZERS
 from tests.nanogpt.rows import row
 from tests.nanogpt.rows import rows
@@ -34,14 +35,14 @@ _ROWS = [
 _TABLE = """\
 | | learning rate | validation loss | seeds | rates within 1% | steps to\
  AdamW's | ms/step |
-| --- | --- | --- | --- | --- | --- | --- |
+|---|---|---|---|---|---|---|
 | NAMO | 0.1 | 1.800 ± 0.141 | 2 | 0.6 | 20 | 22.0 |
 | Muon | 0.4 ↑ | 2.900 | 1 | - | - | - |
 | AdamW | 0.01 ↓ | 2.100 ± 0.141 | 2 | ≥ 0.1 | 30 | 11.0 |
 """
 _DIFFERENCES = """\
 | | against | difference | 95% interval | pairs | p | more seeds to see 0.005 |
-| --- | --- | --- | --- | --- | --- | --- |
+|---|---|---|---|---|---|---|
 | NAMO | AdamW | -0.300 | [-2.841, 2.241] | 2 | p = 0.75 | 30417 |
 | Muon | AdamW | - | - | 1 | - | - |
 """
@@ -156,7 +157,7 @@ def _lines(axes):
 
 
 def test_differences_over_steps():
-  bests = judge.bests(_ROWS)
+  bests = tuning.bests(_ROWS)
   axes = _axes()
   figures.over_steps(axes, judge.compare(bests, 'adamw'), bests)
   lines = _lines(axes)
@@ -177,7 +178,7 @@ def test_differences_over_steps():
 
 def test_what_is_far_beyond_does_not_hide_the_rest():
   found = [x for x in _STUDY if x['config']['batch_size'] == 4]
-  bests = judge.bests(found)
+  bests = tuning.bests(found)
   axes = _axes()
   figures.over_steps(axes, judge.compare(bests), bests)
   assert -0.05 < axes.get_ylim()[0] < axes.get_ylim()[1] < 0.05
@@ -188,7 +189,7 @@ def test_what_is_far_beyond_does_not_hide_the_rest():
 
 def test_loss_against_rate():
   axes = _axes()
-  figures.against_rate(axes, judge.bests(_ROWS))
+  figures.against_rate(axes, tuning.bests(_ROWS))
   lines = _lines(axes)
   np.testing.assert_allclose(
     lines['NAMO'].get_xydata(), [[0.05, 2.0], [0.1, 1.9], [0.2, 1.95]]
@@ -203,35 +204,51 @@ def test_loss_against_rate():
     *rows('namo', [1.2, 1.3], learning_rate=1.0),
   ]
   axes = _axes()
-  figures.against_rate(axes, judge.bests(two))
+  figures.against_rate(axes, tuning.bests(two))
   assert _lines(axes)['NAMO'].get_markerfacecolor() != 'white'
 
 
-def test_panel():
+def test_differences_along_an_axis():
+  gone = row('namo', 2, math.nan, learning_rate=0.1, batch_size=4)
   axes = _axes()
-  figures.panel(axes, _STUDY, 'batch_size')
-  assert [text.get_text() for text in axes.get_xticklabels()] == ['4', '16']
-  assert axes.get_xlabel() == 'batch size'
-  assert axes.get_title() == 'against Muon, with 95% intervals'
+  study = [x for x in _STUDY if x['config']['batch_size'] == 4]
+  for found, seeds, x in ((study, None, [0]), ([*study, gone], [0], [1])):
+    bests = tuning.bests(found, tuning_seeds=seeds)
+    namo = judge.compare(bests)[:1]
+    figures.along(axes, x, namo, color='C1', marker='o', label=f'at {x}')
   lines = _lines(axes)
   np.testing.assert_allclose(
-    lines['NAMO'].get_ydata(), [(-0.01 - 0.01 - 0.0102) / 3] * 2, rtol=1e-6
+    lines['at [0]'].get_ydata(), [(-0.01 - 0.01 - 0.0102) / 3], rtol=1e-6
   )
-  assert 'AdamW (outside)' in lines
-  gone = row('namo', 1, math.nan, learning_rate=0.1, batch_size=4)
-  axes = _axes()
-  figures.panel(axes, [*_STUDY, gone], 'batch_size', tuning_seeds=[0])
+  bars = [line for line in axes.lines if len(line.get_xdata()) == 2]
+  assert [list(bar.get_xdata()) for bar in bars] == [[0, 0]]
+  low, high = bars[0].get_ydata()
+  assert low < -0.0101 < high
   crosses = [line for line in axes.lines if line.get_marker() == 'x']
-  assert [round(*line.get_xdata()) for line in crosses] == [0]
-  # Only arms that differ in the knob are on its axis.
-  clamps = [x for c in (0.4, 0.75) for x in rows('namo_d', [1.0, 1.1], clamp=c)]
-  axes = _axes()
-  figures.panel(
-    axes, [*clamps, *rows('namo', [1.0]), *rows('muon', [1.0, 1.2])], 'clamp'
+  assert [list(line.get_xdata()) for line in crosses] == [[1]]
+  # One pair: no bar, and hollow.
+  one = judge.compare(
+    tuning.bests([*rows('namo', [1.0]), *rows('muon', [1.0])])
   )
-  assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-    'NAMO-D'
-  ]
+  axes = _axes()
+  figures.along(axes, [0], one, color='C1', marker='o')
+  assert axes.lines[-1].get_markerfacecolor() == 'white'
+
+
+def test_forest():
+  found = judge.compare(tuning.bests(_ROWS), 'adamw')
+  axes = _axes()
+  figures.forest(axes, found, ['NAMO', 'Muon'])
+  assert [text.get_text() for text in axes.get_yticklabels()] == [
+    'NAMO', 'Muon'
+  ]  # fmt: skip
+  each, interval, mean, *_ = axes.lines
+  np.testing.assert_allclose(each.get_xdata(), [-0.1, -0.5])
+  test = found[0].paired
+  np.testing.assert_allclose(interval.get_xdata(), [test.low, test.high])
+  np.testing.assert_allclose(mean.get_xdata(), [test.mean])
+  (muon,) = (line for line in axes.lines if list(line.get_ydata()) == [1])
+  np.testing.assert_allclose(muon.get_xdata(), [0.9])
 
 
 def test_colours_are_of_optimizers_and_markers_of_arms():
@@ -242,7 +259,7 @@ def test_colours_are_of_optimizers_and_markers_of_arms():
     for x in rows(name, [1.0], nesterov=nesterov)
   ]
   axes = _axes()
-  figures.against_rate(axes, judge.bests(found))
+  figures.against_rate(axes, tuning.bests(found))
   lines = [line for line in axes.lines if not line.get_label().startswith('_')]
   assert [line.get_color() for line in lines] == ['C1', 'C1', 'C2', 'C2']
   assert len({line.get_marker() for line in lines}) == 4
@@ -255,8 +272,7 @@ def test_the_published_comparison():
   text = (folder / 'table.md').read_text()
   assert text == report.table(found)
   assert {
-    best.arm.optimizer: best.setting.values['learning_rate']
-    for best in judge.bests(found)
+    arm.optimizer: arm.setting['learning_rate'] for arm in tuning.bests(found)
   } == {
     name: OPTIMIZERS[name].learning_rate
     for name in ('namo_d', 'namo', 'adamw', 'optax_muon')

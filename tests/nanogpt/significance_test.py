@@ -10,6 +10,7 @@ from scipy import stats
 
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import significance
+from optax_namo.nanogpt.compare import tuning
 from tests.nanogpt.rows import rows
 
 
@@ -85,7 +86,7 @@ def test_simulated_tables():
     results = []
     for optimizer in ('namo_d', 'namo', 'muon'):
       results += rows(optimizer, (of_seed + rng.normal(0, 0.01, 4)).tolist())
-    comparisons = judge.compare(judge.bests(results))
+    comparisons = judge.compare(tuning.bests(results))
     tests = [comparison.paired for comparison in comparisons]
     covered += [test.low <= 0 <= test.high for test in tests]
     assert max(test.half for test in tests) < 0.1  # Of the noise left.

@@ -16,10 +16,12 @@ from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
 from benchmarks.evidence import steps_to
-from benchmarks.evidence import tuning
 from optax_namo.nanogpt.compare import __main__ as command
 from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.compare.arms import Arm
+from optax_namo.nanogpt.compare.walks import Rows
 from optax_namo.nanogpt.config import from_file
+from optax_namo.nanogpt.config import identity
 
 _FOLDER = pathlib.Path(plan.__file__).parent
 _BEST = {'namo_d': 0.07, 'namo': 0.018, 'muon': 0.006, 'adamw': 0.0042}
@@ -49,7 +51,7 @@ def _studied():
   """The rows of the whole study, made in the order in which it asks."""
   rows = []
   while left := plan.left(rows):
-    runs = {tuning.identity(run): run for of in left.values() for run in of}
+    runs = {identity(run): run for of in left.values() for run in of}
     rows += map(_row, runs.values())
   return rows
 
@@ -57,16 +59,12 @@ def _studied():
 def test_the_whole_study():
   rows = _studied()
   # No run is made twice, and nobody is tuned on what it is judged by.
-  assert len({tuning.identity(from_file(r['config'])) for r in rows}) == len(
-    rows
-  )
-  assert not set(tuning.TUNING) & set(tuning.FINAL)
-  known = tuning.Rows(rows)
+  assert len({identity(from_file(r['config'])) for r in rows}) == len(rows)
+  assert not set(plan.TUNING) & set(plan.FINAL)
+  known = Rows(rows)
   for optimizer, best in _BEST.items():
-    arm = tuning.tuned(known, optimizer)
-    nearest = min(
-      tuning.rates(optimizer), key=lambda r: abs(math.log(r / best))
-    )
+    arm = plan.tuned(known, optimizer)
+    nearest = min(plan.rates(optimizer), key=lambda r: abs(math.log(r / best)))
     assert arm['learning_rate'] == nearest
     assert arm['adam_learning_rate'] == 0.006
     assert arm['weight_decay'] == 0.1
@@ -88,7 +86,7 @@ def test_each_figure_of_the_results_is_drawn():
   document = report.document(rows)
   assert len(drawn) == 7 and all(f']({path})' in document for path in drawn)
   # Of what is open nothing is: here all but (j), which has seeds of its own.
-  few = [row for row in rows if row['config']['seed'] in tuning.AROUND]
+  few = [row for row in rows if row['config']['seed'] in plan.AROUND]
   assert list(report.drawings(few)) == ['figures/rates.png']
   assert report.document(few).count('](figures') == 1
 
@@ -99,10 +97,10 @@ def test_a_slope_over_batch_sizes():
   for row in rows:
     if row['config']['optimizer'] == 'namo':
       row['val_losses'][0][1] -= 0.003 * math.log2(row['config']['batch_size'])
-  known = tuning.Rows(rows)
+  known = Rows(rows)
   slopes = hypotheses.over_batches(known, answers.NAMO)
   np.testing.assert_allclose(np.mean(slopes), -0.003, atol=2e-4)
-  assert len(slopes) == len(tuning.FINAL)
+  assert len(slopes) == len(plan.FINAL)
   verdict = dict((n, said) for n, _, said in hypotheses.verdicts(known))
   assert 'H5 holds here' in verdict['H2 and H5, noise']
 
@@ -113,32 +111,34 @@ def test_a_slope_over_widths():
   for row in rows:
     if row['config']['optimizer'] == 'namo_d':
       row['val_losses'][0][1] += 0.01 * math.log2(row['config']['embed_dim'])
-  known = tuning.Rows(rows)
+  known = Rows(rows)
   for decay in hypotheses.WIDTHS:
     slopes = hypotheses.over_widths(known, decay)
     np.testing.assert_allclose(slopes, 0.01, atol=3e-3)
-    assert len(slopes) == len(tuning.UNSEEN)
+    assert len(slopes) == len(plan.UNSEEN)
   assert 'It holds.' in hypotheses.width(known)
-  assert 'Neither' in hypotheses.width(tuning.Rows(_studied()))
+  assert 'Neither' in hypotheses.width(Rows(_studied()))
 
 
 def test_what_changes_no_knob_is_no_variation():
   """Muon's two decays are one, and none is its best decay where that is 0."""
-  known = tuning.Rows(_studied())
+  known = Rows(_studied())
   arms = answers.arms(known, hypotheses.D)
-  none = answers.Key('namo', 'none')
-  pairs = {(str(d.one), str(d.other)) for d in answers.differences(known, arms)}
+  namo, none = arms['NAMO'], arms['NAMO, none']
+  pairs = {(str(d.one), str(d.other)) for d in answers.differences(arms)}
   assert ('NAMO, none', 'NAMO') in pairs
   assert ('Muon, decoupled', 'Muon') not in pairs
-  same = arms | {answers.NAMO: arms[none]}
-  assert (none, answers.NAMO) in answers.variations(arms)
-  assert (none, answers.NAMO) not in answers.variations(same)
+  same = none._replace(labels={})
+  assert (none, namo) in answers.variations(arms)
+  assert none not in [
+    one for one, _ in answers.variations(arms | {'NAMO': same})
+  ]
 
 
 def test_an_open_question_has_no_figures():
   rows = _studied()
   gone = next(
-    i for i, row in enumerate(rows) if row['config']['seed'] in tuning.FINAL
+    i for i, row in enumerate(rows) if row['config']['seed'] in plan.FINAL
   )
   document = report.document(rows[:gone] + rows[gone + 1 :])
   assert '## (a) Ordering' not in document
@@ -146,10 +146,11 @@ def test_an_open_question_has_no_figures():
 
 
 def test_a_best_value_at_the_end_of_its_ladder_is_marked():
-  arm = {'optimizer': 'namo', 'learning_rate': tuning.rates('namo')[-1]}
-  assert report.edge(arm, 'learning_rate')
-  assert not report.edge({'weight_decay': 0.0}, 'weight_decay')
-  assert report.edge({'weight_decay': 1.0}, 'weight_decay')
+  at = lambda **setting: Arm({'optimizer': 'namo'}, {}, setting, {})
+  rate = plan.rates('namo')[-1]
+  assert report.edge(at(learning_rate=rate), 'learning_rate')
+  assert not report.edge(at(weight_decay=0.0), 'weight_decay')
+  assert report.edge(at(weight_decay=1.0), 'weight_decay')
 
 
 def test_published_results_are_those_of_the_rows():

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was run, read off the rows: arms, their settings, and their names."""
 
-from collections.abc import Collection, Iterable
-import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import json
 import math
+import statistics
 from typing import Any, NamedTuple
 
-import numpy as np
+import pandas as pd
 
-from optax_namo.nanogpt.config import Config
+from optax_namo.nanogpt.config import asked_for
 from optax_namo.nanogpt.config import from_file
 from optax_namo.nanogpt.config import identity
 from optax_namo.nanogpt.config import OPTIMIZERS
@@ -18,59 +18,103 @@ from optax_namo.nanogpt.config import OPTIMIZERS
 # What an optimizer's runs may be tuned in.
 TUNED = ('learning_rate', 'adam_learning_rate', 'weight_decay')
 
+Row = dict[str, Any]  # Of results.jsonl.
+
 
 class Setting(NamedTuple):
-  """An arm at one value of each tuned knob.
-
-  Attributes:
-    values: The values, by knob.
-    runs: Its rows, by seed.
-  """
+  """A value for each tuned knob, and the rows of its runs, by seed."""
 
   values: dict[str, Any]
-  runs: dict[int, dict[str, Any]]
+  runs: dict[int, Row]
 
   def losses(self, seeds: Iterable[int]) -> list[float]:
     return [final_loss(self.runs[seed]) for seed in seeds]
 
 
-class Arm(NamedTuple):
-  """Runs alike in every knob that bears on the result but tuned ones and seed.
+class Search(NamedTuple):
+  """The settings that were tried for an arm, and what chose among them.
 
   Attributes:
-    knobs: The values of all other knobs.
-    names: Those of them that tell it from other arms, beside the optimizer.
-    settings: Its runs, by ascending values of the tuned knobs.
+    tried: All of them, by ascending values of the tuned knobs.
+    compared: Those that were compared.
+    seeds: The tuning seeds, which all of these have.
+  """
+
+  tried: Sequence[Setting] = ()
+  compared: Sequence[Setting] = ()
+  seeds: tuple[int, ...] = ()
+
+  def grid(self, knob: str) -> list[float]:
+    """The values of a tuned knob that were compared, ascending."""
+    return sorted({setting.values[knob] for setting in self.compared})
+
+  def by_value(self, knob: str) -> dict[float, float]:
+    """From each value of a tuned knob to the least loss with it.
+
+    Losses are means over the tuning seeds, as those that chose the setting.
+    """
+    losses: dict[float, float] = {}
+    for setting in self.compared:
+      value = setting.values[knob]
+      loss = statistics.fmean(setting.losses(self.seeds))
+      losses[value] = min(loss, losses.get(value, math.inf))
+    return dict(sorted(losses.items()))
+
+
+class Arm(NamedTuple):
+  """Runs alike in all that bears on their result but the seed.
+
+  Attributes:
+    knobs: The values of all knobs but the tuned ones.
+    labels: What tells it from other arms of its optimizer, by knob.
+    setting: The values of the tuned knobs.
+    runs: The rows by which it is judged, by ascending seed.
+    search: Where its setting comes from, if a grid was tried.
   """
 
   knobs: dict[str, Any]
-  names: tuple[str, ...]
-  settings: list[Setting]
-
-  def grid(self, knob: str) -> list[float]:
-    """The values of a tuned knob, ascending."""
-    return sorted({setting.values[knob] for setting in self.settings})
-
-  def told(self, setting: Setting) -> str:
-    """What tells a setting from others of the arm."""
-    values = setting.values
-    return told({k: v for k, v in values.items() if len(self.grid(k)) > 1})
+  labels: dict[str, str]
+  setting: dict[str, Any]
+  runs: dict[int, Row]
+  search: Search = Search()
 
   @property
   def optimizer(self) -> str:
     return self.knobs['optimizer']
+
+  @property
+  def losses(self) -> dict[int, float]:
+    """Final validation loss by seed, in nats a token."""
+    return {seed: final_loss(row) for seed, row in self.runs.items()}
+
+  @property
+  def fixed(self) -> dict[str, Any]:
+    """The tuned knobs that were not: only one value was compared."""
+    grid = self.search.grid
+    return {k: v for k, v in self.setting.items() if len(grid(k)) == 1}
+
+  @property
+  def edges(self) -> dict[str, str]:
+    """The tuned knobs whose best value ends its grid, and at which end."""
+    return {
+      knob: 'lowest' if value == grid[0] else 'highest'
+      for knob, value in self.setting.items()
+      if len(grid := self.search.grid(knob)) > 1
+      and value in (grid[0], grid[-1])
+      # There is nothing below 0 to try.
+      and not (value == 0 == grid[0] and len(grid) > 2)
+    }
 
   def __str__(self) -> str:
     return self.name()
 
   def name(self, without: str = '') -> str:
     """As in tables and figures: 'NAMO-D, clamp 0.4'."""
-    label = OPTIMIZERS[self.optimizer].label
-    values = {k: self.knobs[k] for k in self.names if k != without}
-    return f'{label}, {told(values)}' if values else label
+    labels = [text for knob, text in self.labels.items() if knob != without]
+    return ', '.join([OPTIMIZERS[self.optimizer].label, *labels])
 
 
-def told(values: dict[str, Any]) -> str:
+def told(values: Mapping[str, Any]) -> str:
   """Knobs and their values for the reader: 'learning rate 0.1, clamp 0.4'."""
   return ', '.join(
     f'{words(knob)} {number(value)}' for knob, value in values.items()
@@ -85,45 +129,33 @@ def number(value: Any) -> str:
   return f'{value:g}' if isinstance(value, float) else str(value)
 
 
-def diverged(row: dict[str, Any]) -> bool:
+def diverged(row: Row) -> bool:
   """Whether a run ended without a finite loss."""
   loss = row['val_losses'][-1][1] if row['val_losses'] else None
   return bool(row.get('diverged') or loss is None or not math.isfinite(loss))
 
 
-def final_loss(row: dict[str, Any]) -> float:
+def final_loss(row: Row) -> float:
   """The last validation loss of a run; infinite where it diverged."""
   return math.inf if diverged(row) else row['val_losses'][-1][1]
 
 
-def finished(row: dict[str, Any]) -> bool:
+def finished(row: Row) -> bool:
   """Whether a run came to its last step, or diverged before."""
   return diverged(row) or row['val_losses'][-1][0] == row['config']['steps']
 
 
-def curves(
-  rows: Iterable[dict[str, Any]],
-) -> tuple[np.ndarray, np.ndarray]:
-  """Validation losses of runs at the steps that all of them have.
+def curves(rows: Iterable[Row]) -> pd.DataFrame:
+  """Validation losses by step, a column a run, at the steps that all have.
 
-  Args:
-    rows: One row or more.
-
-  Returns:
-    The steps, shape (evaluations,), and the losses, (runs, evaluations), NaN
-    where a diverged run wrote none.
+  NaN where a diverged run wrote none.
   """
-  losses = [dict(row['val_losses']) for row in rows]
-  steps = sorted(set.intersection(*map(set, losses)))
-  return np.array(steps), np.array(
-    [[run[step] for step in steps] for run in losses], float
-  )
+  losses = [pd.Series(dict(row['val_losses']), dtype=float) for row in rows]
+  return pd.concat(losses, axis=1, join='inner').sort_index()
 
 
-def find(
-  rows: Iterable[dict[str, Any]], tuned: Collection[str] = TUNED
-) -> list[Arm]:
-  """The arms of a comparison.
+def find(rows: Iterable[Row], tuned: Collection[str] = TUNED) -> list[Arm]:
+  """The arms of a comparison, before one of their settings is chosen.
 
   Args:
     rows: Rows of results.jsonl. Runs that did not finish are left out; of two
@@ -131,58 +163,40 @@ def find(
     tuned: The knobs that were tuned for each arm.
 
   Returns:
-    The arms by optimizer and then by the values of what tells them apart.
+    The arms by optimizer and then by the values of what tells them apart, each
+    with the settings that were tried, and none chosen.
   """
   groups: dict[tuple, dict[tuple, Setting]] = {}
+  changed: dict[str, set[str]] = {}  # By optimizer, what is not at its default.
   for row in filter(finished, rows):
-    config = json.loads(identity(from_file(row['config'])))
-    seed = config.pop('seed')
-    values = {knob: config.pop(knob) for knob in tuned}
-    settings = groups.setdefault(tuple(config.items()), {})
+    config = from_file(row['config'])
+    changed.setdefault(config.optimizer, set()).update(asked_for(config))
+    knobs = json.loads(identity(config))
+    seed = knobs.pop('seed')
+    values = {knob: knobs.pop(knob) for knob in tuned}
+    settings = groups.setdefault(tuple(knobs.items()), {})
     setting = settings.setdefault(tuple(values.values()), Setting(values, {}))
     setting.runs[seed] = row
-  arms = [dict(group) for group in groups]
-  names = {
-    optimizer: _names(optimizer, arms)
-    for optimizer in {knobs['optimizer'] for knobs in arms}
+  all_knobs = [dict(group) for group in groups]
+  # Neither NAMO-D's clamp in the name of Muon, nor the warm-up that follows
+  # from the steps.
+  named = lambda knobs: {
+    knob: value
+    for knob, value in knobs.items()
+    if knob != 'optimizer'
+    and knob in changed[knobs['optimizer']]
+    and any(other[knob] != value for other in all_knobs)
   }
+  labels = lambda knobs: {k: told({k: v}) for k, v in named(knobs).items()}
   order = list(OPTIMIZERS)
+  found = [
+    Arm(knobs, labels(knobs), {}, {}, Search([of[key] for key in sorted(of)]))
+    for knobs, of in zip(all_knobs, groups.values())
+  ]
   return sorted(
-    (
-      Arm(
-        knobs,
-        names[knobs['optimizer']],
-        [settings[values] for values in sorted(settings)],
-      )
-      for knobs, settings in zip(arms, groups.values())
-    ),
+    found,
     key=lambda arm: (
       order.index(arm.optimizer),
-      *(arm.knobs[name] for name in arm.names),
+      *(arm.knobs[knob] for knob in arm.labels),
     ),
   )
-
-
-def _names(optimizer: str, arms: list[dict[str, Any]]) -> tuple[str, ...]:
-  """The knobs that name the arms of an optimizer.
-
-  Of those in which any arms differ, the ones that are not at their default in
-  all arms of this optimizer: neither NAMO-D's clamp in the name of Muon, nor
-  the warm-up that follows from the steps.
-  """
-  own = [knobs for knobs in arms if knobs['optimizer'] == optimizer]
-  return tuple(
-    knob
-    for knob in own[0]
-    if knob != 'optimizer'
-    and len({knobs[knob] for knobs in arms}) > 1
-    and any(knobs[knob] != _default(knob, knobs) for knobs in own)
-  )
-
-
-def _default(knob: str, knobs: dict[str, Any]) -> Any:
-  default = _FIELDS[knob].metadata['default']
-  return default(knobs) if callable(default) else default
-
-
-_FIELDS = {field.name: field for field in dataclasses.fields(Config)}

@@ -1,15 +1,16 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What may be concluded: arms against a baseline, paired over seeds."""
+"""What may be concluded: differences of arms, paired over seeds."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
-from optax_namo.nanogpt.compare import arms
 from optax_namo.nanogpt.compare import significance
 from optax_namo.nanogpt.compare import tuning
-from optax_namo.nanogpt.compare.tuning import Best
+from optax_namo.nanogpt.compare.arms import Arm
+from optax_namo.nanogpt.config import Config
 
 # An optimizer's name, or the values of any knobs.
 Baseline = str | Mapping[str, Any]
@@ -20,202 +21,171 @@ DIFFERENCE = 0.005
 
 # In these an arm and its baseline may differ, as optimizers have them of their
 # own or not at all. All else is the task, and is to be equal.
-_OWN = (
-  'learning_rate', 'adam_learning_rate', 'weight_decay', 'decay', 'nesterov',
-  'shape_scale', 'b1', 'b2', 'ns_coefficients', 'preconditioning', 'ns_steps',
-  'clamp', 'columns',
-)  # fmt: skip
+_OWN = {f.name for f in dataclasses.fields(Config) if f.metadata['own']}
 
 
-class Comparison(NamedTuple):
-  """An arm against its baseline.
+class Difference(NamedTuple):
+  """An arm against another.
 
   Attributes:
-    arm: The arm at its best setting.
-    baseline: The baseline at its own.
+    one: The arm.
+    other: What it is compared with.
     seeds: The seeds that both have: same data, same initialization.
-    paired: Loss of the arm minus that of the baseline, in nats a token; None
-      where there are fewer than two such seeds, or one diverged.
-    p: The p-value, corrected for the number of comparisons; None likewise.
-    needed: The number of pairs that would show a difference of 0.005.
+    paired: Loss of the one minus that of the other, in nats a token; None where
+      there are fewer than two such seeds, or a run diverged.
+    p: The p-value, corrected for the number of differences; None likewise.
+    more: How many more pairs would show a difference of 0.005; None likewise.
   """
 
-  arm: Best
-  baseline: Best
+  one: Arm
+  other: Arm
   seeds: tuple[int, ...]
   paired: significance.Paired | None
   p: float | None
-  needed: int | None
+  more: int | None
 
   @property
   def mean(self) -> float:
     """Mean difference over one seed or more; not finite where one diverged."""
     if self.paired:
       return self.paired.mean
-    arm, baseline = (
-      [one.losses[seed] for seed in self.seeds]
-      for one in (self.arm, self.baseline)
+    one, other = (
+      [arm.losses[seed] for seed in self.seeds]
+      for arm in (self.one, self.other)
     )
-    return math.fsum(arm) / len(arm) - math.fsum(baseline) / len(baseline)
+    return math.fsum(one) / len(one) - math.fsum(other) / len(other)
+
+  @property
+  def seen(self) -> bool:
+    return self.p is not None and self.p < significance.LEVEL
 
 
-def bests(
-  rows: Iterable[dict[str, Any]],
-  *,
-  tuned: Collection[str] = arms.TUNED,
-  tuning_seeds: Collection[int] | None = None,
-) -> list[Best]:
-  """Each arm of some rows at its best setting, without those that have none."""
-  found = (tuning.best(arm, tuning_seeds) for arm in arms.find(rows, tuned))
-  return [best for best in found if best]
+def common(one: Arm, other: Arm) -> tuple[int, ...]:
+  """The seeds that judge both."""
+  return tuple(seed for seed in one.runs if seed in other.runs)
 
 
-def default_baseline(bests: Sequence[Best]) -> Baseline:
+def paired(one: Arm, other: Arm) -> significance.Paired | None:
+  """The difference of two arms; see ``Difference.paired``."""
+  seeds = common(one, other)
+  losses = [[arm.losses[seed] for seed in seeds] for arm in (one, other)]
+  if len(seeds) < 2 or not all(map(math.isfinite, [*losses[0], *losses[1]])):
+    return None
+  return significance.paired(*losses)
+
+
+def differences(pairs: Sequence[tuple[Arm, Arm]]) -> list[Difference]:
+  """The difference of each pair of arms.
+
+  p-values are Holm-corrected for their number, of which pairs that cannot be
+  judged count as well.
+  """
+  tests = [paired(one, other) for one, other in pairs]
+  corrected = significance.holm([test.p if test else 1.0 for test in tests])
+  level = significance.LEVEL / max(len(pairs), 1)
+  found = []
+  for (one, other), test, p in zip(pairs, tests, corrected):
+    more = None
+    if test:
+      needed = significance.pairs_needed(test.sd, DIFFERENCE, level=level)
+      more = max(needed - test.n, 0)
+    seeds, p_or_none = common(one, other), p if test else None
+    found.append(Difference(one, other, seeds, test, p_or_none, more))
+  return found
+
+
+def default_baseline(arms: Sequence[Arm]) -> Baseline:
   """Muon, optax's, AdamW or the first, whichever is there; of one, an arm."""
-  first = bests[0].arm
-  names = {best.arm.optimizer for best in bests}
+  first = arms[0]
+  names = {arm.optimizer for arm in arms}
   if len(names) == 1:
-    return {knob: first.knobs[knob] for knob in first.names if knob in _OWN}
+    return {k: first.knobs[k] for k in first.labels if k in _OWN}
   order = 'muon', 'optax_muon', 'adamw', first.optimizer
   return next(name for name in order if name in names)
 
 
-def against(
-  best: Best, baseline: Baseline, bests: Iterable[Best]
-) -> Best | None:
+def against(arm: Arm, baseline: Baseline, arms: Iterable[Arm]) -> Arm | None:
   """What an arm is compared with: itself with the knobs of the baseline.
 
   Args:
-    best: The arm.
+    arm: The arm.
     baseline: The baseline.
-    bests: The arms there are.
+    arms: The arms there are.
 
   Returns:
     The arm with the baseline's knobs that runs the same task, and otherwise
     differs least from this one; None where there is none, or it is this one.
   """
   named = {'optimizer': baseline} if isinstance(baseline, str) else baseline
-  wanted = {**best.arm.knobs, **named}
-  free = set(_OWN) - set(named)
+  wanted = {**arm.knobs, **named}
+  free = _OWN - set(named)
   candidates = [
     other
-    for other in bests
-    if all(other.arm.knobs[k] == wanted[k] for k in wanted if k not in free)
+    for other in arms
+    if all(other.knobs[k] == wanted[k] for k in wanted if k not in free)
   ]
-  if not candidates or best in candidates:
+  if not candidates or arm in candidates:
     return None
   return max(
     candidates,
-    key=lambda other: sum(other.arm.knobs[k] == wanted[k] for k in wanted),
+    key=lambda other: sum(other.knobs[k] == wanted[k] for k in wanted),
   )
 
 
 def compare(
-  bests: Sequence[Best], baseline: Baseline | None = None
-) -> list[Comparison]:
-  """Every arm against its baseline.
-
-  p-values are Holm-corrected for the number of comparisons, of which those that
-  cannot be judged count as well.
+  arms: Sequence[Arm], baseline: Baseline | None = None
+) -> list[Difference]:
+  """The difference of every arm to its baseline, where it has one.
 
   Args:
-    bests: The arms at their best settings.
+    arms: The arms, each at its best setting.
     baseline: What they are compared with; None means ``default_baseline``.
-
-  Returns:
-    A comparison for each arm that has a baseline.
   """
-  if not bests:
+  if not arms:
     return []
   if baseline is None:
-    baseline = default_baseline(bests)
-  pairs = [
-    (best, other) for best in bests if (other := against(best, baseline, bests))
-  ]
-  tests = [_paired(best, other) for best, other in pairs]
-  corrected = significance.holm([test.p if test else 1.0 for test in tests])
-  level = significance.LEVEL / max(len(pairs), 1)
-  return [
-    Comparison(
-      best,
-      other,
-      common(best, other),
-      test,
-      p if test else None,
-      significance.pairs_needed(test.sd, DIFFERENCE, level=level)
-      if test
-      else None,
-    )
-    for (best, other), test, p in zip(pairs, tests, corrected)
-  ]
+    baseline = default_baseline(arms)
+  return differences(
+    [(arm, other) for arm in arms if (other := against(arm, baseline, arms))]
+  )
 
 
-def common(best: Best, other: Best) -> tuple[int, ...]:
-  """The seeds that judge both."""
-  return tuple(seed for seed in best.runs if seed in other.runs)
-
-
-def _paired(best: Best, other: Best) -> significance.Paired | None:
-  seeds = common(best, other)
-  losses = [[one.losses[seed] for seed in seeds] for one in (best, other)]
-  if len(seeds) < 2 or not all(map(math.isfinite, [*losses[0], *losses[1]])):
-    return None
-  return significance.paired(*losses)
-
-
-def conclusion(comparison: Comparison) -> str:
-  """What a comparison shows, in a sentence."""
-  arm, other = comparison.arm.arm, comparison.baseline.arm
-  test, p = comparison.paired, comparison.p
+def conclusion(difference: Difference) -> str:
+  """What a difference shows, in a sentence."""
+  one, other, seeds, test, p, more = difference
   if test is None or p is None:
-    return f'{arm} and {other}: no conclusion, {_why(comparison)}.'
-  said = f'{test.n} seeds, {p_value(p)}'
-  digits = decimals(test)
-  if p < significance.LEVEL:
-    side = 'below' if test.mean < 0 else 'above'
-    size = f'{abs(test.mean):.{digits}f} ± {test.half:.{digits}f}'
-    sentence = f'{arm} is {size} {side} {other} ({said})'
+    return f'{one} and {other}: no conclusion, {_why(difference)}.'
+  said = f'{len(seeds)} seeds, {p_value(p)}'
+  if difference.seen:
+    sentence = f'{one} is {size(test)} {other} ({said})'
   else:
-    more = more_pairs(comparison)
     sentence = (
-      f'{arm} and {other}: no difference seen, {test.mean:.{digits}f}'
-      f' {interval(test)}, {said}; {DIFFERENCE} would'
+      f'{one} and {other}: no difference seen,'
+      f' {test.mean:.{decimals(test)}f} {interval(test)}, {said};'
+      f' {DIFFERENCE} would'
       + (f' need {more} more seed{"s"[: more > 1]}' if more else ' be seen')
     )
-  loose = _not_tuned(comparison)
+  # At an edge, or fixed in what the other one was tuned in.
+  loose = [
+    str(arm)
+    for arm, beside in ((one, other), (other, one))
+    if arm.edges or arm.fixed.keys() - beside.fixed.keys()
+  ]
   if loose:
-    sentence += (
-      f'; but {" and ".join(map(str, loose))}'
-      f' {"are" if len(loose) > 1 else "is"} not tuned'
-    )
+    verb = 'are' if len(loose) > 1 else 'is'
+    sentence += f'; but {" and ".join(loose)} {verb} not tuned'
   return sentence + '.'
 
 
-def _not_tuned(comparison: Comparison) -> list[arms.Arm]:
-  """The arms at an edge, or fixed in what the other one was tuned in."""
-  arm, baseline = comparison.arm, comparison.baseline
-  return [
-    one.arm
-    for one, other in ((arm, baseline), (baseline, arm))
-    if one.edges or one.fixed.keys() - other.fixed.keys()
-  ]
-
-
-def _why(comparison: Comparison) -> str:
-  seeds = comparison.seeds
+def _why(difference: Difference) -> str:
+  one, other, seeds, *_ = difference
   if len(seeds) == 1:
     return f'only {tuning.seed_list(seeds)} in common'
-  for one in (comparison.arm, comparison.baseline):
-    gone = [seed for seed in seeds if math.isinf(one.losses[seed])]
+  for arm in (one, other):
+    gone = [seed for seed in seeds if math.isinf(arm.losses[seed])]
     if gone:
-      return f'{one.arm} diverged ({tuning.seed_list(gone)})'
+      return f'{arm} diverged ({tuning.seed_list(gone)})'
   return 'no seed in common'
-
-
-def more_pairs(comparison: Comparison) -> int:
-  """How many more pairs show a difference of 0.005."""
-  assert comparison.paired and comparison.needed
-  return max(comparison.needed - comparison.paired.n, 0)
 
 
 def decimals(test: significance.Paired) -> int:
@@ -223,8 +193,15 @@ def decimals(test: significance.Paired) -> int:
   return max(3, -math.floor(math.log10(max(test.half, 1e-6))))
 
 
-def interval(test: significance.Paired) -> str:
-  digits = decimals(test)
+def size(test: significance.Paired, digits: int | None = None) -> str:
+  """'0.0042 ± 0.0017 below', of the difference and its 95% interval."""
+  digits = digits or decimals(test)
+  side = 'below' if test.mean < 0 else 'above'
+  return f'{abs(test.mean):.{digits}f} ± {test.half:.{digits}f} {side}'
+
+
+def interval(test: significance.Paired, digits: int | None = None) -> str:
+  digits = digits or decimals(test)
   return f'[{test.low:.{digits}f}, {test.high:.{digits}f}]'
 
 

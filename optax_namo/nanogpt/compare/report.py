@@ -2,28 +2,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """A comparison to read: Markdown tables, sentences and a figure."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import math
 import pathlib
 import statistics
 from typing import Any
 
 from matplotlib import figure
+import pandas as pd
 
 from optax_namo.nanogpt.compare import arms
 from optax_namo.nanogpt.compare import figures
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import robustness
 from optax_namo.nanogpt.compare import tuning
+from optax_namo.nanogpt.compare.arms import Arm
+from optax_namo.nanogpt.compare.arms import Row
 from optax_namo.nanogpt.compare.significance import LEVEL
 from optax_namo.nanogpt.compare.significance import POWER
-from optax_namo.nanogpt.compare.tuning import Best
 
 _MARKS = {'lowest': ' ↓', 'highest': ' ↑'}
 
 
 def table(
-  rows: Sequence[dict[str, Any]],
+  rows: Sequence[Row],
   *,
   baseline: judge.Baseline | None = None,
   tuned: Collection[str] = arms.TUNED,
@@ -44,23 +46,22 @@ def table(
     The table of the arms, what to know of their tuning, the table of their
     paired differences to the baseline, and what may be concluded.
   """
-  bests = judge.bests(rows, tuned=tuned, tuning_seeds=tuning_seeds)
+  bests = tuning.bests(rows, tuned=tuned, tuning_seeds=tuning_seeds)
   parts = [
     _arms(bests, tuned),
     _caption(rows, bests, tuning_seeds),
     _notes(rows, tuned, bests),
-    _differences(judge.compare(bests, baseline)),
+    _conclusions(judge.compare(bests, baseline)),
   ]
   return '\n\n'.join(filter(None, parts)) + '\n'
 
 
 def draw(
-  rows: Sequence[dict[str, Any]],
+  rows: Sequence[Row],
   path: pathlib.Path,
   *,
   baseline: judge.Baseline | None = None,
-  tuned: Collection[str] = arms.TUNED,
-  tuning_seeds: Collection[int] | None = None,
+  **chosen: Any,
 ) -> None:
   """Draws differences to the baseline over steps, and loss against the rate.
 
@@ -70,109 +71,128 @@ def draw(
     rows: Rows of results.jsonl.
     path: The PNG file to write.
     baseline: As ``table``'s.
-    tuned: As ``table``'s.
-    tuning_seeds: As ``table``'s.
+    **chosen: ``tuned`` and ``tuning_seeds``, as ``table``'s.
   """
-  bests = judge.bests(rows, tuned=tuned, tuning_seeds=tuning_seeds)
-  comparisons = judge.compare(bests, baseline)
-  groups: dict[str, list[judge.Comparison]] = {}
-  for comparison in comparisons:
-    groups.setdefault(str(comparison.baseline.arm), []).append(comparison)
+  bests = tuning.bests(rows, **chosen)
+  groups: dict[str, list[judge.Difference]] = {}
+  for difference in judge.compare(bests, baseline):
+    groups.setdefault(str(difference.other), []).append(difference)
   fig = figure.Figure(
     figsize=(11, 4.2 * max(len(groups), 1)), dpi=150, layout='constrained'
   )
   grid = fig.subplots(max(len(groups), 1), 2, squeeze=False)
   for (left, right), group in zip(grid, list(groups.values()) or [[]]):
-    shown = [best for best in bests if any(best in c[:2] for c in group)]
+    shown = [arm for arm in bests if any(arm in d[:2] for d in group)]
     figures.over_steps(left, group, shown)
     figures.against_rate(right, shown or bests)
   fig.savefig(path)
 
 
-def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-  rule = ['---'] * len(header)
+def markdown(lines: Sequence[Mapping[str, str]]) -> str:
+  """A table whose lines map from its headers to cells."""
+  header = '|'.join(f' {name} ' if name else ' ' for name in lines[0])
   return '\n'.join(
-    f'| {" | ".join(cells)} |'.replace('|  |', '| |', 1)
-    for cells in (header, rule, *lines)
-  )
-
-
-def _arms(bests: Sequence[Best], tuned: Collection[str]) -> str:
-  """The table of the arms, without the columns that would say nothing."""
-  if not bests:
-    return 'No run has finished.'
-  header = [
-    '', *map(arms.words, tuned), 'validation loss', 'seeds', 'rates within 1%',
-    "steps to AdamW's", 'ms/step',
-  ]  # fmt: skip
-  lines = [
     [
-      str(best.arm),
-      *(_value(best, knob, bests) for knob in tuned),
-      _loss(best),
-      str(len(best.runs)),
-      _width(best),
-      _steps_to_adamw(best, bests),
-      _time(best),
+      f'|{header}|',
+      '|---' * len(lines[0]) + '|',
+      *(f'| {" | ".join(line.values())} |' for line in lines),
     ]
-    for best in bests
-  ]
-  kept = [i for i, column in enumerate(zip(*lines)) if set(column) != {'-'}]
-  return _markdown(
-    [header[i] for i in kept], [[line[i] for i in kept] for line in lines]
   )
 
 
-def _value(best: Best, knob: str, bests: Sequence[Best]) -> str:
-  """The best value of a tuned knob, where any arm has more than one."""
-  if all(len(other.arm.grid(knob)) == 1 for other in bests):
-    return '-'
-  value = arms.number(best.setting.values[knob])
-  return value + _MARKS.get(best.edges.get(knob, ''), '')
-
-
-def _loss(best: Best) -> str:
-  losses = list(best.losses.values())
-  gone = sum(map(math.isinf, losses))
-  if gone:
+def loss(arm: Arm, digits: int = 3) -> str:
+  """Mean ± standard deviation over the seeds."""
+  losses = list(arm.losses.values())
+  if gone := sum(map(math.isinf, losses)):
     return f'{gone} of {len(losses)} diverged'
   if not losses:
     return '-'
-  text = f'{statistics.fmean(losses):.3f}'
+  text = f'{statistics.fmean(losses):.{digits}f}'
   if len(losses) > 1:
-    text += f' ± {statistics.stdev(losses):.3f}'
+    text += f' ± {statistics.stdev(losses):.{digits}f}'
   return text
 
 
-def _width(best: Best) -> str:
-  losses = best.by_value('learning_rate')
+def differences(
+  found: Sequence[judge.Difference], digits: int | None = None
+) -> str:
+  """The table of paired differences; decimals as of the interval, or given."""
+  lines = []
+  for one, other, seeds, test, p, more in found:
+    mean = interval = chance = '-'
+    if test and p is not None:
+      mean = f'{test.mean:+.{digits or judge.decimals(test)}f}'
+      interval = judge.interval(test, digits)
+      chance = judge.p_value(p)
+    lines.append(
+      {
+        '': str(one),
+        'against': str(other),
+        'difference': mean,
+        '95% interval': interval,
+        'pairs': str(len(seeds)),
+        'p': chance,
+        f'more seeds to see {judge.DIFFERENCE}': str(more) if test else '-',
+      }
+    )
+  return markdown(lines)
+
+
+def _arms(bests: Sequence[Arm], tuned: Collection[str]) -> str:
+  """The table of the arms, without the columns that would say nothing."""
+  if not bests:
+    return 'No run has finished.'
+  lines = pd.DataFrame(
+    {
+      '': str(arm),
+      **{arms.words(knob): _value(arm, knob, bests) for knob in tuned},
+      'validation loss': loss(arm),
+      'seeds': str(len(arm.runs)),
+      'rates within 1%': _width(arm),
+      "steps to AdamW's": _steps_to_adamw(arm, bests),
+      'ms/step': _time(arm),
+    }
+    for arm in bests
+  )
+  return markdown(lines.loc[:, (lines != '-').any()].to_dict('records'))
+
+
+def _value(arm: Arm, knob: str, bests: Sequence[Arm]) -> str:
+  """The best value of a tuned knob, where any arm has more than one."""
+  if all(len({x.values[knob] for x in b.search.tried}) == 1 for b in bests):
+    return '-'
+  mark = _MARKS.get(arm.edges.get(knob, ''), '')
+  return arms.number(arm.setting[knob]) + mark
+
+
+def _width(arm: Arm) -> str:
+  losses = arm.search.by_value('learning_rate')
   finite = sum(map(math.isfinite, losses.values()))
   return str(robustness.width(losses)) if finite > 1 else '-'
 
 
-def _steps_to_adamw(best: Best, bests: Sequence[Best]) -> str:
+def _steps_to_adamw(arm: Arm, bests: Sequence[Arm]) -> str:
   """The first evaluation at which the mean is at the last one of AdamW."""
-  is_adamw = best.arm.optimizer == 'adamw'
-  adamw = best if is_adamw else judge.against(best, 'adamw', bests)
-  if not best.runs or not adamw or not adamw.runs:
+  is_adamw = arm.optimizer == 'adamw'
+  adamw = arm if is_adamw else judge.against(arm, 'adamw', bests)
+  if not arm.runs or not adamw or not adamw.runs:
     return '-'
-  if math.inf in (*best.losses.values(), *adamw.losses.values()):
+  if math.inf in (*arm.losses.values(), *adamw.losses.values()):
     return '-'
-  goal = statistics.fmean(adamw.losses.values())
-  steps, losses = arms.curves(best.runs.values())
-  reached = steps[losses.mean(axis=0) <= goal]
+  means = arms.curves(arm.runs.values()).mean(axis=1)
+  reached = means.index[means <= statistics.fmean(adamw.losses.values())]
   return str(reached[0]) if len(reached) else '-'
 
 
-def _time(best: Best) -> str:
-  times = [row['ms_per_step'] for row in best.runs.values()]
+def _time(arm: Arm) -> str:
+  times = [row['ms_per_step'] for row in arm.runs.values()]
   times = [time for time in times if time]
   return f'{statistics.median(times):.1f}' if times else '-'
 
 
 def _caption(
-  rows: Sequence[dict[str, Any]],
-  bests: Sequence[Best],
+  rows: Sequence[Row],
+  bests: Sequence[Arm],
   tuning_seeds: Collection[int] | None,
 ) -> str:
   of = lambda knob: ' and '.join(
@@ -196,7 +216,7 @@ def _caption(
   unfinished = sum(not arms.finished(row) for row in rows)
   if unfinished:
     text += f' Runs that did not finish, and do not count: {unfinished}.'
-  if any(best.edges for best in bests):
+  if any(arm.edges for arm in bests):
     text += ' ↓ and ↑: the best is the lowest or highest value tried.'
   text += (
     ' Rates within 1%: the width, in factors of 2, of the range of learning'
@@ -213,63 +233,35 @@ def _caption(
 
 
 def _notes(
-  rows: Sequence[dict[str, Any]],
-  tuned: Collection[str],
-  bests: Sequence[Best],
+  rows: Sequence[Row], tuned: Collection[str], bests: Sequence[Arm]
 ) -> str:
   """What to know of the tuning: each note once, with the arms it is on."""
   about: dict[str, list[str]] = {}
-  for best in bests:
-    for note in tuning.notes(best):
-      about.setdefault(note, []).append(str(best.arm))
-  judged = [best.arm for best in bests]
-  for arm in arms.find(rows, tuned):
-    if arm not in judged:
-      note = 'not judged: none of its settings has all tuning seeds'
+  for arm in bests:
+    for note in tuning.notes(arm):
       about.setdefault(note, []).append(str(arm))
+  judged = list(map(str, bests))
+  for name in map(str, arms.find(rows, tuned)):
+    if name not in judged:
+      note = 'not judged: none of its settings has all tuning seeds'
+      about.setdefault(note, []).append(name)
   return '\n'.join(
     f'- {"all" if len(names) == len(bests) > 1 else "; ".join(names)}: {note}.'
     for note, names in about.items()
   )
 
 
-def _differences(comparisons: Sequence[judge.Comparison]) -> str:
+def _conclusions(found: Sequence[judge.Difference]) -> str:
   """The table of paired differences, and a conclusion from each."""
-  if not comparisons:
+  if not found:
     return ''
-  lines = []
-  for comparison in comparisons:
-    cells = ['-'] * 4
-    test = comparison.paired
-    if test and comparison.p is not None:
-      cells = [
-        f'{test.mean:+.{judge.decimals(test)}f}',
-        judge.interval(test),
-        judge.p_value(comparison.p),
-        str(judge.more_pairs(comparison)),
-      ]
-    lines.append(
-      [
-        str(comparison.arm.arm),
-        str(comparison.baseline.arm),
-        *cells[:2],
-        str(len(comparison.seeds)),
-        *cells[2:],
-      ]
-    )
-  header = [
-    '', 'against', 'difference', '95% interval', 'pairs', 'p',
-    f'more seeds to see {judge.DIFFERENCE}',
-  ]  # fmt: skip
   caption = (
     'Differences are paired over seeds: same data, same initialization.'
     ' Intervals are those of the t-test of one pairing; its p is Holm-corrected'
-    f' for the {len(comparisons)} here. With the seeds of the last column'
+    f' for the {len(found)} here. With the seeds of the last column'
     f' more, a true difference of {judge.DIFFERENCE} is found with probability'
     f' {POWER} at the level {LEVEL}, so corrected, if the spread seen is the'
     ' true one.'
   )
-  sentences = [
-    f'- {judge.conclusion(comparison)}' for comparison in comparisons
-  ]
-  return '\n\n'.join([_markdown(header, lines), caption, '\n'.join(sentences)])
+  sentences = [f'- {judge.conclusion(difference)}' for difference in found]
+  return '\n\n'.join([differences(found), caption, '\n'.join(sentences)])

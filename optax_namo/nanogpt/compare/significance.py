@@ -1,6 +1,6 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What pairs of numbers say: a t-test, Holm's correction, how many it takes."""
+"""What numbers say: t-tests, Holm's correction, and how many it takes."""
 
 from collections.abc import Sequence
 import itertools
@@ -39,12 +39,12 @@ class Paired(NamedTuple):
     return (self.high - self.low) / 2
 
 
-def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
+def paired(a: Sequence[float], b: Sequence[float] | float = 0.0) -> Paired:
   """The paired t-test of a - b, and its interval.
 
   Args:
     a: Finite numbers, two or more.
-    b: As many, in the same order.
+    b: As many, in the same order; or a number that each is paired with.
 
   Returns:
     What they say. Where all differences are the same number the interval is a
@@ -59,11 +59,9 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
   mean, sd = float(difference.mean()), float(difference.std(ddof=1))
   if sd == 0:
     return Paired(mean, mean, mean, float(mean == 0), sd, len(difference))
-  test = stats.ttest_rel(a, b)
-  low, high = test.confidence_interval(1 - LEVEL)
-  return Paired(
-    mean, float(low), float(high), float(test.pvalue), sd, len(difference)
-  )
+  test = stats.ttest_1samp(difference, 0.0)
+  low, high = map(float, test.confidence_interval(1 - LEVEL))
+  return Paired(mean, low, high, float(test.pvalue), sd, len(difference))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,0 +1,278 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m benchmarks.evidence.pages``: what pages say of the rows.
+
+A figure or a phrase in a page that comes from the rows stands between comments,
+which no reader sees: ``<!--=apart('Ordering'):.4f-->0.0030<!--/-->``. The first
+one is what an f-string has between braces, with the methods of ``Facts``; this
+command writes between the two what it yields.
+"""
+
+from collections.abc import Iterable
+import math
+import re
+from typing import NamedTuple
+
+from benchmarks.evidence import answers
+from benchmarks.evidence import figures
+from benchmarks.evidence import hypotheses
+from benchmarks.evidence import plan
+from benchmarks.evidence import report
+from benchmarks.evidence.answers import MUON
+from benchmarks.evidence.answers import NAMO
+from benchmarks.evidence.answers import NAMO_D
+from optax_namo.nanogpt import files
+from optax_namo.nanogpt.compare import judge
+from optax_namo.nanogpt.compare import robustness
+from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.compare.arms import Row
+from optax_namo.nanogpt.compare.significance import Paired
+from optax_namo.nanogpt.compare.significance import paired
+from optax_namo.nanogpt.compare.walks import Rows
+from optax_namo.nanogpt.config import make_config
+from optax_namo.nanogpt.config import Preset
+
+_ROOT = report.HERE.parents[1]
+PAGES = [
+  _ROOT / name
+  for name in (
+    'README.md', 'docs/choosing.md', 'docs/cost.md', 'docs/evidence.md',
+    'docs/rates.md',
+  )
+]  # fmt: skip
+_DIRECTIVE = re.compile(r'<!--=(.*?)-->(.*?)<!--/-->', re.DOTALL)
+_NOISE = [f'Noise: batch {n}' for n in hypotheses.NOISE if n != 16]
+_NUMBERS = 'no one two three four five six seven eight'.split()
+_PARTS = {2: 'half', 3: 'third', 4: 'quarter', 10: 'tenth', 100: 'hundredth'}
+
+
+def spread(values: Iterable[float], digits: int = 1) -> str:
+  """'4.1 to 8.3', the least and the largest."""
+  values = list(values)
+  return f'{min(values):.{digits}f} to {max(values):.{digits}f}'
+
+
+def part(times: float) -> str:
+  """'a third', of about 3 times."""
+  return f'a {_PARTS[min(_PARTS, key=lambda n: abs(math.log(n / times)))]}'
+
+
+def plus_minus(test: Paired, sign: str = '') -> str:
+  return f'{test.mean:{sign}.4f} ± {test.half:.4f}'
+
+
+class Pair(NamedTuple):
+  """A difference in the words of a page."""
+
+  difference: judge.Difference
+
+  def __str__(self) -> str:
+    """'0.0127 ± 0.0056 below'."""
+    assert self.difference.paired
+    return judge.size(self.difference.paired, 4)
+
+  @property
+  def p(self) -> str:
+    """'p = 0.001'."""
+    assert self.difference.p is not None
+    return judge.p_value(self.difference.p)
+
+  def unseen(self, said: str) -> str:
+    """What is said where no difference is seen."""
+    return 'a difference is seen' if self.difference.seen else said
+
+  def off(self, below: str = 'below', above: str = 'above') -> str:
+    """'0.0127 below'."""
+    mean = self.difference.mean
+    return f'{abs(mean):.4f} {below if mean < 0 else above}'
+
+
+class Facts:
+  """What the rows say.
+
+  A question goes by its title without the letter, 'Width 64, no decay', an arm
+  by its name in the tables, 'NAMO-D, 4 steps'.
+  """
+
+  def __init__(self, rows: Iterable[Row]):
+    self._rows = Rows(rows)
+    self.batches = report.by_batch(self._rows)
+
+  def arms(self, question: str) -> answers.Arms:
+    titles = [t for t in plan.QUESTIONS if t.partition(') ')[2] == question]
+    arms = answers.arms(self._rows, titles[0]) if titles else None
+    if arms is None:
+      raise ValueError(f'{question!r} is no question, or is still open.')
+    return arms
+
+  def _differences(self, question: str) -> list[judge.Difference]:
+    """Without those to AdamW, which is known to be behind."""
+    found = answers.differences(self.arms(question))
+    return [d for d in found if d.other.optimizer != 'adamw']
+
+  def pair(
+    self, question: str, one: str = NAMO_D, other: str = MUON, of: str = ''
+  ) -> Pair:
+    """Two arms, corrected within the question; or with one of another."""
+    for d in self._differences(question):
+      if not of and (str(d.one), str(d.other)) == (one, other):
+        return Pair(d)
+    arms = self.arms(question)[one], self.arms(of or question)[other]
+    return Pair(*judge.differences([arms]))
+
+  def tie(self, *questions: str, said: str = 'no difference is seen') -> str:
+    """What is said where no difference is seen in any of them."""
+    seen = any(d.seen for q in questions for d in self._differences(q))
+    return 'differences are seen' if seen else said
+
+  def apart(self, question: str, varied: bool = False) -> float:
+    """The largest difference of optimizers with all else equal."""
+    found = self._differences(question)
+    return max(abs(d.mean) for d in found if bool(d.other.labels) == varied)
+
+  def seeds(self, question: str) -> str:
+    """How many a difference is paired over, in a word."""
+    return _NUMBERS[max(len(d.seeds) for d in self._differences(question))]
+
+  def says(self, hypothesis: str, verdict: str, phrase: str) -> str:
+    """The phrase if that was the verdict, else all that came out."""
+    came_out = hypotheses.TESTS[hypothesis](self._rows)
+    return phrase if came_out.endswith(verdict) else came_out
+
+  def over(self, *questions: str) -> float:
+    """How far each arm ends above the same of 'Ordering', at least."""
+    base = self.arms('Ordering')
+    pairs = [(a, base[n]) for q in questions for n, a in self.arms(q).items()]
+    return min(d.mean for d in judge.differences(pairs))
+
+  def adamw(self) -> float:
+    """How far it ends above the others, at least."""
+    *others, adamw = self.arms('Ordering').values()
+    found = judge.differences([(adamw, arm) for arm in others])
+    return min(d.mean for d in found)
+
+  def _costs(self, *endings: str, others: bool = False) -> list[float]:
+    """Of variations whose names end so, or of all others."""
+    pairs = answers.variations(self.arms('Variations'))
+    kept = [(a, b) for a, b in pairs if str(a).endswith(endings) != others]
+    return [d.mean for d in judge.differences(kept)]
+
+  def no_nesterov(self) -> list[float]:
+    return self._costs(' no Nesterov')
+
+  def steps(self, number: int) -> Pair:
+    return self.pair('Variations', f'{NAMO_D}, {number} steps', NAMO_D)
+
+  def others(self) -> float:
+    """The largest effect of any variation but these two."""
+    return max(map(abs, self._costs(' no Nesterov', ' steps', others=True)))
+
+  def rate(
+    self, question: str, *arms: str, knob: str = 'learning_rate'
+  ) -> float:
+    """The best one, which these arms have in common."""
+    (rate,) = {self.arms(question)[arm].setting[knob] for arm in arms}
+    return rate
+
+  def times(self, question: str, arm: str, of: str = '') -> float:
+    """A best rate over Muon's, or over what it is in question ``of``."""
+    below = self.rate(of, arm) if of else self.rate(question, MUON)
+    return self.rate(question, arm) / below
+
+  def from_above(self) -> str:
+    """Rates of the AdamW group over those where tuning had stopped."""
+    pairs = answers.variations(self.arms('Rate of the AdamW group, from above'))
+    rate = lambda arm: arm.setting['adam_learning_rate']
+    return spread((rate(a) / rate(b) for a, b in pairs), 0)
+
+  def octaves(self) -> str:
+    """How much of the rates is within 1% of the best loss."""
+    valleys = answers.by_rate(self.arms('Rates')).values()
+    widths = sorted(str(robustness.width(losses)) for losses in valleys)
+    return f'{widths[0]} to {widths[-1]}'
+
+  def sizes(self) -> str:
+    """'1, 2, 4 and 64', of batches beside 16."""
+    *most, last = (n for n in self.batches if n != 16)
+    return f'{", ".join(map(str, most))} and {last}'
+
+  def over_batches(self, rule: str) -> str:
+    slopes = hypotheses.over_batches(self._rows, rule)
+    return plus_minus(paired(slopes), '+')
+
+  def over_widths(self) -> str:
+    """By a doubling, with decay and without."""
+    slopes = (hypotheses.over_widths(self._rows, d) for d in hypotheses.WIDTHS)
+    return ' and '.join(plus_minus(paired(x)) for x in slopes)
+
+  def unseen(self) -> int:
+    return len(plan.UNSEEN)
+
+  def preset(self) -> Preset:
+    return make_config().sizes
+
+  def _to_muon(self, batch: int) -> list[Paired]:
+    arms = self.batches[batch]
+    pairs = [(arms[name], arms[MUON]) for name in (NAMO_D, NAMO)]
+    return [d.paired for d in judge.differences(pairs) if d.paired]
+
+  def closest(self) -> int:
+    """The batch size at which seeds agree best on differences to Muon."""
+    widest = lambda batch: max(test.half for test in self._to_muon(batch))
+    return min(self.batches, key=widest)
+
+  def room(self) -> float:
+    """The gain over Muon that intervals leave room for there."""
+    return -min(test.low for test in self._to_muon(self.closest()))
+
+  def signal(self) -> str:
+    of = self.batches.values()
+    return spread((figures.signal_to_noise(arms[MUON]) for arms in of), 2)
+
+  def noise_alone(self) -> float:
+    """What the ratio is of gradients that are noise, looked ahead."""
+    b1 = make_config().b1
+    # Of b1² M + (1 - b1²) G, M the momentum before: G is not yet in it.
+    return math.sqrt(b1**4 * (1 - b1) / (1 + b1) + (1 - b1**2) ** 2)
+
+  def times_by_batch(self, name: str) -> list[float]:
+    rate = lambda arm: arm.setting['learning_rate']
+    return [rate(of[name]) / rate(of[MUON]) for of in self.batches.values()]
+
+  def rates_by_batch(self, name: str) -> str:
+    """The cells of both rates by batch size."""
+    settings = [arms[name].setting for arms in self.batches.values()]
+    return ' | '.join(
+      f'{of["learning_rate"]:g}, {of["adam_learning_rate"]:g}'
+      for of in settings
+    )
+
+
+def filled(text: str, facts: Facts) -> str:
+  """A page with what the rows say; lines stay as they are where that is so."""
+  names = {name: getattr(facts, name) for name in dir(facts) if name[0] != '_'}
+  names |= {'spread': spread, 'part': part, 'NOISE': _NOISE}
+  if broken := re.search(r'^\s*<!--[=/][^\n]*', text, re.MULTILINE):
+    raise ValueError(
+      f'{broken[0]!r} begins a line, where Markdown ends a paragraph: break it'
+      ' elsewhere.'
+    )
+
+  def said(match: re.Match[str]) -> str:
+    expression, before = match.groups()
+    new = eval(f'f"""{{{expression}}}"""', names)
+    if new.split() == before.split():
+      return match[0]
+    return f'<!--={expression}-->{new}<!--/-->'
+
+  return _DIRECTIVE.sub(said, text)
+
+
+def main() -> None:
+  facts = Facts(sweep.read_results(report.HERE))
+  for path in PAGES:
+    files.write_whole(path, filled(path.read_text(encoding='utf-8'), facts))
+
+
+if __name__ == '__main__':
+  main()
