@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 import yaml
 
 import optax_namo
@@ -61,6 +62,19 @@ def test_signatures():
     assert [
       n for n, p in parameters.items() if p.kind != p.KEYWORD_ONLY
     ] == positional
+
+
+@pytest.mark.parametrize(
+  'name', [k for k, v in vars(optax_namo).items() if inspect.isfunction(v)]
+)
+def test_docstrings_tell_all_and_show_an_example(name):
+  """What ruff cannot see: it takes names of private modules for private."""
+  function = getattr(optax_namo, name)
+  text = inspect.getdoc(function)
+  has_arguments = bool(inspect.signature(function).parameters)
+  for section in ['Args', 'Returns', 'Raises', 'Examples'][not has_arguments :]:
+    assert f'\n\n{section}:\n' in text
+  assert '>>> ' in text
 
 
 def test_citation():
