@@ -25,7 +25,7 @@ def _values(x):
   return np.linalg.svd(np.asarray(x, np.float64), compute_uv=False)
 
 
-class TestVariants(chex.TestCase):
+class TestPolynomial(chex.TestCase):
   @chex.variants(with_jit=True, without_jit=True)
   @parameterized.parameters((8, 20), (20, 8), (12, 12), (1, 9), (9, 1), (1, 1))
   def test_polynomial_of_the_singular_values(self, m, n):

@@ -137,7 +137,7 @@ def test_pure_noise(columns, b1):
   )
 
 
-class EquivarianceTest(chex.TestCase):
+class TestEquivariance(chex.TestCase):
   """Symmetries of the bare rules, with Newton-Schulz in float32."""
 
   def setUp(self):
@@ -154,7 +154,7 @@ class EquivarianceTest(chex.TestCase):
     found = run([transform(g) for g in self.gradients])
     chex.assert_trees_all_close(found, expected, atol=2e-5)
     # The symmetry is not an accident of an update that ignores its input.
-    self.assertGreater(float(jnp.abs(found - run(self.gradients)).max()), 1e-2)
+    assert jnp.abs(found - run(self.gradients)).max() > 1e-2
 
   @chex.variants(with_jit=True, without_jit=True)
   def test_namo_rotates_on_both_sides(self):
@@ -182,4 +182,4 @@ class EquivarianceTest(chex.TestCase):
     run = self.variant(lambda gradients: _updates(tx, gradients))
     found = run([g @ self.right for g in self.gradients])
     expected = run(self.gradients) @ self.right
-    self.assertGreater(float(jnp.abs(found - expected).max()), 1e-3)
+    assert jnp.abs(found - expected).max() > 1e-3

@@ -74,7 +74,7 @@ def matrix(theta, gradients, hyper, options, unit):
     options: Options.
     unit: The spacing of the numbers at 1 that the arithmetic is done in.
   """
-  axes = {None: (0, 1), 'input': 1, 'output': 0}[options.columns]
+  axes = {None: (0, 1), 'input': (1,), 'output': (0,)}[options.columns]
   norm = lambda x: np.sqrt(np.sum(np.square(x), axis=axes, keepdims=True))
   b1, b2, rate = hyper['b1'], hyper['b2'], hyper['learning_rate']
   m, m_abs = np.zeros_like(theta), np.zeros_like(theta)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What importing the package costs and offers."""
 
+import configparser
 from importlib import metadata
 import inspect
 import pathlib
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 import yaml
 
 import optax_namo
@@ -62,6 +64,19 @@ def test_signatures():
     ] == positional
 
 
+@pytest.mark.parametrize(
+  'name', [k for k, v in vars(optax_namo).items() if inspect.isfunction(v)]
+)
+def test_docstrings_tell_all_and_show_an_example(name):
+  """What ruff cannot see: it takes names of private modules for private."""
+  function = getattr(optax_namo, name)
+  text = inspect.getdoc(function)
+  has_arguments = bool(inspect.signature(function).parameters)
+  for section in ['Args', 'Returns', 'Raises', 'Examples'][not has_arguments :]:
+    assert f'\n\n{section}:\n' in text
+  assert '>>> ' in text
+
+
 def test_citation():
   text = (_ROOT / 'CITATION.cff').read_text()
   citation = yaml.safe_load(text)
@@ -76,10 +91,35 @@ def test_citation():
   assert f'author  = {{{" and ".join(authors)}}}' in readme
 
 
+def _claimed():
+  """Lists of what setup.cfg requires: the package's own, and each extra's."""
+  config = configparser.ConfigParser()
+  config.read(_ROOT / 'setup.cfg')
+  return {
+    'core': config['options']['install_requires'].split(),
+    **{k: v.split() for k, v in config['options.extras_require'].items()},
+  }
+
+
 def test_pre_commit_checks_what_ci_checks():
+  """The same commands, which mend here, of the versions of the dev extra."""
   text = (_ROOT / '.pre-commit-config.yaml').read_text()
   (repo,) = yaml.safe_load(text)['repos']
-  hooks = [hook['entry'] for hook in repo['hooks']]
+  commands = [hook['entry'].split(' --')[0] for hook in repo['hooks']]
   ci = (_ROOT / '.ci' / 'run').read_text()
-  checks = re.findall(r'^\.venv/bin/(?:ruff|mypy).*$', ci, re.MULTILINE)
-  assert hooks == checks
+  checks = re.findall(r'^\.venv/bin/(ruff \w+|mypy)', ci, re.MULTILINE)
+  assert commands == checks
+  pins = {hook['additional_dependencies'][0] for hook in repo['hooks']}
+  assert pins <= set(_claimed()['dev'])
+
+
+def test_ci_tries_the_lowest_versions_that_are_claimed():
+  claimed = _claimed()
+  wanted = [
+    re.sub('>=', '==', one)
+    for extra in ('core', 'nanogpt', 'bpe', 'test')
+    for one in claimed[extra]
+    if not one.startswith('optax-namo')
+  ]
+  lines = (_ROOT / '.github' / 'lowest.txt').read_text().splitlines()
+  assert sorted(wanted) == sorted(x for x in lines if x[0] != '#')
