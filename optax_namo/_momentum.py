@@ -241,12 +241,10 @@ def adaptive_momentum(
       return factored, mu.astype(old_mu.dtype), root_v
 
     # Wrappers may box the state otherwise than init did: its leaves count.
-    mu, boxes_of_mu = jax.tree.flatten(state.mu)
-    root_v, boxes_of_root_v = jax.tree.flatten(state.root_v)
-    stepped = list(map(step, matrices, mu, root_v))
-    factored, mu, root_v = zip(*stepped) if stepped else ((), (), ())
-    return treedef.unflatten(factored), NamoState(
-      count, boxes_of_mu.unflatten(mu), boxes_of_root_v.unflatten(root_v)
-    )
+    kept, boxes = zip(*map(jax.tree.flatten, (state.mu, state.root_v)))
+    stepped = list(map(step, matrices, *kept))
+    factored, *new = zip(*stepped) if stepped else ((), (), ())
+    mu, root_v = (box.unflatten(x) for box, x in zip(boxes, new))
+    return treedef.unflatten(factored), NamoState(count, mu, root_v)
 
   return optax.GradientTransformation(init, update)

@@ -145,6 +145,7 @@ def record(
         ' carry the rest over: optax.tree.set(tx.init(params),'
         ' NamoState=optax.tree.get(state, "NamoState")).'
       )
+    treedef: Any
     kept, treedef = jax.tree.flatten(state)
     new = jax.tree.leaves(look(updates))
     shapes = [[x.shape for x in leaves] for leaves in (kept, new)]

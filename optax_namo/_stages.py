@@ -131,9 +131,10 @@ def scale_by_shape(
       return u
     _, fan_in, fan_out = matrix_shape(u.dimension_numbers, o.shape)
     if shape_scale == 'width':
-      factor = math.sqrt(max(1, fan_out / fan_in))
-    else:
-      factor = jnp.asarray(rms, o.dtype) * math.sqrt(max(fan_in, fan_out))
+      return dataclasses.replace(
+        u, direction=math.sqrt(max(1, fan_out / fan_in)) * o
+      )
+    factor = jnp.asarray(rms, o.dtype) * math.sqrt(max(fan_in, fan_out))
     return dataclasses.replace(u, direction=factor * o)
 
   return _factored.stage(scaled)

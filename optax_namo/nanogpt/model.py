@@ -164,9 +164,8 @@ def _softmax_attention(query, key, value, visible):
 
 def _dot_product_attention(query, key, value, visible):
   heads_last = lambda x: x.swapaxes(1, 2)  # (batch, time, heads, head_dim)
-  y = jax.nn.dot_product_attention(
-    *map(heads_last, (query, key, value)), mask=visible[None, None]
-  )
+  query, key, value = map(heads_last, (query, key, value))
+  y = jax.nn.dot_product_attention(query, key, value, mask=visible[None, None])
   return heads_last(y)
 
 
