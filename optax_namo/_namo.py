@@ -200,26 +200,26 @@ def namo_d(
     eps: Added to the root of v, in the gradients' unit; at least 0.
     weight_decay: :math:`\lambda` of the matrices, at least 0, or a schedule.
     weight_decay_mask: Tree or prefix of booleans, or a callable from the
-      parameters to one: which matrices decay. None means all.
-    mu_dtype: Dtype of the first moments of both groups; None means
-      ``promote_types(parameter dtype, float32)``.
+      parameters to one: which parameters decay, in both groups. None means all.
+    mu_dtype: Dtype of the first moments of both groups, of 16 bits or more;
+      None means ``promote_types(parameter dtype, float32)``.
     clamp: c, in (0, 1]: the scales of one matrix stay within ``[c, 1 / c]``
-      times their mean; None leaves them unclamped. From 0.1 to 1 no difference
-      was seen: (f) of ``benchmarks/evidence/RESULTS.md``.
+      times their mean; None leaves them unclamped. Any value from 0.1 to 1 gave
+      the same loss in this project's study; keep 0.75.
     columns: ``'input'``: one scale for each input feature (the reference code);
-      ``'output'``: one for each output feature (neuron), which was as good: (e)
-      there; None: one for each matrix and no clamp, which is ``namo``.
+      ``'output'``: one for each output feature (neuron), which was as good; or
+      None: one for each matrix and no clamp, which is ``namo``.
     nesterov: Whether to look ahead as the NAMO reference code does; the paper's
-      algorithm does not. Without it losses were higher: (g) there.
+      algorithm does not. Without it losses were higher.
     decay: ``'adaptive'``: the decay is multiplied by the adaptive scale (the
       paper); ``'decoupled'``: it is not (AdamW's). Each tuned, no difference
-      was seen: (d) of ``benchmarks/evidence/RESULTS.md``.
+      was seen.
     shape_scale: ``'rms'``: rms * sqrt(max(in, out)); ``'width'``:
       sqrt(max(1, out / in)); ``'none'``: 1, the paper's algorithm.
     rms: The root mean square of the update's entries at a scale of one.
     orthogonalizer: A function on stacks ``(batch, m, n)`` with ``m <= n``, that
       commutes with transposition; None means ``newton_schulz``, and closer ones
-      trained no better: (i) there. Under ``optax.inject_hyperparams`` it
+      trained no better. Under ``optax.inject_hyperparams`` it
       belongs into ``static_args``, and so does a callable mask or a callable
       for the dimension numbers.
     weight_dimension_numbers: Tree or prefix of
@@ -227,11 +227,11 @@ def namo_d(
       the parameters to one. None means ``matrix_dimension_numbers``.
     adam_learning_rate: Learning rate of the AdamW group, a number or a
       schedule; None means ``learning_rate``, which was as good as a tuned one
-      with 16 sequences a batch; with one, a hundredth was best ((h) and (b) of
-      ``benchmarks/evidence/RESULTS.md``).
+      with 16 sequences a batch; with one, a hundredth was best.
     adam_b1: Decay rate of AdamW's first moment, in [0, 1).
     adam_b2: Decay rate of AdamW's second moment, in [0, 1).
-    adam_eps: Added to the root of AdamW's second moment; at least 0.
+    adam_eps: Added to the root of AdamW's second moment; at least 0, where a
+      gradient that was always zero gives NaN, as in ``optax.adamw``.
     adam_weight_decay: Decay of the AdamW group, at least 0, or a schedule.
     shard_over: Mesh axes to spread the stacks over; see ``orthogonalize``.
     record: Whether the state keeps what ``diagnostics`` reads; with

@@ -9,6 +9,7 @@ oracles/README.txt tells what is in it and where it is from.
 import functools
 import hashlib
 import pathlib
+import re
 
 import chex
 import jax
@@ -139,6 +140,80 @@ def test_the_other_columns_are_another_trajectory():
     optax_namo.namo_d, 'namod_svd_c75', columns='output', **_SVD
   )
   assert error > 1e-2
+
+
+def _recipe():
+  """The stage of docs/migrating.md that is exact at any rate."""
+  page = (_ORACLES.parents[1] / 'docs' / 'migrating.md').read_text()
+  (code,) = re.findall(
+    r'```python\n((?:(?!```).)*?def reference_step.*?)```', page, re.DOTALL
+  )
+  names = {}
+  exec(code, names)
+  return names['reference_step']
+
+
+def _reference_at_any_rate(learning_rate, weight_decay):
+  return optax.chain(
+    optax_namo.adaptive_momentum(columns='input'),
+    optax_namo.orthogonalize(optax_namo.polar_svd),
+    optax_namo.clamp_scale(0.75),
+    _recipe()(learning_rate, weight_decay),
+    optax_namo.apply_scale(),
+    optax.scale(-1.0),
+  )
+
+
+@pytest.mark.parametrize('shape', [(6, 20), (20, 6)])
+@pytest.mark.parametrize('rate', [0.01, 0.2, 1.0, 3.0])
+def test_the_stage_that_is_exact_at_any_rate(rate, shape):
+  """Its steps against the clamped step written out in float64."""
+  rng = np.random.default_rng(3)
+  theta, gradients = rng.normal(size=shape), rng.normal(size=(12, *shape))
+  b1, b2, eps, decay = 0.95, 0.99, 1e-8, 0.1
+  m, v, expected, active = np.zeros(shape), 0.0, [], []
+  x = theta.copy()
+  for t, g in enumerate(gradients, start=1):
+    m = b1 * m + (1 - b1) * g
+    v = b2 * v + (1 - b2) * np.sum(g * g, 1, keepdims=True)
+    ahead = b1 * m + (1 - b1) * g
+    a = np.linalg.norm(ahead, axis=1, keepdims=True) / (np.sqrt(v) + eps)
+    a = a * np.sqrt(1 - b2**t) / (1 - b1**t)
+    step = rate * np.clip(a, 0.75 * a.mean(), a.mean() / 0.75)
+    larger = step * 0.2 * np.sqrt(max(shape))
+    active.append((larger > 1).any())
+    x = (
+      x
+      - np.minimum(larger, 1) * paper.polar(ahead)
+      - decay * np.minimum(step, 1) * x
+    )
+    expected.append(x)
+  assert any(active) == (rate > 0.5)
+  with jax.enable_x64(True):
+    tx = _reference_at_any_rate(rate, decay)
+    found = _trajectory(tx, jnp.asarray(theta), gradients, range(1, 13))
+  np.testing.assert_allclose(found, np.stack(expected), atol=1e-9)
+
+
+def test_that_stage_on_the_trajectories():
+  """At the published rates the clamp never acts."""
+  for shape in _SHAPES:
+    theta = jnp.asarray(_GOLDEN[f'w0/{shape}'])
+    rate, reference = 0.02, _GOLDEN[f'namod_svd_c75/{shape}']
+    # The trajectories warm up: the rates of their steps, one after the other.
+    state, params, seen = None, theta, []
+    for t, (lr, g) in enumerate(
+      zip(_GOLDEN['lrs'], _GOLDEN[f'g/{shape}']), start=1
+    ):
+      tx = _reference_at_any_rate(float(lr), 0.1)
+      state = tx.init(params) if state is None else state
+      updates, state = tx.update(jnp.asarray(g), state, params)
+      params = optax.apply_updates(params, updates)
+      if t in _GOLDEN['steps']:
+        seen.append(params)
+    assert lr == np.float32(rate)
+    error = np.linalg.norm(np.stack(seen) - reference)
+    assert error / np.linalg.norm(reference - np.asarray(theta)) < 2e-5
 
 
 _PAPER = {
