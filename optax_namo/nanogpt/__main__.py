@@ -76,7 +76,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
-  try:
+  with command.told():
     if _DISTRIBUTED.value:
       _join()
     config = make_config(**flag_values())
@@ -100,8 +100,6 @@ def main(argv: list[str]) -> None:
     )
     if jax.process_index() == 0:
       print(*notes, sep='\n', flush=True)
-  except (ValueError, OSError) as error:
-    sys.exit(f'error: {error}')
   if _DISTRIBUTED.value:
     # jax listens for SIGTERM, and finds a step that no process is beyond.
     listening: Any = contextlib.nullcontext([signal.SIGTERM])

@@ -6,7 +6,8 @@ A flag has its group, a heading of --help, in the place of the module's name
 that absl files it under: ``flags.DEFINE_string(..., module_name='run')``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import itertools
 import os
 import signal
@@ -73,6 +74,17 @@ def run(
   except BrokenPipeError:  # As in `... | head`.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(141)  # As a shell counts an end by SIGPIPE.
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+  """Ends the process with a line for what is wrong with flags or files."""
+  try:
+    yield
+  except BrokenPipeError:
+    raise
+  except (ValueError, OSError) as error:
+    sys.exit(f'error: {error}')
 
 
 def _groups() -> dict[str, list[flags.Flag]]:

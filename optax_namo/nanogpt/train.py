@@ -298,8 +298,8 @@ def fit(
       row['tokens_per_second'] = speed
     if look:
       rows[-1]['val_loss'] = evaluate(state.params)
-      if config.optimizer in ('namo_d', 'namo', 'muon'):
-        rows[-1]['diagnostics'] = metrics.diagnostics(state.opt_state)
+      if told := metrics.diagnostics(state.opt_state):
+        rows[-1]['diagnostics'] = told
     if log:
       log.write(rows)
     bar.update(len(rows))

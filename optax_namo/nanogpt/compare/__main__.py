@@ -217,7 +217,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
   out = pathlib.Path(_OUT.value)
-  try:
+  with command.told():
     runs = variants.runs_of(
       _variants(),
       _numbers('seeds', _SEEDS.value, int),
@@ -227,8 +227,6 @@ def main(argv: list[str]) -> None:
     if _DRY_RUN.value:
       _print_left(sweep.left(runs, sweep.read_results(out)), runs)
       return
-  except (ValueError, OSError) as error:
-    sys.exit(f'error: {error}')
   with interrupts.noted() as seen:
     try:
       rows = sweep.run(
