@@ -94,9 +94,12 @@ def main(argv: list[str]) -> None:
       return
     make_mesh(config.mesh)  # Too few devices fail here.
     notes = run_folder.claim(out, config, _RESUME.value)
+    where = f'into {out}'
+    if _RESUME.value and run_folder.newest_step(out) is None:
+      where += ', from step 0: --resume found no checkpoint there'
     notes.append(
       f'{OPTIMIZERS[config.optimizer].label} on {corpus.name}, preset'
-      f' {config.preset}: {config.steps} steps on {device()}, into {out}.'
+      f' {config.preset}: {config.steps} steps on {device()}, {where}.'
     )
     if jax.process_index() == 0:
       print(*notes, sep='\n', flush=True)

@@ -9,6 +9,7 @@ run's optimizer recorded something: adamw and optax_muon do not.
 """
 
 from collections.abc import Sequence
+import math
 import pathlib
 import statistics
 from typing import Any
@@ -21,6 +22,8 @@ from matplotlib.axes import Axes
 from optax_namo.nanogpt import command
 from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import run_folder
+from optax_namo.nanogpt.config import Config
+from optax_namo.nanogpt.config import OPTIMIZERS
 
 # Columns of diagnostics.png: title, and the fields drawn solid and dashed.
 _PANELS = (
@@ -90,10 +93,10 @@ def _scales(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     label='mean over matrices',
   )
   low, high = of(min, 'scale_min'), of(max, 'scale_max')
-  _band(
-    axes, steps, low, high, color=color, alpha=0.2, label='smallest to largest'
-  )
-  axes.set_ylim(bottom=0)
+  label = 'smallest to largest'
+  _band(axes, steps, low, high, color=color, alpha=0.2, label=label)
+  highest = max(filter(math.isfinite, high), default=1.0)
+  axes.set_ylim(0, 1.1 * highest)
   axes.set_ylabel('scale (Muon: 1)')
 
 
@@ -103,7 +106,11 @@ def _marker(points: Sequence[Any]) -> str | None:
 
 
 def _band(
-  axes: Axes, steps: Sequence[int], low: Any, high: Any, **style: Any
+  axes: Axes,
+  steps: Sequence[int],
+  low: Sequence[float],
+  high: Sequence[float],
+  **style: Any,
 ) -> None:
   """A range over steps; at a single one it is a bar."""
   if len(steps) == 1:
@@ -182,6 +189,14 @@ def _layers(name: str) -> list[int]:
   return [int(part) for part in name.split('/') if part.isdecimal()]
 
 
+def title_of(config: Config) -> str:
+  """The run of a picture."""
+  return (
+    f'{OPTIMIZERS[config.optimizer].label} at {config.learning_rate:.2g}:'
+    f' {config.preset}, {pathlib.Path(config.data).stem}'
+  )
+
+
 def run(folder: pathlib.Path) -> list[pathlib.Path]:
   """Draws what the folder of a run tells, and returns the pictures."""
   rows = metrics.read(folder)
@@ -190,10 +205,7 @@ def run(folder: pathlib.Path) -> list[pathlib.Path]:
       f'{folder} has no rows in a metrics.jsonl. Name the --out of a run.'
     )
   config = run_folder.read_config(folder)
-  title = (
-    f'{config.preset}, {pathlib.Path(config.data).stem}: {config.optimizer} at'
-    f' {config.learning_rate:.2g}'
-  )
+  title = title_of(config)
   drawn = [folder / 'loss.png']
   losses(rows, drawn[0], title=title)
   if any('diagnostics' in row for row in rows):

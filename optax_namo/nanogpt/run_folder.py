@@ -153,13 +153,18 @@ def restore(manager: ocp.CheckpointManager, fresh: Any) -> Any:
     ) from error
 
 
+def newest_step(out: pathlib.Path) -> int | None:
+  """The step of the newest whole checkpoint, None where there is none."""
+  names = [path.name for path in out.glob('checkpoints/*')]
+  return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
 def what_is_left(out: pathlib.Path) -> str:
   """Tells of the newest whole checkpoint, for who reads an error."""
-  names = [path.name for path in out.glob('checkpoints/*')]
-  steps = [int(name) for name in names if name.isdecimal()]
-  if not steps:
+  step = newest_step(out)
+  if step is None:
     return f'There is no whole checkpoint in {out}.'
   return (
-    f'The checkpoint of step {max(steps)} in {out} is whole: make room, and'
+    f'The checkpoint of step {step} in {out} is whole: make room, and'
     ' --resume goes on from there.'
   )
