@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from optax_namo import nanogpt
+from optax_namo.nanogpt import command
 from optax_namo.nanogpt.config import KNOBS
 from tests.nanogpt import helpers
 
@@ -159,11 +160,11 @@ def test_help_is_grouped(told):
 def test_mistakes_are_told_in_a_line(told):
   folder, ends = told
   for (code, text), wrong in zip(ends[len(_MODULES) :], _WRONG):
-    expected, message, *command = wrong
-    assert code == expected, (command, text)
-    assert text.startswith('error: ') and message in text, (command, text)
+    expected, message, *typed = wrong
+    assert code == expected, (typed, text)
+    assert text.startswith('error: ') and message in text, (typed, text)
     # And where it is one of usage, a line that names --help.
-    assert len(text.splitlines()) == expected, (command, text)
+    assert len(text.splitlines()) == expected, (typed, text)
   made = {path.name for path in folder.iterdir()}
   assert made == {
     'ok.txt', 'empty.txt', 'short.txt', 'latin.txt', 'other', 'a run', 'told',
@@ -196,6 +197,13 @@ def test_resume_of_nothing_is_told_beside_the_folder(told):
 
 def test_without_a_reader_it_ends_quietly(told):
   assert told[1][-4] == (128 + 13, '')
+
+
+def test_a_reader_that_leaves_is_no_mistake_of_flags():
+  with pytest.raises(BrokenPipeError), command.told():
+    raise BrokenPipeError
+  with pytest.raises(SystemExit, match='^error: full'), command.told():
+    raise OSError('full')
 
 
 def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(told):
