@@ -40,29 +40,22 @@ from optax_namo.nanogpt.mesh import make_mesh
 from optax_namo.nanogpt.optimizers import make_optimizer
 
 define_flags()
+# --help has a heading for each group of flags.
+_RUN: Any = {'module_name': 'run'}
 _OUT = flags.DEFINE_string(
-  'out',
-  None,
-  'Folder of the run; default: out/PRESET-OPTIMIZER.',
-  module_name='run',
+  'out', None, 'Folder of the run; default: out/PRESET-OPTIMIZER.', **_RUN
 )
 _RESUME = flags.DEFINE_bool(
-  'resume',
-  False,
-  'Go on from the newest whole checkpoint in --out.',
-  module_name='run',
+  'resume', False, 'Go on from the newest whole checkpoint in --out.', **_RUN
 )
 _TENSORBOARD = flags.DEFINE_bool(
-  'tensorboard',
-  False,
-  'Write the metrics to OUT/tensorboard as well.',
-  module_name='run',
+  'tensorboard', False, 'Write the metrics to OUT/tensorboard as well.', **_RUN
 )
 _SHOW_ROUTING = flags.DEFINE_bool(
   'show_routing',
   False,
   "Print where the model's parameters go, and stop.",
-  module_name='run',
+  **_RUN,
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',

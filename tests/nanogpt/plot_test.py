@@ -19,7 +19,7 @@ _FIELDS = (
 
 
 def _row(step, low=0.1, mean=0.2, high=0.4):
-  """Metrics of a step of two matrices, the second with scales twice as large."""
+  """Metrics of a step of two matrices, one with scales twice as large."""
   return {
     'step': step,
     'loss': 3.0 / step,
