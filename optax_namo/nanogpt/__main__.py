@@ -40,29 +40,22 @@ from optax_namo.nanogpt.mesh import make_mesh
 from optax_namo.nanogpt.optimizers import make_optimizer
 
 define_flags()
+# --help has a heading for each group of flags.
+_RUN: Any = {'module_name': 'run'}
 _OUT = flags.DEFINE_string(
-  'out',
-  None,
-  'Folder of the run; default: out/PRESET-OPTIMIZER.',
-  module_name='run',
+  'out', None, 'Folder of the run; default: out/PRESET-OPTIMIZER.', **_RUN
 )
 _RESUME = flags.DEFINE_bool(
-  'resume',
-  False,
-  'Go on from the newest whole checkpoint in --out.',
-  module_name='run',
+  'resume', False, 'Go on from the newest whole checkpoint in --out.', **_RUN
 )
 _TENSORBOARD = flags.DEFINE_bool(
-  'tensorboard',
-  False,
-  'Write the metrics to OUT/tensorboard as well.',
-  module_name='run',
+  'tensorboard', False, 'Write the metrics to OUT/tensorboard as well.', **_RUN
 )
 _SHOW_ROUTING = flags.DEFINE_bool(
   'show_routing',
   False,
   "Print where the model's parameters go, and stop.",
-  module_name='run',
+  **_RUN,
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
@@ -76,7 +69,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
-  try:
+  with command.told():
     if _DISTRIBUTED.value:
       _join()
     config = make_config(**flag_values())
@@ -94,14 +87,15 @@ def main(argv: list[str]) -> None:
       return
     make_mesh(config.mesh)  # Too few devices fail here.
     notes = run_folder.claim(out, config, _RESUME.value)
+    where = f'into {out}'
+    if _RESUME.value and run_folder.newest_step(out) is None:
+      where += ', from step 0: --resume found no checkpoint there'
     notes.append(
       f'{OPTIMIZERS[config.optimizer].label} on {corpus.name}, preset'
-      f' {config.preset}: {config.steps} steps on {device()}, into {out}.'
+      f' {config.preset}: {config.steps} steps on {device()}, {where}.'
     )
     if jax.process_index() == 0:
       print(*notes, sep='\n', flush=True)
-  except (ValueError, OSError) as error:
-    sys.exit(f'error: {error}')
   if _DISTRIBUTED.value:
     # jax listens for SIGTERM, and finds a step that no process is beyond.
     listening: Any = contextlib.nullcontext([signal.SIGTERM])

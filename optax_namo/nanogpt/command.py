@@ -6,12 +6,13 @@ A flag has its group, a heading of --help, in the place of the module's name
 that absl files it under: ``flags.DEFINE_string(..., module_name='run')``.
 """
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
+import itertools
 import os
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from absl import app
 from absl import flags
@@ -19,13 +20,14 @@ from absl import logging
 import jax
 
 _HELP = {'-h', '-help', '--help'}
-_METAVARS = {'int': 'N', 'float': 'X'}
 
 
 def parse(arguments: list[str]) -> list[str]:
   """What is left of a command line without its flags; a bad one ends it."""
   try:
     return flags.FLAGS(arguments)
+  except flags.UnrecognizedFlagError as error:
+    _refuse(_meant(error))
   except flags.Error as error:
     _refuse(error)
 
@@ -65,7 +67,8 @@ def run(
 
   try:
     if _HELP & set(sys.argv[1:]):
-      print(help_text(doc), end='', flush=True)
+      groups = map(flags.FLAGS.module_help, _groups())
+      print(doc, *groups, sep='\n', flush=True)
       return
     app.run(tidy, flags_parser=parse)
   except BrokenPipeError:  # As in `... | head`.
@@ -73,45 +76,33 @@ def run(
     sys.exit(141)  # As a shell counts an end by SIGPIPE.
 
 
-def help_text(doc: str) -> str:
-  """A docstring and the flags, in their groups, as wide as the terminal."""
-  parser = argparse.ArgumentParser(
-    usage=argparse.SUPPRESS,
-    description=doc,
-    add_help=False,
-    formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-      prog, max_help_position=26
-    ),
-  )
-  for name, members in flags.FLAGS.flags_by_module_dict().items():
-    if name not in sys.modules:  # Those of absl and other libraries are.
-      group = parser.add_argument_group(name)
-      for flag in members:
-        group.add_argument(f'--{_spelled(flag)}', **_described(flag))
-  return parser.format_help()
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+  """Ends the process with a line for what is wrong with flags or files."""
+  try:
+    yield
+  except BrokenPipeError:
+    raise
+  except (ValueError, OSError) as error:
+    sys.exit(f'error: {error}')
 
 
-def _spelled(flag: flags.Flag) -> str:
-  return f'[no]{flag.name}' if flag.boolean else flag.name
+def _groups() -> dict[str, list[flags.Flag]]:
+  """The flags by their group, without those of absl and other libraries."""
+  modules = flags.FLAGS.flags_by_module_dict()
+  return {name: modules[name] for name in modules if name not in sys.modules}
 
 
-def _described(flag: flags.Flag) -> dict[str, Any]:
-  """The rest of what argparse is to say of a flag."""
-  choices = getattr(flag.parser, 'enum_values', None)
-  # What absl adds, argparse says beside the name, and our help itself.
-  text = flag.help.partition(';\n')[0]
-  text = text.partition('>: ')[2] if choices else text
-  if flag.default is not False and flag.default not in (None, '', []):
-    default = flag.default
-    default = ','.join(default) if isinstance(default, list) else default
-    text = f'{text.removesuffix(".")}; default: {default}.'
-  text = text.replace('%', '%%')  # argparse formats it.
-  if flag.boolean:
-    return {'action': 'store_true', 'help': text}
-  if choices:
-    return {'metavar': f'{{{",".join(choices)}}}', 'help': text}
-  metavar = _METAVARS.get(flag.flag_type(), flag.name.upper())
-  return {'metavar': metavar, 'help': text}
+def _meant(error: flags.UnrecognizedFlagError) -> flags.Error:
+  """Suggests flags by a word (rate) or initials (lr), if not as absl does."""
+  meant = []
+  for flag in itertools.chain(*_groups().values()):
+    words = flag.name.split('_')
+    if error.flagname in (*words, ''.join(word[0] for word in words)):
+      meant.append(flag.name)
+  if not meant:
+    return error
+  return flags.UnrecognizedFlagError(error.flagname, suggestions=meant)
 
 
 def _refuse(error: Exception) -> NoReturn:

@@ -288,10 +288,6 @@ class Config:
     return PRESETS[self.preset]
 
 
-def _choices(field: dataclasses.Field) -> list[str]:
-  return list(field.metadata['choices'] or get_args(field.type))
-
-
 _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 KNOBS = tuple(_FIELDS)
 
@@ -330,39 +326,43 @@ def make_config(**given: Any) -> Config:
   return config
 
 
-# What flags take, and so files: 1 is a float and '1e-3', as YAML reads it, too.
-_PARSERS: dict[Any, flags.ArgumentParser] = {
-  bool: flags.BooleanParser(),
-  float: flags.FloatParser(),
-  int: flags.IntegerParser(),
-  str: flags.ArgumentParser(),
-}
+def _parser(field: dataclasses.Field) -> flags.ArgumentParser:
+  """Reads a knob's value: a flag's text, or what a file holds.
+
+  There 1 is a float, and so is '1e-3', as YAML reads it.
+  """
+  knob = field.metadata
+  choices = list(knob['choices'] or get_args(field.type))
+  if choices:
+    return flags.EnumParser(choices)
+  if field.type is bool:
+    return flags.BooleanParser()
+  if field.type is int:
+    return flags.IntegerParser(lower_bound=knob['least'])
+  if field.type is float:
+    return _FiniteParser(lower_bound=knob['least'])
+  return flags.ArgumentParser()
+
+
+class _FiniteParser(flags.FloatParser):
+  def parse(self, argument):
+    value = super().parse(argument)
+    if not math.isfinite(value):
+      raise ValueError(f'{value} is not finite')
+    return value
 
 
 def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
   """The fields of a config, each checked on its own."""
   values: dict[str, Any] = {}
   for name, field in _FIELDS.items():
-    knob, value = field.metadata, given.get(name)
+    value, default = given.get(name), field.metadata['default']
     if value is None:
-      default = knob['default']
       value = default(values) if callable(default) else default
-    choices = _choices(field)
-    if choices and value not in choices:
-      raise ValueError(f'{name} must be one of {choices}, got {value!r}.')
-    if not choices:
-      parser = _PARSERS[field.type]
-      try:
-        value = parser.parse(value)
-      except (ValueError, TypeError):
-        raise ValueError(
-          f'{name} takes a value of type {parser.flag_type()}, got {value!r}.'
-        ) from None
-    if isinstance(value, float) and not math.isfinite(value):
-      raise ValueError(f'{name} must be finite, got {value}.')
-    if knob['least'] is not None and value < knob['least']:
-      raise ValueError(f'{name} must be at least {knob["least"]}, got {value}.')
-    values[name] = value
+    try:
+      values[name] = _parser(field).parse(value)
+    except (ValueError, TypeError) as error:
+      raise ValueError(f'{name}={value!r}: {error.args[0]}.') from None
   return values
 
 
@@ -426,30 +426,24 @@ def may_resume(changed: Iterable[str]) -> bool:
   )
 
 
-_DEFINE: dict[Any, Any] = {
-  bool: flags.DEFINE_bool,
-  float: flags.DEFINE_float,
-  int: flags.DEFINE_integer,
-  str: flags.DEFINE_string,
-}
-
-
 def define_flags(names: Iterable[str] = KNOBS) -> None:
   """Defines a command-line flag for each of some knobs."""
   first = make_config()
   for name in names:
     field = _FIELDS[name]
-    knob = field.metadata
+    knob, parser = field.metadata, _parser(field)
     # In the place of a module's name: --help has a heading for each.
     group = {'module_name': knob['group']}
     default, help = knob['default'], knob['help']
     if callable(default):
       default = None
       help = f'{help[:-1]} ({first.preset}: {getattr(first, name):g}).'
-    if choices := _choices(field):
-      flags.DEFINE_enum(name, default, choices, help, **group)
+    if isinstance(parser, flags.BooleanParser):
+      flags.DEFINE_bool(name, default, help, **group)
+    elif isinstance(parser, flags.EnumParser):
+      flags.DEFINE_enum(name, default, parser.enum_values, help, **group)
     else:
-      _DEFINE[field.type](name, default, help, **group)
+      flags.DEFINE(parser, name, default, help, **group)
 
 
 def flag_values(names: Iterable[str] = KNOBS) -> dict[str, Any]:

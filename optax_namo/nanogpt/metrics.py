@@ -25,14 +25,26 @@ _read_state = jax.jit(optax_namo.diagnostics)
 
 
 def diagnostics(opt_state: optax.OptState) -> dict[str, dict[str, float]]:
-  """By path and name, in five digits: there may be hundreds of matrices."""
+  """By path and name, in five digits: there may be hundreds of matrices.
+
+  Args:
+    opt_state: The state of any optimizer.
+
+  Returns:
+    What ``optax_namo.diagnostics`` tells but the step; {} of an optimizer that
+    records nothing.
+  """
+  try:
+    told = _read_state(opt_state)
+  except ValueError:
+    return {}
   return {
     path: {
       name: float(f'{float(value):.5g}')
       for name, value in one._asdict().items()
       if name != 'step' and value is not None
     }
-    for path, one in _read_state(opt_state).items()
+    for path, one in told.items()
   }
 
 

@@ -5,21 +5,25 @@
   python -m optax_namo.nanogpt.plot RUN...
 
 makes RUN/loss.png from RUN/metrics.jsonl, and RUN/diagnostics.png where the
-run's optimizer was namo_d, namo or muon: the others record nothing to draw.
+run's optimizer recorded something: adamw and optax_muon do not.
 """
 
 from collections.abc import Sequence
+import math
 import pathlib
-import sys
+import statistics
 from typing import Any
 
 from absl import app
 from matplotlib import colormaps
 from matplotlib import figure
+from matplotlib.axes import Axes
 
 from optax_namo.nanogpt import command
 from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import run_folder
+from optax_namo.nanogpt.config import Config
+from optax_namo.nanogpt.config import OPTIMIZERS
 
 # Columns of diagnostics.png: title, and the fields drawn solid and dashed.
 _PANELS = (
@@ -33,18 +37,24 @@ _PANELS = (
 def losses(
   rows: Sequence[dict[str, Any]], path: pathlib.Path, *, title: str
 ) -> None:
-  """Draws training and validation loss over steps.
+  """Draws training and validation loss over steps, and below them the scales.
 
   Args:
-    rows: Rows of metrics with ``step``, ``loss`` and sometimes ``val_loss``.
+    rows: Rows of metrics with ``step``, ``loss`` and sometimes ``val_loss`` and
+      ``diagnostics``; without these there is no lower panel.
     path: The PNG file to write.
     title: The figure's title.
   """
-  fig = figure.Figure(figsize=(7, 4), dpi=150, layout='constrained')
-  axes = fig.subplots()
+  told = [row for row in rows if 'diagnostics' in row]
+  heights = [4, 2][: 1 + bool(told)]
+  fig = figure.Figure(figsize=(7, sum(heights)), dpi=150, layout='constrained')
+  axes, *below = fig.subplots(
+    len(heights), squeeze=False, sharex=True, height_ratios=heights
+  )[:, 0]
   axes.plot(
     [row['step'] for row in rows],
     [row['loss'] for row in rows],
+    marker=_marker(rows),
     linewidth=0.8,
     alpha=0.7,
     label='training (one batch)',
@@ -57,10 +67,56 @@ def losses(
     markersize=4,
     label='validation',
   )
-  axes.set(xlabel='step', ylabel='loss (nats a token)', title=title)
-  axes.grid(alpha=0.3)
-  axes.legend()
+  axes.set(ylabel='loss (nats a token)', title=title)
+  for panel in below:
+    _scales(panel, told)
+  for panel in (axes, *below):
+    panel.grid(alpha=0.3)
+    panel.legend()
+  panel.set_xlabel('step')
   fig.savefig(path)
+
+
+def _scales(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+  """What the optimizer did: the scales of all matrices over steps."""
+  steps = [row['step'] for row in rows]
+  of = lambda reduce, field: [
+    reduce([one[field] for one in row['diagnostics'].values()]) for row in rows
+  ]
+  color = 'tab:green'
+  axes.plot(
+    steps,
+    of(statistics.fmean, 'scale_mean'),
+    marker='o',
+    markersize=4,
+    color=color,
+    label='mean over matrices',
+  )
+  low, high = of(min, 'scale_min'), of(max, 'scale_max')
+  label = 'smallest to largest'
+  _band(axes, steps, low, high, color=color, alpha=0.2, label=label)
+  highest = max(filter(math.isfinite, high), default=1.0)
+  axes.set_ylim(0, 1.1 * highest)
+  axes.set_ylabel('scale (Muon: 1)')
+
+
+def _marker(points: Sequence[Any]) -> str | None:
+  """A line of one point is none."""
+  return '.' if len(points) == 1 else None
+
+
+def _band(
+  axes: Axes,
+  steps: Sequence[int],
+  low: Sequence[float],
+  high: Sequence[float],
+  **style: Any,
+) -> None:
+  """A range over steps; at a single one it is a bar."""
+  if len(steps) == 1:
+    axes.vlines(steps, low, high, linewidth=6, **style)
+  else:
+    axes.fill_between(steps, low, high, linewidth=0, **style)
 
 
 def diagnostics(
@@ -97,16 +153,18 @@ def diagnostics(
         for field, style in zip(fields, ('-', '--')):
           layer = ''.join(map(str, _layers(name))) or kind
           label = f'layer {layer}' if field == fields[0] else None
-          axes.plot(steps, of(field), style, color=color, lw=1.2, label=label)
-        if fields == ('scale_mean',):
-          axes.fill_between(
+          axes.plot(
             steps,
-            of('scale_min'),
-            of('scale_max'),
+            of(field),
+            style,
+            marker=_marker(steps),
             color=color,
-            alpha=0.12,
-            linewidth=0,
+            linewidth=1.2,
+            label=label,
           )
+        if fields == ('scale_mean',):
+          low, high = of('scale_min'), of('scale_max')
+          _band(axes, steps, low, high, color=color, alpha=0.12)
       axes.grid(alpha=0.3)
       if i == 0:
         axes.set_title(heading, fontsize=9)
@@ -131,6 +189,14 @@ def _layers(name: str) -> list[int]:
   return [int(part) for part in name.split('/') if part.isdecimal()]
 
 
+def title_of(config: Config) -> str:
+  """The run of a picture."""
+  return (
+    f'{OPTIMIZERS[config.optimizer].label} at {config.learning_rate:.2g}:'
+    f' {config.preset}, {pathlib.Path(config.data).stem}'
+  )
+
+
 def run(folder: pathlib.Path) -> list[pathlib.Path]:
   """Draws what the folder of a run tells, and returns the pictures."""
   rows = metrics.read(folder)
@@ -139,10 +205,7 @@ def run(folder: pathlib.Path) -> list[pathlib.Path]:
       f'{folder} has no rows in a metrics.jsonl. Name the --out of a run.'
     )
   config = run_folder.read_config(folder)
-  title = (
-    f'{config.preset}, {pathlib.Path(config.data).stem}: {config.optimizer} at'
-    f' {config.learning_rate:.2g}'
-  )
+  title = title_of(config)
   drawn = [folder / 'loss.png']
   losses(rows, drawn[0], title=title)
   if any('diagnostics' in row for row in rows):
@@ -154,12 +217,10 @@ def run(folder: pathlib.Path) -> list[pathlib.Path]:
 def main(argv: list[str]) -> None:
   if len(argv) < 2:
     raise app.UsageError('name the folders of one or more runs')
-  try:
+  with command.told():
     for name in argv[1:]:
       for path in run(pathlib.Path(name)):
         print(path)
-  except (ValueError, OSError) as error:
-    sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

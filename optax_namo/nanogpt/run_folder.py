@@ -157,7 +157,7 @@ def _restored(manager: ocp.CheckpointManager, step: int, fresh: Any) -> Any:
   """A checkpoint of this version, or one of 0.1 by the names of its arrays.
 
   0.1 kept an entry without an array for each leaf that a group of the optimizer
-  does not have.
+  does not have, and called the groups otherwise where the optimizer is Muon.
   """
   try:
     return manager.restore(step, args=ocp.args.StandardRestore(fresh))
@@ -167,7 +167,10 @@ def _restored(manager: ocp.CheckpointManager, step: int, fresh: Any) -> Any:
 
     def array(path, x):
       name = jax.tree_util.keystr(path, simple=True, separator='/')
-      kept = arrays[tuple(name.split('/'))]
+      names = name.split('/')
+      if tuple(names) not in arrays:
+        names = [{'namo': 'matrix', 'adamw': 'rest'}.get(x, x) for x in names]
+      kept = arrays[tuple(names)]
       if kept.shape != x.shape:
         raise  # It is of another model.
       return jax.device_put(kept.astype(x.dtype), x.sharding)
@@ -175,13 +178,18 @@ def _restored(manager: ocp.CheckpointManager, step: int, fresh: Any) -> Any:
     return jax.tree_util.tree_map_with_path(array, fresh)
 
 
+def newest_step(out: pathlib.Path) -> int | None:
+  """The step of the newest whole checkpoint, None where there is none."""
+  names = [path.name for path in out.glob('checkpoints/*')]
+  return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
 def what_is_left(out: pathlib.Path) -> str:
   """Tells of the newest whole checkpoint, for who reads an error."""
-  names = [path.name for path in out.glob('checkpoints/*')]
-  steps = [int(name) for name in names if name.isdecimal()]
-  if not steps:
+  step = newest_step(out)
+  if step is None:
     return f'There is no whole checkpoint in {out}.'
   return (
-    f'The checkpoint of step {max(steps)} in {out} is whole: make room, and'
+    f'The checkpoint of step {step} in {out} is whole: make room, and'
     ' --resume goes on from there.'
   )

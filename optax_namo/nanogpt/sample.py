@@ -8,7 +8,6 @@ The run may be finished or not.
 """
 
 import pathlib
-import sys
 
 from absl import app
 from absl import flags
@@ -138,7 +137,7 @@ def main(argv: list[str]) -> None:
   if len(argv) != 2:
     raise app.UsageError('name the folder of one run')
   values = flags.FLAGS
-  try:
+  with command.told():
     text = sample(
       pathlib.Path(argv[1]),
       values.prompt,
@@ -147,8 +146,6 @@ def main(argv: list[str]) -> None:
       top_k=values.top_k,
       seed=values.seed,
     )
-  except (ValueError, OSError) as error:
-    sys.exit(f'error: {error}')
   print(text)
 
 

@@ -31,7 +31,7 @@ def write(
   rows: Sequence[dict[str, Any]],
   sample: str | None = None,
 ) -> None:
-  """Writes OUT/run.md, in which no path says whose machine this is.
+  """Writes OUT/run.md, in which no path says whose home it is in.
 
   Args:
     out: The run's folder; a loss.png there is shown.
@@ -48,39 +48,60 @@ def write(
         f'# {OPTIMIZERS[config.optimizer].label} on'
         f' {pathlib.Path(config.data).stem}, preset {config.preset}: step'
         f' {step} of {config.steps}',
-        _shell(_command(config, out)),
+        _shell(_train(asked_for(config), out)),
         f'With {_versions()}, on {device()}.',
         _table(rows),
         *(['![Losses](loss.png)'] if (out / 'loss.png').exists() else []),
         *([f'It writes:\n\n{_verbatim(sample)}'] if sample else []),
-        f'{"To go on, for" if unfinished else "For"} pictures, and for more'
-        ' text:',
-        _shell(
-          *([_command(config, out, '--resume')] if unfinished else []),
-          _module('.plot', _shown(out)),
-          _module('.sample', _shown(out)),
-        ),
+        'For more text, for pictures of the optimizer, and to go on'
+        f'{"" if unfinished else " for longer"}:',
+        _shell(*next_commands(out, config, step)),
       ]
     )
     + '\n',
   )
 
 
+def next_commands(out: pathlib.Path, config: Config, step: int) -> list[str]:
+  """What to do with a run after a step: sample, plot, and go on.
+
+  Args:
+    out: The run's folder.
+    config: The run.
+    step: The steps done; after the last one it goes on for as many again.
+
+  Returns:
+    A line for a shell each.
+  """
+  more = asked_for(config)
+  if step >= config.steps:
+    more['steps'] = 2 * config.steps
+  return [
+    _module('.sample', _shown(out)),
+    _module('.plot', _shown(out)),
+    _train(more, out, '--resume'),
+  ]
+
+
 def _shown(path: pathlib.Path) -> str:
-  return path.name if path.is_absolute() else str(path)
+  """A path for a shell, as it was given but for the home folder's name."""
+  home = pathlib.Path.home()
+  if path.is_absolute() and path.is_relative_to(home):
+    return f'"$HOME"/{shlex.quote(str(path.relative_to(home)))}'
+  return shlex.quote(str(path))
 
 
 def _module(name: str, *arguments: str) -> str:
-  return shlex.join(['python', '-m', f'optax_namo.nanogpt{name}', *arguments])
+  return ' '.join(['python -m', f'optax_namo.nanogpt{name}', *arguments])
 
 
-def _command(config: Config, out: pathlib.Path, *more: str) -> str:
+def _train(knobs: dict[str, Any], out: pathlib.Path, *more: str) -> str:
   """What trains it, with the flags that are not at their defaults."""
-  knobs = asked_for(config)
+  flags = {name: shlex.quote(str(value)) for name, value in knobs.items()}
   if 'data' in knobs:
-    knobs['data'] = _shown(pathlib.Path(config.data))
-  flags = [f'--{k}={v}' for k, v in {**knobs, 'out': _shown(out)}.items()]
-  return _module('', *flags, *more)
+    flags['data'] = _shown(pathlib.Path(knobs['data']))
+  flags['out'] = _shown(out)
+  return _module('', *(f'--{k}={v}' for k, v in flags.items()), *more)
 
 
 def _shell(*lines: str) -> str:

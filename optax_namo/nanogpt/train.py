@@ -255,12 +255,10 @@ def fit(
   manager = run_folder.checkpoints(out)
   if resume:
     restored = run_folder.restore(manager, state)
-    note = f'No whole checkpoint in {out}: starting from step 0.'
     if restored is not None:
       state = restored
-      note = f'Going on from step {int(state.step)} of {out}.'
-    if first:
-      print(note)
+      if first:
+        print(f'Going on from step {int(state.step)} of {out}.')
   start = int(state.step)
   log = metrics.Log(out, start, tensorboard) if first else None
   tokens = config.accumulate * config.batch_size * config.sizes.block_size
@@ -298,8 +296,8 @@ def fit(
       row['tokens_per_second'] = speed
     if look:
       rows[-1]['val_loss'] = evaluate(state.params)
-      if config.optimizer in ('namo_d', 'namo', 'muon'):
-        rows[-1]['diagnostics'] = metrics.diagnostics(state.opt_state)
+      if told := metrics.diagnostics(state.opt_state):
+        rows[-1]['diagnostics'] = told
     if log:
       log.write(rows)
     bar.update(len(rows))
@@ -347,28 +345,28 @@ def run(
     )
   except Stopped as stopped:
     if not jax.process_index():
-      summarize(stopped.step, _draw(config, corpus, out))
+      summarize(stopped.step, _draw(config, out))
     raise
   if jax.process_index():
     return final
-  evaluated = _draw(config, corpus, out)
+  evaluated = _draw(config, out)
   sample = _sample(config, corpus, model)
   files.write_whole(out / 'sample.txt', sample)
   summarize(int(final['step']), evaluated, sample)
   print(f'\n{sample}\n')
   print(
     f'Step {final["step"]}: training loss {final["loss"]:.4f}, validation loss'
-    f' {final["val_loss"]:.4f} nats a token. Everything is in {out}.'
+    f' {final["val_loss"]:.4f} nats a token. Everything is in {out}. Next:\n'
   )
+  for line in summary.next_commands(out, config, int(final['step'])):
+    print(f'  {line}')
   return final
 
 
-def _draw(
-  config: Config, corpus: data.Corpus, out: pathlib.Path
-) -> list[dict[str, Any]]:
-  """Draws the losses; the rows of metrics that have a validation loss."""
+def _draw(config: Config, out: pathlib.Path) -> list[dict[str, Any]]:
+  """Draws losses and scales; the rows of metrics with a validation loss."""
   rows = metrics.read(out)
-  plot.losses(rows, out / 'loss.png', title=f'{config.preset}, {corpus.name}')
+  plot.losses(rows, out / 'loss.png', title=plot.title_of(config))
   return [row for row in rows if 'val_loss' in row]
 
 

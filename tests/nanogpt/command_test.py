@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from optax_namo import nanogpt
+from optax_namo.nanogpt import command
 from optax_namo.nanogpt.config import KNOBS
 from tests.nanogpt import helpers
 
@@ -33,12 +34,15 @@ _MODULES = {
 # What is wrong: the exit code, what is said of it, and the command.
 _WRONG = [
   (2, "'stpes'. Did you mean: steps", '', '--stpes=3'),
+  (2, "'lr'. Did you mean: learning_rate ?", '', '--lr=3'),
+  (2, 'mean: learning_rate, adam_learning_rate ?', '', '--rate', '3'),
+  (2, "'batch'. Did you mean: batch_size ?", '', '--batch=3'),
   (2, '--columns=diagonal: value should be one of', '', '--columns=diagonal'),
   (2, 'flag --steps=ten: invalid literal', '', '--steps=ten'),
   (2, "unknown argument 'extra'; flags begin with --", '', 'extra'),
-  (1, 'steps must be at least 1, got -5', '', '--steps=-5'),
-  (1, 'learning_rate must be finite, got nan', '', '--learning_rate=nan'),
-  (1, 'learning_rate must be at least 0', '', '--learning_rate=-1'),
+  (2, '--steps=-5: -5 is not a positive integer', '', '--steps=-5'),
+  (2, '--learning_rate=nan: nan is not finite', '', '--learning_rate=nan'),
+  (2, '-1.0 is not a non-negative number', '', '--learning_rate=-1'),
   (1, 'clamp must be in (0, 1], or 0', '', '--data=ok.txt', '--clamp=1.5'),
   (1, 'embed_dim=9 is not a multiple', '', '--data=ok.txt', '--embed_dim=9'),
   (1, 'missing.txt does not exist', '', '--data=missing.txt'),
@@ -61,6 +65,7 @@ _WRONG = [
   (1, 'other has no rows', '.plot', 'other'),
   (2, "unknown argument 'extra'", '.compare', 'extra'),
   (2, "'stpes'. Did you mean: steps", '.compare', '--stpes=3'),
+  (2, "'tokens'. Did you mean: num_tokens ?", '.sample', '--tokens=3'),
   (1, '--out=ok.txt cannot be written: ', '.compare', '--data=ok.txt',
    '--out=ok.txt', '--preset=tiny'),
   (1, 'takes OPTIMIZER=RATE,RATE', '.compare', '--learning_rates=namo'),
@@ -94,6 +99,12 @@ train.run = fail
 """
   for error in ('RESOURCE_EXHAUSTED: 9 bytes', 'INTERNAL: what')
 )
+# It says what it will do, and does nothing.
+_NO_TRAINING = """
+from optax_namo.nanogpt import train
+
+train.run = lambda *args: None
+"""
 # Nobody reads: `... | true`.
 _NO_READER = """
 import os
@@ -118,6 +129,7 @@ def told(tmp_path_factory):
   commands = [
     *((f'{_RUN}{name}', '--help') for name in _MODULES),
     *((f'{_RUN}{name}', *rest) for _, _, name, *rest in _WRONG),
+    (_RUN, *_FLAGS[:2], '--out=new', '--resume'),
     (_RUN, '--help'),
     *((_RUN, *_FLAGS[:2], f'--out=memory-{i}') for i in range(2)),
     (_RUN, *_FLAGS),
@@ -125,7 +137,7 @@ def told(tmp_path_factory):
   sabotage = {
     len(commands) + i: wrong
     for i, wrong in enumerate(
-      [_NO_READER, _OUT_OF_MEMORY, _BROKEN, _SIGTERM], start=-4
+      [_NO_TRAINING, _NO_READER, _OUT_OF_MEMORY, _BROKEN, _SIGTERM], start=-5
     )
   }
   for number, (_, message, *_) in enumerate(_WRONG, start=len(_MODULES)):
@@ -142,21 +154,21 @@ def test_help_is_grouped(told):
     for name in names:
       assert re.search(rf'^  --(\[no\])?{name}\b', text, re.MULTILINE), name
     assert max(map(len, text.splitlines())) <= 80
-    assert not re.search(r'absl|helpfull|\.py|<|;;|\.;', text)
+    assert not re.search(r'absl|helpfull|\.py', text)
 
 
 def test_mistakes_are_told_in_a_line(told):
   folder, ends = told
   for (code, text), wrong in zip(ends[len(_MODULES) :], _WRONG):
-    expected, message, *command = wrong
-    assert code == expected, (command, text)
-    assert text.startswith('error: ') and message in text, (command, text)
+    expected, message, *typed = wrong
+    assert code == expected, (typed, text)
+    assert text.startswith('error: ') and message in text, (typed, text)
     # And where it is one of usage, a line that names --help.
-    assert len(text.splitlines()) == expected, (command, text)
+    assert len(text.splitlines()) == expected, (typed, text)
   made = {path.name for path in folder.iterdir()}
   assert made == {
     'ok.txt', 'empty.txt', 'short.txt', 'latin.txt', 'other', 'a run', 'told',
-    'memory-0', 'memory-1',
+    'memory-0', 'memory-1', 'new',
   }  # fmt: skip
 
 
@@ -175,8 +187,23 @@ def test_too_little_memory_has_a_mend(told):
   assert broken == 1 and 'Traceback' in trace and 'INTERNAL: what' in trace
 
 
+def test_resume_of_nothing_is_told_beside_the_folder(told):
+  (code, text) = told[1][-5]
+  assert code == 0
+  assert text.endswith(
+    ', into new, from step 0: --resume found no checkpoint there.\n'
+  )
+
+
 def test_without_a_reader_it_ends_quietly(told):
   assert told[1][-4] == (128 + 13, '')
+
+
+def test_a_reader_that_leaves_is_no_mistake_of_flags():
+  with pytest.raises(BrokenPipeError), command.told():
+    raise BrokenPipeError
+  with pytest.raises(SystemExit, match='^error: full'), command.told():
+    raise OSError('full')
 
 
 def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(told):

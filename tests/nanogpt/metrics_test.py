@@ -7,6 +7,7 @@ import struct
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from tensorboardX.proto import event_pb2
 
@@ -26,6 +27,12 @@ def test_diagnostics_are_plain_numbers_of_five_digits():
   for name, value in told['block/kernel'].items():
     assert isinstance(value, float) and len(repr(value)) <= 11
     np.testing.assert_allclose(value, expected[name], rtol=1e-4)
+
+
+def test_an_optimizer_that_records_nothing_tells_nothing():
+  params = {'kernel': jnp.ones((3, 4))}
+  for tx in (optax.adamw(0.1), optax_namo.namo_d(0.1)):
+    assert metrics.diagnostics(tx.init(params)) == {}
 
 
 def _events(folder):

@@ -1,9 +1,9 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""run.md: commands that work, losses, and no path of the machine."""
+"""run.md: commands that work, losses, and nobody's home."""
 
-import dataclasses
 import importlib
+import os
 import pathlib
 import re
 import shlex
@@ -28,12 +28,15 @@ def _written(out, config, rows=(), **more):
 
 
 def _config(command):
-  """The config that the flags of a command stand for, and --out."""
-  python, m, module, *arguments = shlex.split(command)
+  """The config that the flags of a command stand for, --out, --resume."""
+  python, m, module, *arguments = shlex.split(os.path.expandvars(command))
   assert (python, m, module) == ('python', '-m', 'optax_namo.nanogpt')
-  flags = dict(argument[2:].split('=') for argument in arguments)
-  out = flags.pop('out')
-  return make_config(**flags), out
+  resume = arguments[-1:] == ['--resume']
+  flags = dict(
+    argument[2:].split('=') for argument in arguments[: -1 if resume else None]
+  )
+  out = pathlib.Path(flags.pop('out'))
+  return make_config(**flags), out, resume
 
 
 @pytest.mark.parametrize(
@@ -44,25 +47,29 @@ def _config(command):
     {'clamp': 0.0, 'mesh': 'fsdp:1', 'steps': 90, 'batch_size': 3},
   ],
 )
-def test_commands_are_those_of_the_run(tmp_path, changes):
-  data = str(tmp_path / 'my text.txt')
-  config = helpers.config(data=data, **changes)
-  text = _written(tmp_path / 'my run', config)
-  # No path says whose machine it was.
-  assert str(tmp_path) not in text
-  told = dataclasses.replace(config, data='my text.txt')
-  train, again, plot, sample = re.findall('^python -m .*', text, re.MULTILINE)
-  assert _config(train) == (told, 'my run')
-  assert again == f'{train} --resume'
+@pytest.mark.parametrize('home', ['.', 'elsewhere'])
+def test_commands_are_those_of_the_run(tmp_path, changes, home, monkeypatch):
+  """Absolute paths stay: what is copied works, wherever one stands."""
+  monkeypatch.setenv('HOME', str(tmp_path / home))
+  config = helpers.config(data=str(tmp_path / 'my text.txt'), **changes)
+  out = tmp_path / 'my run'
+  text = _written(out, config)
+  train, sample, plot, again = re.findall('^python -m .*', text, re.MULTILINE)
+  assert _config(train) == (config, out, False)
+  assert _config(again) == (config, out, True)
   for command, name in ((plot, 'plot'), (sample, 'sample')):
-    assert command == f"python -m optax_namo.nanogpt.{name} 'my run'"
-    importlib.import_module(f'optax_namo.nanogpt.{name}')
+    module, folder = shlex.split(os.path.expandvars(command))[2:]
+    assert module == f'optax_namo.nanogpt.{name}'
+    assert folder == str(out)
+    importlib.import_module(module)
+  # But a home's name is nobody's business.
+  assert (str(tmp_path) in text) == (home != '.')
 
 
-def test_a_finished_run_has_nothing_to_go_on_with(tmp_path):
+def test_a_finished_run_goes_on_for_longer(tmp_path):
   text = _written(tmp_path, helpers.config(steps=10))
-  assert '\nFor pictures, and for more text:\n' in text
-  assert '--resume' not in text and 'optax_namo.nanogpt.plot' in text
+  config, out, resume = _config(text.splitlines()[-2])
+  assert (config, out, resume) == (helpers.config(steps=20), tmp_path, True)
 
 
 def test_relative_paths_stay(tmp_path, monkeypatch):
@@ -72,8 +79,9 @@ def test_relative_paths_stay(tmp_path, monkeypatch):
 
 
 def test_defaults_are_not_told(tmp_path):
-  text = _written(tmp_path / 'out', make_config())
-  assert '\npython -m optax_namo.nanogpt --out=out\n' in text
+  out = tmp_path / 'out'
+  text = _written(out, make_config())
+  assert f'\npython -m optax_namo.nanogpt --out={out}\n' in text
 
 
 def test_losses_in_a_small_table(tmp_path):
@@ -101,7 +109,7 @@ def test_versions_picture_and_sample(tmp_path):
   text = _written(tmp_path, config, sample=sample)
   assert '\n![Losses](loss.png)\n' in text
   # As a block of code, which no line of it ends.
-  block = text.partition('It writes:\n\n')[2].partition('\n\nTo go on')[0]
+  block = text.partition('It writes:\n\n')[2].partition('\n\nFor more')[0]
   lines = block.splitlines()
   assert all(line.startswith('    ') for line in lines)
   assert [line[4:] for line in lines[:4]] == sample.splitlines()[:4]

@@ -80,7 +80,14 @@ def test_loss_falls_and_files_are_left(optimizer, corpus, tmp_path, capsys):
   assert f'| 100 | {final["loss"]:.4f} | {final["val_loss"]:.4f} |' in summary
   kept = sorted(int(p.name) for p in (out / 'checkpoints').iterdir())
   assert kept == [80, 90, 100]
-  assert (out / 'sample.txt').read_text() in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert (out / 'sample.txt').read_text() in printed
+  # And what to do next, as run.md says it.
+  commands = [line.strip() for line in printed.splitlines()[-3:]]
+  assert '\n'.join(commands) in summary
+  assert [line.split()[2].rpartition('.')[2] for line in commands] == [
+    'sample', 'plot', 'nanogpt'
+  ]  # fmt: skip
 
 
 def test_resume_is_bit_identical(corpus, whole, tmp_path, monkeypatch, capsys):
@@ -166,7 +173,7 @@ def test_kill_in_the_middle_of_saving(corpus, whole, tmp_path):
 def test_resume_of_nothing(corpus, tmp_path, capsys):
   config = helpers.config(steps=2)
   _fit(config, corpus, tmp_path / 'out', resume=True)
-  assert 'starting from step 0' in capsys.readouterr().out
+  assert 'Going on' not in capsys.readouterr().out
   assert len(helpers.losses(tmp_path / 'out')) == 2
 
 

@@ -47,11 +47,13 @@ from optax_namo.nanogpt.mesh import make_mesh
 from optax_namo.nanogpt.optimizers import make_optimizer
 
 _SHARED = [name for name in KNOBS if name != 'seed']
+# --help has a heading for each group of flags.
+_COMPARISON: Any = {'module_name': 'comparison'}
 _CONFIG = flags.DEFINE_string(
   'config',
   None,
   'A YAML file with values of these flags, by their names.',
-  module_name='comparison',
+  **_COMPARISON,
 )
 _VARIANTS = flags.DEFINE_string(
   'variants',
@@ -59,51 +61,39 @@ _VARIANTS = flags.DEFINE_string(
   "YAML, from labels to what is run: '{muon: {optimizer: muon, learning_rate:"
   " [0.004, 0.006], seeds: [0, 1]}}'. A list is a grid over that knob, several"
   ' lists are their product. In the place of --optimizers and its rates.',
-  module_name='comparison',
+  **_COMPARISON,
 )
 _OPTIMIZERS = flags.DEFINE_list(
-  'optimizers',
-  list(OPTIMIZERS),
-  'The optimizers to compare.',
-  module_name='comparison',
+  'optimizers', list(OPTIMIZERS), 'The optimizers to compare.', **_COMPARISON
 )
 _LEARNING_RATES = flags.DEFINE_multi_string(
   'learning_rates',
   [],
   'OPTIMIZER=RATE,RATE,... once for each optimizer; default: its rate in the'
   ' preset, and 1.4 times less and more.',
-  module_name='comparison',
+  **_COMPARISON,
 )
 _ADAM_LEARNING_RATES = flags.DEFINE_list(
   'adam_learning_rates',
   [],
   'Of the AdamW group; default: of the preset.',
-  module_name='comparison',
+  **_COMPARISON,
 )
 _SEEDS = flags.DEFINE_list(
-  'seeds',
-  ['0', '1'],
-  'The seeds of every variant.',
-  module_name='comparison',
+  'seeds', ['0', '1'], 'The seeds of every variant.', **_COMPARISON
 )
 _OUT = flags.DEFINE_string(
-  'out',
-  'out/compare',
-  'Folder of the comparison.',
-  module_name='comparison',
+  'out', 'out/compare', 'Folder of the comparison.', **_COMPARISON
 )
 _MAX_MINUTES = flags.DEFINE_float(
   'max_minutes',
   None,
   'Begin no run after so many minutes.',
   lower_bound=0,
-  module_name='comparison',
+  **_COMPARISON,
 )
 _DRY_RUN = flags.DEFINE_bool(
-  'dry_run',
-  False,
-  'Print the runs that are left, and stop.',
-  module_name='comparison',
+  'dry_run', False, 'Print the runs that are left, and stop.', **_COMPARISON
 )
 
 # Two ways to say what is swept.
@@ -217,7 +207,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
   out = pathlib.Path(_OUT.value)
-  try:
+  with command.told():
     runs = variants.runs_of(
       _variants(),
       _numbers('seeds', _SEEDS.value, int),
@@ -227,8 +217,6 @@ def main(argv: list[str]) -> None:
     if _DRY_RUN.value:
       _print_left(sweep.left(runs, sweep.read_results(out)), runs)
       return
-  except (ValueError, OSError) as error:
-    sys.exit(f'error: {error}')
   with interrupts.noted() as seen:
     try:
       rows = sweep.run(
