@@ -24,7 +24,10 @@ SHAPES = {
   'gpt2': (12, 768, 50304, 1024),
   'gpt2-medium': (24, 1024, 50304, 1024),
 }
+# The baselines: what optax released, which runs the steps of Newton-Schulz one
+# by one, and what its main has since its change 1650, a loop over them.
 BASELINE = 'optax.contrib.muon'
+MAIN = "optax main's Muon"
 FAST = functools.partial(
   optax_namo.newton_schulz,
   steps=3,
@@ -106,6 +109,29 @@ def optimizers(params):
     ),
     'optax.adamw': optax.adamw(0.001),
   }
+
+
+def looped(tx):
+  """An optimizer whose ``jax.lax.fori_loop`` are loops, unrolled or not.
+
+  Of the released `optax.contrib.muon` this makes the one of optax's main.
+  """
+
+  def update(updates, state, params=None):
+    fori_loop = jax.lax.fori_loop
+    loop = lambda *args, unroll=None: fori_loop(*args, unroll=False)
+    with mock.patch.object(jax.lax, 'fori_loop', loop):
+      return tx.update(updates, state, params)
+
+  return optax.GradientTransformation(tx.init, update)
+
+
+def contenders(params):
+  """``optimizers``, and optax main's Muon after the released one."""
+  chosen = optimizers(params)
+  adamw = chosen.pop('optax.adamw')
+  main = looped(chosen[BASELINE])
+  return chosen | {MAIN: main, 'optax.adamw': adamw}
 
 
 def step(tx, params, state, grads):
