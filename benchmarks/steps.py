@@ -8,9 +8,13 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
 
+from benchmarks import harness
+from benchmarks.contenders import BASELINE
+from benchmarks.contenders import FAST
 import optax_namo
 from optax_namo import _factored
 from optax_namo._polar import coefficients as polynomials
@@ -24,16 +28,6 @@ SHAPES = {
   'gpt2': (12, 768, 50304, 1024),
   'gpt2-medium': (24, 1024, 50304, 1024),
 }
-# The baselines: what optax released, which runs the steps of Newton-Schulz one
-# by one, and what its main has since its change 1650, a loop over them.
-BASELINE = 'optax.contrib.muon'
-MAIN = "optax main's Muon"
-FAST = functools.partial(
-  optax_namo.newton_schulz,
-  steps=3,
-  coefficients='minimax',
-  preconditioning='schatten',
-)
 
 
 def parameters(layers, width, vocabulary, context):
@@ -111,32 +105,23 @@ def optimizers(params):
   }
 
 
-def looped(tx):
-  """An optimizer whose ``jax.lax.fori_loop`` are loops, unrolled or not.
-
-  Of the released `optax.contrib.muon` this makes the one of optax's main.
-  """
-
-  def update(updates, state, params=None):
-    fori_loop = jax.lax.fori_loop
-    loop = lambda *args, unroll=None: fori_loop(*args, unroll=False)
-    with mock.patch.object(jax.lax, 'fori_loop', loop):
-      return tx.update(updates, state, params)
-
-  return optax.GradientTransformation(tx.init, update)
-
-
-def contenders(params):
-  """``optimizers``, and optax main's Muon after the released one."""
-  chosen = optimizers(params)
-  adamw = chosen.pop('optax.adamw')
-  main = looped(chosen[BASELINE])
-  return chosen | {MAIN: main, 'optax.adamw': adamw}
-
-
 def step(tx, params, state, grads):
   updates, state = tx.update(grads, state, params)
   return optax.apply_updates(params, updates), state
+
+
+def pieces(params, chosen):
+  """The step of each optimizer, as the harness runs it."""
+  rng = np.random.default_rng(0)
+  normal = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype) * 0.02
+  gradients = jax.tree.map(normal, params)
+
+  def piece(tx):
+    start = jax.tree.map(jnp.zeros_like, params)
+    function = lambda carry, gradients: (step(tx, *carry, gradients), ())
+    return function, (start, jax.jit(tx.init)(start)), (gradients,)
+
+  return {name: piece(tx) for name, tx in chosen.items()}
 
 
 @contextlib.contextmanager
@@ -179,6 +164,27 @@ def product_flops(params, coefficients, count, bits):
       runs = ns.cheapest(rows, gain, m, n)
       total += ns.flops(runs, m, n)
   return total
+
+
+def product_rate(rule, schedule, shape, side, dtype, times=1):
+  """TFLOP/s of a rule on a stack, and over those of one large product."""
+  normal = lambda i, shape: jax.random.normal(jax.random.key(i), shape)
+  pieces = {
+    'rule': (lambda x: (x, rule(x)), normal(0, shape), ()),
+    'product': (
+      lambda x: (x, x @ x),
+      normal(1, (side, side)).astype(dtype),
+      (),
+    ),
+  }
+  rounds = harness.measured(
+    harness.runs(pieces, harness.compiled(pieces), times)
+  )
+  flops = shape[0] * ns.flops(ns.cheapest(*schedule, *shape[1:]), *shape[1:])
+  return {
+    'tflops': 1e-12 * times * flops / rounds.seconds('rule'),
+    'of_large_product': flops / 2 / side**3 * rounds.ratio('product', 'rule'),
+  }
 
 
 def size(tree):

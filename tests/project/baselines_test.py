@@ -12,6 +12,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 import pytest
 
+from benchmarks import contenders
 from benchmarks import steps
 
 _NUMBERS = {
@@ -58,7 +59,7 @@ class OptaxMainTest(parameterized.TestCase):
     state = [released.init(params[0])] * 2
     take = [
       jax.jit(lambda *args, tx=tx: steps.step(tx, *args))
-      for tx in (released, steps.looped(released))
+      for tx in (released, contenders.looped(released))
     ]
     for seed in range(4):
       for i in range(2):
@@ -69,7 +70,7 @@ class OptaxMainTest(parameterized.TestCase):
   def test_a_loop_a_leaf(self):
     """Of five steps, where unrolling leaves none."""
     params = steps.parameters(2, 16, 0, 0)
-    main = steps.contenders(params)[steps.MAIN]
+    main = contenders.contenders(params)[contenders.MAIN]
     loops = lambda: steps.compiled(main, params).as_text().count(' while(')
     self.assertEqual(loops(), len(jax.tree.leaves(params)))
     with steps.unrolled():
