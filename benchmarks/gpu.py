@@ -16,7 +16,6 @@ XLA_PYTHON_CLIENT_PREALLOCATE=false.
 
 import functools
 
-from absl import app
 from absl import flags
 import jax.numpy as jnp
 import optax
@@ -45,8 +44,8 @@ def optimizers(params):
 
 
 @functools.lru_cache(maxsize=1)
-def programs(question):
-  """The pieces of a shape, or of the whole step, and their programs."""
+def of(question):
+  """The pieces of a shape, or of the whole step."""
   if question == _WHOLE:
     layers, width, vocabulary, context = steps.SHAPES['gpt2']
     config = gpt.GPTConfig(
@@ -60,26 +59,26 @@ def programs(question):
   else:
     params = steps.parameters(*steps.SHAPES[question])
     pieces = steps.pieces(params, optimizers(params))
-  return pieces, harness.compiled(pieces)
+  return harness.Pieces(pieces, _STEPS)
 
 
-def runs(question):
-  return harness.runs(*programs(question), _STEPS)
+def turn(question):
+  return of(question).turn()
 
 
 def measured(question):
   """Milliseconds of each, and ratios of time and of temporary memory."""
-  rounds = harness.rounds('benchmarks.gpu', runs, question)
+  rounds = harness.rounds(turn, question)
   memory = {
     name: program.memory_analysis().temp_size_in_bytes
-    for name, program in programs(question)[1].items()
+    for name, program in of(question).programs.items()
   }
   rows = {}
   for name in memory:
     rows[name] = {'ms': 1e3 * rounds.seconds(name) / _STEPS}
-    for suffix, of in (('', BASELINE), ('_to_main', MAIN)):
-      rows[name]['step_time' + suffix] = rounds.ratio(name, of)
-      rows[name]['temporary_memory' + suffix] = memory[name] / memory[of]
+    for suffix, base in (('', BASELINE), ('_to_main', MAIN)):
+      rows[name]['step_time' + suffix] = rounds.ratio(name, base)
+      rows[name]['temporary_memory' + suffix] = memory[name] / memory[base]
     if _GRADIENT in memory:
       rows[name]['optimizer_share'] = 1 - rounds.ratio(_GRADIENT, name)
     rows[name] |= rounds.against(name)
@@ -107,11 +106,7 @@ def show(title, rows):
   print(f'\n{harness.title(title)}\n\n{harness.table(rows, heads)}', flush=True)
 
 
-def main(argv):
-  del argv
-  if harness.ANSWER.value:
-    harness.answer(lambda question: harness.in_turn(runs(question)))
-    return
+def main():
   report = harness.circumstances()
   report |= {'rounds': harness.ROUNDS.value, 'shapes': {}}
   for shape in _SHAPES.value:
@@ -128,4 +123,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  harness.run(main, turn)

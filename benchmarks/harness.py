@@ -20,6 +20,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
+from absl import app
 from absl import flags
 import jax
 import optax
@@ -30,50 +31,44 @@ ROUNDS = flags.DEFINE_integer('rounds', 9, 'Times that each is measured.')
 AGAINST = flags.DEFINE_string(
   'against', None, 'A git revision, to whose code the ratios are, too.'
 )
-ANSWER = flags.DEFINE_bool(
+_ANSWER = flags.DEFINE_bool(
   'answer', False, 'Answer every line that is read; other processes use it.'
 )
 _JSON = flags.DEFINE_string('json', None, 'Where to write the figures.')
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-def compiled(pieces):
+class Pieces:
   """Programs by name: traced one by one, compiled at once."""
-  lowered = [
-    jax.jit(function, donate_argnums=0).lower(carry, *inputs)
-    for function, carry, inputs in pieces.values()
-  ]
-  with futures.ThreadPoolExecutor() as threads:
-    return dict(zip(pieces, threads.map(lambda x: x.compile(), lowered)))
+
+  def __init__(self, pieces, times=1):
+    """``times``: how often each runs in its turn, without waiting."""
+    lowered = [
+      jax.jit(function, donate_argnums=0).lower(carry, *inputs)
+      for function, carry, inputs in pieces.values()
+    ]
+    with futures.ThreadPoolExecutor() as threads:
+      programs = threads.map(lambda x: x.compile(), lowered)
+      self.programs = dict(zip(pieces, programs))
+    self._carries = {name: carry for name, (_, carry, _) in pieces.items()}
+    self._inputs = {name: inputs for name, (_, _, inputs) in pieces.items()}
+    self._times = times
+
+  def run(self, name):
+    carry = self._carries[name]
+    for _ in range(self._times):
+      carry, rest = self.programs[name](carry, *self._inputs[name])
+    self._carries[name], _ = jax.block_until_ready((carry, rest))
+
+  def turn(self):
+    """A round: the seconds that each takes."""
+    return {name: seconds(self.run, name) for name in self.programs}
 
 
-def runs(pieces, programs, times=1):
-  """By name, a function that runs a piece so many times without waiting."""
-
-  def one(program, carry, inputs):
-    def run():
-      nonlocal carry
-      for _ in range(times):
-        carry, rest = program(carry, *inputs)
-      jax.block_until_ready((carry, rest))
-
-    return run
-
-  return {
-    name: one(programs[name], *arguments)
-    for name, (_, *arguments) in pieces.items()
-  }
-
-
-def in_turn(runs, before=lambda: None):
-  """A round: the seconds that each takes."""
-  seconds = {}
-  for name, run in runs.items():
-    before()
-    start = time.perf_counter()
-    run()
-    seconds[name] = time.perf_counter() - start
-  return seconds
+def seconds(function, *arguments):
+  start = time.perf_counter()
+  function(*arguments)
+  return time.perf_counter() - start
 
 
 class Rounds(NamedTuple):
@@ -96,40 +91,41 @@ class Rounds(NamedTuple):
     return {'ratio': statistics.median(a[name] / b[name] for a, b in pairs)}
 
 
-def measured(runs):
-  """The rounds of what needs no other revision; the first is left out."""
-  return Rounds([in_turn(runs) for _ in range(ROUNDS.value + 1)][1:])
+def rounds(turn, *question):
+  """What ``turn`` gives `--rounds` times; a first one is left out.
 
-
-def rounds(module, make, question):
-  """The rounds of what ``make`` makes of a question; the first is left out.
-
-  With `--against`, ``module`` does the same with that revision's code in a
-  process of its own, round by round in turn with this one.
+  Where there are a question and `--against`, a process of its own answers it
+  with that revision's code, round by round in turn with this one.
   """
   here, there = [], []
-  made = make(question)
   with contextlib.ExitStack() as stack:
-    if AGAINST.value:
-      ask = stack.enter_context(elsewhere(module))
+    other = question and AGAINST.value
+    ask = stack.enter_context(elsewhere()) if other else None
     for _ in range(ROUNDS.value + 1):
-      here.append(in_turn(made))
-      if AGAINST.value:
-        there.append(ask(question))
+      here.append(turn(*question))
+      if ask:
+        there.append(ask(*question))
   return Rounds(here[1:], there[1:])
 
 
-def answer(function):
-  """Answers questions until there are no more."""
-  for line in sys.stdin:
-    print(json.dumps(function(json.loads(line))), flush=True)
+def run(main, answer):
+  """Runs ``main``, or answers a question a line where another process asks."""
+
+  def start(argv):
+    del argv
+    if not _ANSWER.value:
+      return main()
+    for line in sys.stdin:
+      print(json.dumps(answer(json.loads(line))), flush=True)
+
+  app.run(start)
 
 
 @contextlib.contextmanager
-def process(module, cwd=_ROOT, **environment):
-  """Gives a function that asks ``module`` in a process of its own."""
+def process(cwd=_ROOT, **environment):
+  """Gives a function that asks this program in a process of its own."""
   with subprocess.Popen(
-    [sys.executable, '-m', module, '--answer'],
+    [sys.executable, '-m', sys.modules['__main__'].__spec__.name, '--answer'],
     cwd=cwd,
     env=os.environ | environment,
     stdin=subprocess.PIPE,
@@ -146,14 +142,14 @@ def process(module, cwd=_ROOT, **environment):
 
 
 @contextlib.contextmanager
-def elsewhere(module):
+def elsewhere():
   """The same with the package of the revision; benchmarks are today's."""
   with tempfile.TemporaryDirectory() as scratch:
     archive = ['git', '-C', _ROOT, 'archive', AGAINST.value, 'optax_namo']
     packed = subprocess.run(archive, stdout=subprocess.PIPE, check=True).stdout
     subprocess.run(['tar', '-x', '-C', scratch], input=packed, check=True)
     # `-m` looks in the folder it runs in first.
-    with process(module, scratch, PYTHONPATH=str(_ROOT)) as ask:
+    with process(scratch, PYTHONPATH=str(_ROOT)) as ask:
       yield ask
 
 

@@ -84,7 +84,7 @@ def figures():
   batch, m, n = _STACK
   stages = {
     stage: [(x, polar(x)) for x in (min(x, x.T, key=len) for x in xs)]
-    for stage, xs in momenta.load().items()
+    for stage, xs in momenta.record().items()
   }
   stack = jax.random.normal(jax.random.key(0), _STACK)
   rows, pieces = [], {}
@@ -94,7 +94,7 @@ def figures():
       optax_namo.newton_schulz, **(options | {'dtype': dtype})
     )
     pieces[len(rows)] = (lambda x, rule=rule: (x, rule(x)), stack + 0, ())
-    rows.append({'coefficients': label} | options | {
+    rows.append(options | {
       'coefficients': label,
       'products_square': products(1, **options),
       'products_wide': products(4, **options),
@@ -103,8 +103,7 @@ def figures():
     })  # fmt: skip
     print('.', end='', flush=True)
   if harness.ROUNDS.value:
-    runs = harness.runs(pieces, harness.compiled(pieces))
-    rounds = harness.measured(runs)
+    rounds = harness.rounds(harness.Pieces(pieces).turn)
     for i, row in enumerate(rows):
       row['time'] = rounds.ratio(i, 0)
   return rows
@@ -112,21 +111,16 @@ def figures():
 
 def table(rows):
   """Markdown: a line a case."""
-  shown = {}
-  for row in rows:
-    case = ', '.join(
-      row[k] for k in ('coefficients', 'preconditioning', 'dtype')
-    )
-    shown[case] = row | {
-      f'step {stage}: cos, RMS': '{:.3f}, {:.3f}'.format(*found)
-      for stage, found in row['accuracy'].items()
-    }
-  stages = [f'step {stage}: cos, RMS' for stage in momenta.STAGES]
-  counts = dict.fromkeys(
-    ('steps', 'products_square', 'products_wide'), '{:g}'.format
+  case = 'coefficients', 'preconditioning', 'dtype'
+  heads = 'steps', 'products_square', 'products_wide'
+  show = dict.fromkeys(heads, '{:g}'.format) | {'time': '{:.2f}'.format}
+  show['accuracy'] = lambda stages: '; '.join(
+    f'{stage}: {cosine:.3f}, {rms:.3f}'
+    for stage, (cosine, rms) in stages.items()
   )
-  show = counts | {'time': '{:.2f}'.format} | dict.fromkeys(stages, str)
-  return harness.table(shown, show)
+  return harness.table(
+    {', '.join(row[k] for k in case): row for row in rows}, show
+  )
 
 
 def draw(rows, path):

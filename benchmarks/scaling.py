@@ -16,7 +16,6 @@ import functools
 import math
 import re
 
-from absl import app
 from absl import flags
 import jax
 from jax.sharding import AxisType
@@ -100,24 +99,18 @@ def figures(layers: int, explicit: bool = False) -> dict[str, dict]:
   return rows | {'work': sum(of_each_shape) / filled}
 
 
-def main(argv):
-  del argv
-  if harness.ANSWER.value:
-    harness.answer(figures)
-    return
+def main():
   found, rows = {}, {}
   for devices in (1, 2, 4, 8):
     count = f'--xla_force_host_platform_device_count={devices}'
-    with harness.process(
-      'benchmarks.scaling', XLA_FLAGS=count, JAX_PLATFORMS='cpu'
-    ) as ask:
+    with harness.process(XLA_FLAGS=count, JAX_PLATFORMS='cpu') as ask:
       found[devices] = ask(_LAYERS.value)
     work = found[devices].pop('work')
     muon = total(found[devices]['optax.contrib.muon']['collectives'])
     for name, row in found[devices].items():
       exchanged = total(row['collectives'])
       kinds = sorted(row['collectives'].items())
-      rows[f'{name}, {devices} devices'] = {
+      rows[f'{name} on {devices}'] = {
         'GFLOP a device': f'{row["flops"] / 1e9:.2f}',
         'of one': f'{row["flops"] / found[1][name]["flops"]:.3f}',
         'of the work that counts': f'{work:.0%}',
@@ -126,9 +119,9 @@ def main(argv):
         'by': ', '.join(f'{len(each)} {kind}' for kind, each in kinds) or '-',
       }
     found[devices]['work'] = work
-  print(harness.table(rows, dict.fromkeys(rows['namo_d, 1 devices'], str)))
+  print(harness.table(rows, dict.fromkeys(rows['namo_d on 1'], str)))
   harness.write(found)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  harness.run(main, figures)

@@ -16,7 +16,6 @@ gradients.
 
 import functools
 
-from absl import app
 from absl import flags
 import jax
 import jax.numpy as jnp
@@ -52,10 +51,22 @@ def optimizers(shape):
 
 
 @functools.lru_cache(maxsize=1)
-def runs(shape):
+def pieces(shape):
   """A step of each."""
-  pieces = steps.pieces(*optimizers(shape))
-  return harness.runs(pieces, harness.compiled(pieces))
+  return harness.Pieces(steps.pieces(*optimizers(shape)))
+
+
+def turn(shape):
+  return pieces(shape).turn()
+
+
+def compiling(chosen, params):
+  """Seconds that each takes."""
+  found = {}
+  for name, tx in chosen.items():
+    jax.clear_caches()
+    found[name] = harness.seconds(steps.compiled, tx, params)
+  return found
 
 
 def compare(shape):
@@ -76,13 +87,8 @@ def compare(shape):
     value = lambda name, figure=figure: fixed[name][figure]
     add(figure, value, lambda name, of, value=value: value(name) / value(of))
   if harness.ROUNDS.value:
-    compiling = {
-      name: functools.partial(steps.compiled, tx, params)
-      for name, tx in chosen.items()
-    }
-    taken = [harness.in_turn(compiling, jax.clear_caches) for _ in range(3)]
-    compiled = harness.Rounds(taken)
-    stepped = harness.rounds('benchmarks.step_time', runs, shape)
+    compiled = harness.Rounds([compiling(chosen, params) for _ in range(3)])
+    stepped = harness.rounds(turn, shape)
     add('compile_time', compiled.seconds, compiled.ratio)
     add('step_time', stepped.seconds, stepped.ratio)
     for name, row in rows.items():
@@ -146,11 +152,7 @@ def draw(shapes, device, path):
   fig.savefig(path)
 
 
-def main(argv):
-  del argv
-  if harness.ANSWER.value:
-    harness.answer(lambda shape: harness.in_turn(runs(shape)))
-    return
+def main():
   report = harness.circumstances() | {'shapes': {}, 'accelerators': {}}
   for shape in _SHAPES.value:
     rows = report['shapes'][shape] = compare(shape)
@@ -168,4 +170,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  harness.run(main, turn)

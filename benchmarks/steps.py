@@ -146,28 +146,30 @@ def compiled(tx, params):
   return jitted.lower(params, state, params).compile()
 
 
+def matrices(params):
+  """The leaves that are matrices."""
+  numbers = jax.tree.leaves(
+    optax_namo.matrix_dimension_numbers(params),
+    is_leaf=lambda x: x is None or isinstance(x, MuonDimensionNumbers),
+  )
+  return [
+    x for x, spec in zip(jax.tree.leaves(params), numbers) if spec is not None
+  ]
+
+
 def product_flops(params, coefficients, count, bits):
   """FLOPs of the products with operands of so many bits, over all matrices.
 
   Accelerators round operands (TF32 to 10 bits, TPUs to 7), hence the R of the
   Gram form is computed afresh more often there. Counted from the formula.
   """
-  rows, gain = polynomials.schedule(coefficients, count, bits)
-  numbers = jax.tree.leaves(
-    optax_namo.matrix_dimension_numbers(params),
-    is_leaf=lambda x: x is None or isinstance(x, MuonDimensionNumbers),
-  )
-  total = 0
-  for x, spec in zip(jax.tree.leaves(params), numbers):
-    if spec is not None:
-      m, n = sorted(x.shape)
-      runs = ns.cheapest(rows, gain, m, n)
-      total += ns.flops(runs, m, n)
-  return total
+  schedule = polynomials.schedule(coefficients, count, bits)
+  shapes = [sorted(x.shape) for x in matrices(params)]
+  return sum(ns.flops(ns.cheapest(*schedule, m, n), m, n) for m, n in shapes)
 
 
 def product_rate(rule, schedule, shape, side, dtype, times=1):
-  """TFLOP/s of a rule on a stack, and over those of one large product."""
+  """TFLOP/s of a rule's products on a stack, and over a large product's."""
   normal = lambda i, shape: jax.random.normal(jax.random.key(i), shape)
   pieces = {
     'rule': (lambda x: (x, rule(x)), normal(0, shape), ()),
@@ -177,9 +179,7 @@ def product_rate(rule, schedule, shape, side, dtype, times=1):
       (),
     ),
   }
-  rounds = harness.measured(
-    harness.runs(pieces, harness.compiled(pieces), times)
-  )
+  rounds = harness.rounds(harness.Pieces(pieces, times).turn)
   flops = shape[0] * ns.flops(ns.cheapest(*schedule, *shape[1:]), *shape[1:])
   return {
     'tflops': 1e-12 * times * flops / rounds.seconds('rule'),

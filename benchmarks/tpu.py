@@ -21,7 +21,6 @@ os.environ |= {
 }
 
 # ruff: noqa: E402
-from absl import app
 from absl import flags
 from flax import nnx
 import jax
@@ -95,14 +94,10 @@ def cell(one, other, unit):
   return f'{one / unit:.5g}' + (f' ({one / other:.3f})' if other else '')
 
 
-def main(argv):
-  del argv
-  if harness.ANSWER.value:
-    harness.answer(measured)
-    return
+def main():
   rows, others = {}, {}
   if harness.AGAINST.value:  # First: one process at a time has libtpu.
-    with harness.elsewhere('benchmarks.tpu') as ask:
+    with harness.elsewhere() as ask:
       for name in _MODELS.value:
         others |= ask(name)
   for name in _MODELS.value:
@@ -126,4 +121,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  harness.run(main, measured)

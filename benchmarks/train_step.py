@@ -13,7 +13,6 @@ process of its own, round by round in turn with this one's.
 
 import functools
 
-from absl import app
 from absl import flags
 from flax import nnx
 import jax
@@ -75,7 +74,7 @@ def optimizers(params):
 
 
 @functools.lru_cache(maxsize=1)
-def runs(preset):
+def of_preset(preset):
   """Each piece once."""
   sizes = PRESETS[preset]
   config = gpt.GPTConfig(
@@ -85,8 +84,12 @@ def runs(preset):
     sizes.num_heads,
     sizes.embed_dim,
   )
-  made = pieces(config, (1, sizes.batch_size), optimizers)
-  return harness.runs(made, harness.compiled(made))
+  batch = 1, sizes.batch_size
+  return harness.Pieces(pieces(config, batch, optimizers))
+
+
+def turn(preset):
+  return of_preset(preset).turn()
 
 
 def figures(rounds, tokens):
@@ -106,13 +109,9 @@ def figures(rounds, tokens):
   return rows
 
 
-def main(argv):
-  del argv
-  if harness.ANSWER.value:
-    harness.answer(lambda preset: harness.in_turn(runs(preset)))
-    return
+def main():
   preset = _PRESET.value
-  rounds = harness.rounds('benchmarks.train_step', runs, preset)
+  rounds = harness.rounds(turn, preset)
   sizes = PRESETS[preset]
   rows = figures(rounds, sizes.batch_size * sizes.block_size)
   shares = dict.fromkeys(
@@ -138,4 +137,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  harness.run(main, turn)
