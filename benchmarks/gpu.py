@@ -97,28 +97,19 @@ def fractions(shape=(24, 768, 3072), side=8192):
   return found
 
 
-def show(title, rows):
-  figures = 'ms', 'step_time', 'temporary_memory'
-  heads = dict.fromkeys(
-    (*figures, *(f'{f}_to_main' for f in figures[1:])), '{:.2f}'.format
-  )
-  heads |= {'optimizer_share': '{:.1%}'.format, 'ratio': '{:.3f}'.format}
-  print(f'\n{harness.title(title)}\n\n{harness.table(rows, heads)}', flush=True)
-
-
 def main():
   report = harness.circumstances()
   report |= {'rounds': harness.ROUNDS.value, 'shapes': {}}
   for shape in _SHAPES.value:
     report['shapes'][shape] = measured(shape)
-    show(shape, report['shapes'][shape])
+    harness.show(shape, report['shapes'][shape])
     harness.write(report)
   report['products'] = fractions()
   print(f'\nNewton-Schulz beside a large product: {report["products"]}')
   harness.write(report)
   if _TRAIN.value:
     report[_WHOLE] = measured(_WHOLE)
-    show("The example's step of GPT-2", report[_WHOLE])
+    harness.show("The example's step of GPT-2", report[_WHOLE])
     harness.write(report)
 
 

@@ -25,8 +25,6 @@ from absl import flags
 import jax
 import optax
 
-from benchmarks.contenders import BASELINE
-
 ROUNDS = flags.DEFINE_integer('rounds', 9, 'Times that each is measured.')
 AGAINST = flags.DEFINE_string(
   'against', None, 'A git revision, to whose code the ratios are, too.'
@@ -163,24 +161,24 @@ def circumstances():
   return {'device': where, 'versions': versions}
 
 
-def title(what):
-  """Of a table: what it is of, on what, and what its ratios are to."""
-  there = circumstances()
-  against = f'; ratio: to {AGAINST.value}' if AGAINST.value else ''
-  return (
-    f'{what} on {there["device"]}; {BASELINE} is optax'
-    f' {there["versions"]["optax"]}{against}'
-  )
+def show(what, rows):
+  """Prints a table, and where and with which releases it was measured."""
+  print(f'\n{what}; {circumstances()}\n\n{table(rows)}', flush=True)
 
 
-def table(rows, show):
-  """Markdown: a line a name, its figures as ``show`` has it for each."""
-  heads = [head for head in show if any(head in row for row in rows.values())]
+def table(rows):
+  """Markdown: a line a name; floats to three decimals, shares in percent."""
+
+  def cell(head, figure):
+    if not isinstance(figure, float):
+      return str(figure)
+    return f'{figure:.1%}' if head.endswith('share') else f'{figure:,.3f}'
+
+  heads = list(dict.fromkeys(head for row in rows.values() for head in row))
   lines = [['', *(head.replace('_', ' ') for head in heads)]]
   lines.append(['---'] * len(lines[0]))
   for name, row in rows.items():
-    cells = (show[head](row[head]) if head in row else '' for head in heads)
-    lines.append([name, *cells])
+    lines.append([name, *(cell(head, row.get(head, '')) for head in heads)])
   return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
 

@@ -109,18 +109,18 @@ def figures():
   return rows
 
 
-def table(rows):
-  """Markdown: a line a case."""
-  case = 'coefficients', 'preconditioning', 'dtype'
-  heads = 'steps', 'products_square', 'products_wide'
-  show = dict.fromkeys(heads, '{:g}'.format) | {'time': '{:.2f}'.format}
-  show['accuracy'] = lambda stages: '; '.join(
-    f'{stage}: {cosine:.3f}, {rms:.3f}'
-    for stage, (cosine, rms) in stages.items()
-  )
-  return harness.table(
-    {', '.join(row[k] for k in case): row for row in rows}, show
-  )
+def show(rows):
+  """Prints them; of accuracy a column a stage, the cosine and the RMS."""
+  table = {}
+  for row in rows:
+    row = dict(row)
+    name = ', '.join(
+      row.pop(k) for k in ('coefficients', 'preconditioning', 'dtype')
+    )
+    for stage, found in row.pop('accuracy').items():
+      row[f'step {stage}'] = '{:.3f}, {:.3f}'.format(*found)
+    table[name] = row
+  harness.show('Cosine to the polar factor, RMS of 1 - singular values', table)
 
 
 def draw(rows, path):
@@ -154,7 +154,7 @@ def draw(rows, path):
 def main(argv):
   del argv
   rows = figures()
-  print('\n' + table(rows))
+  show(rows)
   harness.write(rows)
   if _PLOT.value:
     draw(rows, _PLOT.value)

@@ -111,15 +111,15 @@ def main():
       exchanged = total(row['collectives'])
       kinds = sorted(row['collectives'].items())
       rows[f'{name} on {devices}'] = {
-        'GFLOP a device': f'{row["flops"] / 1e9:.2f}',
-        'of one': f'{row["flops"] / found[1][name]["flops"]:.3f}',
-        'of the work that counts': f'{work:.0%}',
-        'MB exchanged': f'{exchanged / 1e6:.1f}',
+        'GFLOP a device': row['flops'] / 1e9,
+        'of one': row['flops'] / found[1][name]['flops'],
+        'work that counts, share': work,
+        'MB exchanged': exchanged / 1e6,
         "of Muon's": f'1/{muon / exchanged:.0f}' if exchanged else '-',
         'by': ', '.join(f'{len(each)} {kind}' for kind, each in kinds) or '-',
       }
     found[devices]['work'] = work
-  print(harness.table(rows, dict.fromkeys(rows['namo_d on 1'], str)))
+  harness.show('By devices', rows)
   harness.write(found)
 
 

@@ -96,17 +96,15 @@ def compare(shape):
   return rows
 
 
-def table(rows):
-  """Markdown: a line an optimizer, each figure with both ratios."""
-
-  def cell(unit, of, found):
-    ratios = f'{found["ratio"]:.2f}×, {found["to_main"]:.2f}×'
-    return f'{found["value"] / of:.4g} {unit} ({ratios})'
-
-  show = {
-    name: functools.partial(cell, *unit) for name, unit in FIGURES.items()
+def shown(row):
+  """Each figure with its unit and both ratios, as text."""
+  cells = {
+    name: f'{row[name]["value"] / of:.4g} {unit} ({row[name]["ratio"]:.2f}×,'
+    f' {row[name]["to_main"]:.2f}×)'
+    for name, (unit, of) in FIGURES.items()
+    if name in row
   }
-  return harness.table(rows, show | {'ratio': '{:.3f}'.format})
+  return cells | {k: row[k] for k in row if k not in FIGURES}
 
 
 def accelerators(shape, rows):
@@ -156,7 +154,7 @@ def main():
   report = harness.circumstances() | {'shapes': {}, 'accelerators': {}}
   for shape in _SHAPES.value:
     rows = report['shapes'][shape] = compare(shape)
-    print(f'\n{harness.title(shape)}\n\n{table(rows)}', flush=True)
+    harness.show(shape, {name: shown(row) for name, row in rows.items()})
     products = report['accelerators'][shape] = accelerators(shape, rows)
     print(f'Products alone, by the formula: {products}', flush=True)
   if harness.ROUNDS.value:

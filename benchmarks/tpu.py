@@ -109,8 +109,7 @@ def main():
     }
     for name, row in rows.items()
   }
-  table = harness.table(shown, {title: str for title, _ in _UNITS.values()})
-  print(f'Compiled for a TPU {_TOPOLOGY}, one device\n\n{table}')
+  harness.show(f'Compiled for a TPU {_TOPOLOGY}, one device', shown)
   harness.write({
     'topology': _TOPOLOGY,
     'versions': harness.circumstances()['versions'],

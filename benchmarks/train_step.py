@@ -114,17 +114,7 @@ def main():
   rounds = harness.rounds(turn, preset)
   sizes = PRESETS[preset]
   rows = figures(rounds, sizes.batch_size * sizes.block_size)
-  shares = dict.fromkeys(
-    ('forward_share', 'backward_share', 'optimizer_share'), '{:.0%}'.format
-  )
-  heads = {
-    'ms': '{:.1f}'.format,
-    'tokens_per_second': '{:,.0f}'.format,
-    **shares,
-    'record_share': '{:.1%}'.format,
-    'ratio': '{:.3f}'.format,
-  }
-  print(f'{harness.title(preset)}\n\n{harness.table(rows, heads)}')
+  harness.show(preset, rows)
   harness.write(
     harness.circumstances()
     | {
