@@ -75,7 +75,7 @@ def measured(question):
   }
   rows = {}
   for name in memory:
-    rows[name] = {'ms': 1e3 * rounds.seconds(name) / _STEPS}
+    rows[name] = {'ms': 1e3 * rounds.median(name) / _STEPS}
     for suffix, base in (('', BASELINE), ('_to_main', MAIN)):
       rows[name]['step_time' + suffix] = rounds.ratio(name, base)
       rows[name]['temporary_memory' + suffix] = memory[name] / memory[base]

@@ -70,12 +70,12 @@ def seconds(function, *arguments):
 
 
 class Rounds(NamedTuple):
-  """Seconds by name, a dict a round: of this code, and of the other's."""
+  """Figures by name, a dict a round: of this code, and of the other's."""
 
   here: list[dict[str, float]]
   there: list[dict[str, float]] = []
 
-  def seconds(self, name):
+  def median(self, name):
     return statistics.median(each[name] for each in self.here)
 
   def ratio(self, one, of):

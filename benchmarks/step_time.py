@@ -60,39 +60,36 @@ def turn(shape):
   return pieces(shape).turn()
 
 
-def compiling(chosen, params):
-  """Seconds that each takes."""
-  found = {}
-  for name, tx in chosen.items():
-    jax.clear_caches()
-    found[name] = harness.seconds(steps.compiled, tx, params)
-  return found
-
-
 def compare(shape):
   """Every figure of every optimizer, with its ratios to both baselines."""
   params, chosen = optimizers(shape)
-  rows = {name: {} for name in chosen}
-
-  def add(figure, value, ratio):
-    for name, row in rows.items():
-      row[figure] = {
-        'value': value(name),
-        'ratio': ratio(name, BASELINE),
-        'to_main': ratio(name, MAIN),
-      }
-
   fixed = {name: steps.deterministic(tx, params) for name, tx in chosen.items()}
-  for figure in fixed[BASELINE]:
-    value = lambda name, figure=figure: fixed[name][figure]
-    add(figure, value, lambda name, of, value=value: value(name) / value(of))
+  found = {  # One round tells them all.
+    figure: harness.Rounds([{name: fixed[name][figure] for name in chosen}])
+    for figure in fixed[BASELINE]
+  }
   if harness.ROUNDS.value:
-    compiled = harness.Rounds([compiling(chosen, params) for _ in range(3)])
-    stepped = harness.rounds(turn, shape)
-    add('compile_time', compiled.seconds, compiled.ratio)
-    add('step_time', stepped.seconds, stepped.ratio)
-    for name, row in rows.items():
-      row |= stepped.against(name)
+    compiling = []
+    for _ in range(3):
+      seconds = {}
+      for name, tx in chosen.items():
+        jax.clear_caches()
+        seconds[name] = harness.seconds(steps.compiled, tx, params)
+      compiling.append(seconds)
+    found['compile_time'] = harness.Rounds(compiling)
+    found['step_time'] = harness.rounds(turn, shape)
+  rows = {}
+  for name in chosen:
+    rows[name] = {
+      figure: {
+        'value': rounds.median(name),
+        'ratio': rounds.ratio(name, BASELINE),
+        'to_main': rounds.ratio(name, MAIN),
+      }
+      for figure, rounds in found.items()
+    }
+    for rounds in found.values():
+      rows[name] |= rounds.against(name)
   return rows
 
 

@@ -171,18 +171,15 @@ def product_flops(params, coefficients, count, bits):
 def product_rate(rule, schedule, shape, side, dtype, times=1):
   """TFLOP/s of a rule's products on a stack, and over a large product's."""
   normal = lambda i, shape: jax.random.normal(jax.random.key(i), shape)
+  large = normal(1, (side, side)).astype(dtype)
   pieces = {
     'rule': (lambda x: (x, rule(x)), normal(0, shape), ()),
-    'product': (
-      lambda x: (x, x @ x),
-      normal(1, (side, side)).astype(dtype),
-      (),
-    ),
+    'product': (lambda x: (x, x @ x), large, ()),
   }
   rounds = harness.rounds(harness.Pieces(pieces, times).turn)
   flops = shape[0] * ns.flops(ns.cheapest(*schedule, *shape[1:]), *shape[1:])
   return {
-    'tflops': 1e-12 * times * flops / rounds.seconds('rule'),
+    'tflops': 1e-12 * times * flops / rounds.median('rule'),
     'of_large_product': flops / 2 / side**3 * rounds.ratio('product', 'rule'),
   }
 

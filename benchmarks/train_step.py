@@ -96,7 +96,7 @@ def figures(rounds, tokens):
   """Of each piece: ms, tokens a second, and its ratios within a round."""
   rows = {}
   for name in rounds.here[0]:
-    seconds = rounds.seconds(name)
+    seconds = rounds.median(name)
     row = {'ms': 1e3 * seconds, 'tokens_per_second': tokens / seconds}
     if name not in (FORWARD, BACKWARD):
       forward, backward = (rounds.ratio(x, name) for x in (FORWARD, BACKWARD))
