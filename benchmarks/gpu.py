@@ -82,6 +82,7 @@ def measured(question):
     if _GRADIENT in memory:
       rows[name]['optimizer_share'] = 1 - rounds.ratio(_GRADIENT, name)
     rows[name] |= rounds.against(name)
+  of.cache_clear()  # The next ones need the memory.
   return rows
 
 

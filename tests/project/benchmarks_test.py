@@ -1,6 +1,6 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The Muon of optax's main that the benchmarks compare with."""
+"""What the benchmarks compare with, and how."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -13,6 +13,7 @@ from optax.contrib import MuonDimensionNumbers
 import pytest
 
 from benchmarks import contenders
+from benchmarks import harness
 from benchmarks import steps
 
 _NUMBERS = {
@@ -75,6 +76,45 @@ class OptaxMainTest(parameterized.TestCase):
     self.assertEqual(loops(), len(jax.tree.leaves(params)))
     with steps.unrolled():
       self.assertEqual(loops(), 0)
+
+
+class HarnessTest(absltest.TestCase):
+  def test_ratios_are_of_each_round(self):
+    """The machine was busy in the second round, and for `b` in the third."""
+    here = [{'a': 1.0, 'b': 2.0}, {'a': 5.0, 'b': 10.0}, {'a': 2.0, 'b': 80.0}]
+    there = [{'a': 2.0, 'b': 2.0}, {'a': 10.0, 'b': 10.0}, {'a': 1.0, 'b': 8.0}]
+    rounds = harness.Rounds(here, there)
+    self.assertEqual(rounds.median('a'), 2.0)
+    self.assertEqual(rounds.ratio('a', 'b'), 0.5)
+    self.assertEqual(rounds.against('a'), {'ratio': 0.5})
+    self.assertEqual(harness.Rounds(here).against('a'), {})
+
+  def test_pieces_carry_on(self):
+    seen = []
+
+    def watched(carry, x):
+      jax.debug.callback(lambda carry: seen.append(float(carry)), carry)
+      return carry + x, ()
+
+    one, three = jnp.array(1.0), jnp.array(3.0)
+    pieces = harness.Pieces({'it': (watched, one, (three,))}, times=2)
+    for _ in range(2):
+      (name,) = pieces.turn()
+    jax.effects_barrier()
+    self.assertEqual(name, 'it')
+    self.assertEqual(sorted(seen), [1.0, 4.0, 7.0, 10.0])
+
+  def test_table(self):
+    rows = {'a': {'ms': 1234.5, 'of_it_share': 0.25}, 'b': {'note': 'x'}}
+    self.assertEqual(
+      harness.table(rows).splitlines(),
+      [
+        '|  | ms | of it share | note |',
+        '| --- | --- | --- | --- |',
+        '| a | 1,234.500 | 25.0% |  |',
+        '| b |  |  | x |',
+      ],
+    )
 
 
 if __name__ == '__main__':
