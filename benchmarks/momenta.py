@@ -7,38 +7,18 @@ by NAMO-D for 300 steps: about a minute on two CPU cores. The matrices are what
 `newton_schulz` gets, Nesterov's look ahead included.
 """
 
-import pathlib
-import tempfile
-
 from flax import nnx
 import jax
 import numpy as np
 import optax
-from optax.contrib import MuonDimensionNumbers
 
+from benchmarks import steps
 import optax_namo
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import model as gpt
 
 STAGES = (1, 10, 50, 300)
-CACHE = pathlib.Path(tempfile.gettempdir(), 'optax_namo_momenta.npz')
 _BATCH, _BLOCK = 16, 128
-
-
-def load(path: pathlib.Path = CACHE) -> dict[int, list[np.ndarray]]:
-  """The 16 momenta of every stage, from a file, which is made if missing."""
-  if not path.exists():
-    arrays = {
-      f'{step}/{i:02}': x
-      for step, xs in record().items()
-      for i, x in enumerate(xs)
-    }
-    np.savez(path, **arrays)
-  with np.load(path) as arrays:
-    return {
-      step: [arrays[k] for k in sorted(arrays) if k.startswith(f'{step}/')]
-      for step in STAGES
-    }
 
 
 def record() -> dict[int, list[np.ndarray]]:
@@ -52,13 +32,6 @@ def record() -> dict[int, list[np.ndarray]]:
     optax_namo.namo_d(warm_up, adam_learning_rate=3e-3),
   )
   # The first stage once more, beside the optimizer, to see what it hands on.
-  numbers = jax.tree.leaves(
-    optax_namo.matrix_dimension_numbers(params),
-    is_leaf=lambda x: x is None or isinstance(x, MuonDimensionNumbers),
-  )
-  matrices = lambda tree: [
-    x for x, spec in zip(jax.tree.leaves(tree), numbers) if spec is not None
-  ]
   first = optax_namo.adaptive_momentum()
 
   @jax.jit
@@ -66,10 +39,10 @@ def record() -> dict[int, list[np.ndarray]]:
     loss = lambda params: gpt.loss(nnx.merge(graphdef, params), *batch)
     gradients = jax.grad(loss)(params)
     updates, state = tx.update(gradients, state, params)
-    seen, momentum = first.update(matrices(gradients), momentum)
+    seen, momentum = first.update(steps.matrices(gradients), momentum)
     return optax.apply_updates(params, updates), state, momentum, seen
 
-  carry = params, tx.init(params), first.init(matrices(params))
+  carry = params, tx.init(params), first.init(steps.matrices(params))
   found = {}
   for i in range(1, max(STAGES) + 1):
     batch = data.batch(

@@ -12,9 +12,6 @@ Pareto figure shows the float32 rows.
 """
 
 import functools
-import json
-import pathlib
-import time
 
 from absl import app
 from absl import flags
@@ -23,14 +20,13 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
+from benchmarks import harness
 from benchmarks import momenta
 import optax_namo
 from optax_namo._polar import coefficients as polynomials
 from optax_namo._polar import newton_schulz as ns
 
-_JSON = flags.DEFINE_string('json', None, 'Where to write the figures.')
 _PLOT = flags.DEFINE_string('plot', None, 'Where to draw them, a .png file.')
-_ROUNDS = flags.DEFINE_integer('rounds', 9, 'Of timing; 0 leaves it out.')
 _STACK = (16, 128, 512)
 _MINIMAX = {
   f'minimax {degree} x {steps}': optax_namo.minimax_coefficients(
@@ -42,39 +38,26 @@ _MINIMAX = {
 
 def cases():
   """(label, arguments of newton_schulz) of every row."""
+  default = dict(steps=5, preconditioning='frobenius', dtype='float32')
   for name in ('muon', 'polar_express', 'cans', 'dion'):
+    named = default | dict(coefficients=name)
     for preconditioning in ('frobenius', 'schatten', 'spectral', 'aol'):
-      yield name, dict(coefficients=name, preconditioning=preconditioning)
-    yield name, dict(coefficients=name, dtype='bfloat16')
+      yield name, named | dict(preconditioning=preconditioning)
+    yield name, named | dict(dtype='bfloat16')
   for label, rows in _MINIMAX.items():
-    options = dict(steps=len(rows), coefficients=rows)
-    yield label, options | dict(preconditioning='frobenius')
-    yield label, options | dict(preconditioning='schatten')
+    own = default | dict(steps=len(rows), coefficients=rows)
+    yield label, own
+    yield label, own | dict(preconditioning='schatten')
   fast = dict(steps=3, coefficients='minimax', preconditioning='schatten')
   for dtype in ('float32', 'bfloat16', 'float16'):
     yield 'minimax', fast | dict(dtype=dtype)
 
 
-def function(options):
-  options = dict(options)
-  if 'dtype' in options:
-    options['dtype'] = jnp.dtype(options['dtype'])
-  return jax.jit(functools.partial(optax_namo.newton_schulz, **options))
-
-
-def products(options, n):
+def products(n, coefficients, steps, preconditioning, dtype):
   """Products of m x m, where a product with n columns counts n."""
-  given = polynomials.checked(options['coefficients'])
-  precision = jnp.finfo(options.get('dtype', 'float32')).nmant
-  rows, gain = polynomials.schedule(given, options.get('steps', 5), precision)
-  runs = ns.cheapest(rows, gain, 1, n)
-  return ns.flops(runs, 1, n, options.get('preconditioning', '')) / 2
-
-
-def gflops(options):
-  """Of the products on the stack."""
-  batch, m, n = _STACK
-  return 2e-9 * batch * m**3 * products(options, n // m)
+  given = polynomials.checked(coefficients)
+  schedule = polynomials.schedule(given, steps, jnp.finfo(dtype).nmant)
+  return ns.flops(ns.cheapest(*schedule, 1, n), 1, n, preconditioning) / 2
 
 
 def accuracy(run, stages):
@@ -96,64 +79,48 @@ def polar(x):
   return u @ vt
 
 
-def main(argv):
-  del argv
+def figures():
+  """A row a case; times, on the stack, are ratios to the first case's."""
+  batch, m, n = _STACK
   stages = {
     stage: [(x, polar(x)) for x in (min(x, x.T, key=len) for x in xs)]
-    for stage, xs in momenta.load().items()
+    for stage, xs in momenta.record().items()
   }
   stack = jax.random.normal(jax.random.key(0), _STACK)
-  rows, programs = [], []
+  rows, pieces = [], {}
   for label, options in cases():
-    run = function(options)
-    if _ROUNDS.value:
-      programs.append(run.lower(stack).compile())
-    rows.append({
+    dtype = jnp.dtype(options['dtype'])
+    rule = functools.partial(
+      optax_namo.newton_schulz, **(options | {'dtype': dtype})
+    )
+    pieces[len(rows)] = (lambda x, rule=rule: (x, rule(x)), stack + 0, ())
+    rows.append(options | {
       'coefficients': label,
-      'steps': options.get('steps', 5),
-      'preconditioning': options.get('preconditioning', 'frobenius'),
-      'dtype': options.get('dtype', 'float32'),
-      'products_square': products(options, 1),
-      'products_wide': products(options, 4),
-      'gflops': gflops(options),
-      'accuracy': accuracy(run, stages),
+      'products_square': products(1, **options),
+      'products_wide': products(4, **options),
+      'gflops': 2e-9 * batch * m**3 * products(n // m, **options),
+      'accuracy': accuracy(jax.jit(rule), stages),
     })  # fmt: skip
     print('.', end='', flush=True)
-  times = [[] for _ in programs]
-  for _ in range(_ROUNDS.value):
-    for program, seconds in zip(programs, times):
-      start = time.perf_counter()
-      jax.block_until_ready(program(stack))
-      seconds.append(time.perf_counter() - start)
-  for row, seconds in zip(rows, times):  # No times without rounds.
-    if seconds:
-      ratios = np.asarray(seconds) / np.asarray(times[0])
-      row['time'] = float(np.median(ratios))
-  print('\n' + table(rows))
-  if _JSON.value:
-    pathlib.Path(_JSON.value).write_text(json.dumps(rows, indent=1) + '\n')
-  if _PLOT.value:
-    draw(rows, _PLOT.value)
+  if harness.ROUNDS.value:
+    rounds = harness.rounds(harness.Pieces(pieces).turn)
+    for i, row in enumerate(rows):
+      row['time'] = rounds.ratio(i, 0)
+  return rows
 
 
-def table(rows):
-  """Markdown; times are ratios to the first row's."""
-  lines = [
-    '| coefficients | steps | preconditioning | dtype | products, square'
-    ' | n = 4m | time |'
-    + ''.join(f' step {stage}: cos, RMS |' for stage in momenta.STAGES),
-    '|---|---|---|---|---|---|---|' + '---|' * len(momenta.STAGES),
-  ]
+def show(rows):
+  """Prints them; of accuracy a column a stage, the cosine and the RMS."""
+  table = {}
   for row in rows:
-    cells = [
-      *(row[k] for k in ('coefficients', 'steps', 'preconditioning', 'dtype')),
-      f'{row["products_square"]:g}',
-      f'{row["products_wide"]:g}',
-      f'{row["time"]:.2f}' if 'time' in row else '-',
-      *('{:.3f}, {:.3f}'.format(*found) for found in row['accuracy'].values()),
-    ]
-    lines.append('| ' + ' | '.join(map(str, cells)) + ' |')
-  return '\n'.join(lines)
+    row = dict(row)
+    name = ', '.join(
+      row.pop(k) for k in ('coefficients', 'preconditioning', 'dtype')
+    )
+    for stage, found in row.pop('accuracy').items():
+      row[f'step {stage}'] = '{:.3f}, {:.3f}'.format(*found)
+    table[name] = row
+  harness.show('Cosine to the polar factor, RMS of 1 - singular values', table)
 
 
 def draw(rows, path):
@@ -182,6 +149,15 @@ def draw(rows, path):
       yscale='log',
     )
   fig.savefig(path)
+
+
+def main(argv):
+  del argv
+  rows = figures()
+  show(rows)
+  harness.write(rows)
+  if _PLOT.value:
+    draw(rows, _PLOT.value)
 
 
 if __name__ == '__main__':

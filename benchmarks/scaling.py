@@ -13,15 +13,9 @@ layers divide by every number of devices, `--layers=5` does not.
 """
 
 import functools
-import json
 import math
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
-from absl import app
 from absl import flags
 import jax
 from jax.sharding import AxisType
@@ -29,14 +23,11 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import optax
 
+from benchmarks import harness
 from benchmarks import steps
 import optax_namo
 
 _LAYERS = flags.DEFINE_integer('layers', 8, 'Layers of width 384.')
-_DEVICES = flags.DEFINE_integer(
-  'devices', None, 'Print the figures for so many devices as one JSON line.'
-)
-_JSON = flags.DEFINE_string('json', None, 'Where to write the figures.')
 _COLLECTIVES = (
   'all-gather',
   'all-reduce',
@@ -108,54 +99,29 @@ def figures(layers: int, explicit: bool = False) -> dict[str, dict]:
   return rows | {'work': sum(of_each_shape) / filled}
 
 
-def _in_process(devices: int, layers: int) -> dict[str, dict]:
-  result = subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'benchmarks.scaling',
-      f'--devices={devices}',
-      f'--layers={layers}',
-    ],
-    cwd=pathlib.Path(__file__).parents[1],
-    env=os.environ
-    | {
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
-      'JAX_PLATFORMS': 'cpu',
-    },
-    stdout=subprocess.PIPE,
-    check=True,
-    text=True,
-  )
-  return json.loads(result.stdout.splitlines()[-1])
-
-
-def main(argv):
-  del argv
-  if _DEVICES.value:
-    print(json.dumps(figures(_LAYERS.value)))
-    return
-  found = {n: _in_process(n, _LAYERS.value) for n in (1, 2, 4, 8)}
-  print('| devices | | GFLOP a device | of one | MB exchanged | of Muon | by |')
-  print('|---|---|---|---|---|---|---|')
-  for devices, rows in found.items():
-    muon = total(rows['optax.contrib.muon']['collectives'])
-    for name in ('namo_d', 'namo', 'optax.contrib.muon'):
-      row = rows[name]
+def main():
+  found, rows = {}, {}
+  for devices in (1, 2, 4, 8):
+    count = f'--xla_force_host_platform_device_count={devices}'
+    with harness.process(XLA_FLAGS=count, JAX_PLATFORMS='cpu') as ask:
+      found[devices] = ask(_LAYERS.value)
+    work = found[devices].pop('work')
+    muon = total(found[devices]['optax.contrib.muon']['collectives'])
+    for name, row in found[devices].items():
       exchanged = total(row['collectives'])
       kinds = sorted(row['collectives'].items())
-      print(
-        f'| {devices} | {name} | {row["flops"] / 1e9:.2f} |'
-        f' {row["flops"] / found[1][name]["flops"]:.3f} |'
-        f' {exchanged / 1e6:.1f} |'
-        f' {f"1/{muon / exchanged:.0f}" if exchanged else "-"} |'
-        f' {", ".join(f"{len(each)} {kind}" for kind, each in kinds) or "-"} |'
-      )
-    if rows['work'] < 1:
-      print(f'| | | filled up: {rows["work"]:.0%} of the work counts | | | | |')
-  if _JSON.value:
-    pathlib.Path(_JSON.value).write_text(json.dumps(found) + '\n')
+      rows[f'{name} on {devices}'] = {
+        'GFLOP a device': row['flops'] / 1e9,
+        'of one': row['flops'] / found[1][name]['flops'],
+        'work that counts, share': work,
+        'MB exchanged': exchanged / 1e6,
+        "of Muon's": f'1/{muon / exchanged:.0f}' if exchanged else '-',
+        'by': ', '.join(f'{len(each)} {kind}' for kind, each in kinds) or '-',
+      }
+    found[devices]['work'] = work
+  harness.show('By devices', rows)
+  harness.write(found)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  harness.run(main, figures)

@@ -8,9 +8,13 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
 
+from benchmarks import harness
+from benchmarks.contenders import BASELINE
+from benchmarks.contenders import FAST
 import optax_namo
 from optax_namo import _factored
 from optax_namo._polar import coefficients as polynomials
@@ -24,13 +28,6 @@ SHAPES = {
   'gpt2': (12, 768, 50304, 1024),
   'gpt2-medium': (24, 1024, 50304, 1024),
 }
-BASELINE = 'optax.contrib.muon'
-FAST = functools.partial(
-  optax_namo.newton_schulz,
-  steps=3,
-  coefficients='minimax',
-  preconditioning='schatten',
-)
 
 
 def parameters(layers, width, vocabulary, context):
@@ -113,6 +110,20 @@ def step(tx, params, state, grads):
   return optax.apply_updates(params, updates), state
 
 
+def pieces(params, chosen):
+  """The step of each optimizer, as the harness runs it."""
+  rng = np.random.default_rng(0)
+  normal = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype) * 0.02
+  gradients = jax.tree.map(normal, params)
+
+  def piece(tx):
+    start = jax.tree.map(jnp.zeros_like, params)
+    function = lambda carry, gradients: (step(tx, *carry, gradients), ())
+    return function, (start, jax.jit(tx.init)(start)), (gradients,)
+
+  return {name: piece(tx) for name, tx in chosen.items()}
+
+
 @contextlib.contextmanager
 def unrolled():
   """``jax.lax.fori_loop`` as a Python loop: XLA counts a body's FLOPs once."""
@@ -135,24 +146,42 @@ def compiled(tx, params):
   return jitted.lower(params, state, params).compile()
 
 
+def matrices(params):
+  """The leaves that are matrices."""
+  numbers = jax.tree.leaves(
+    optax_namo.matrix_dimension_numbers(params),
+    is_leaf=lambda x: x is None or isinstance(x, MuonDimensionNumbers),
+  )
+  return [
+    x for x, spec in zip(jax.tree.leaves(params), numbers) if spec is not None
+  ]
+
+
 def product_flops(params, coefficients, count, bits):
   """FLOPs of the products with operands of so many bits, over all matrices.
 
   Accelerators round operands (TF32 to 10 bits, TPUs to 7), hence the R of the
   Gram form is computed afresh more often there. Counted from the formula.
   """
-  rows, gain = polynomials.schedule(coefficients, count, bits)
-  numbers = jax.tree.leaves(
-    optax_namo.matrix_dimension_numbers(params),
-    is_leaf=lambda x: x is None or isinstance(x, MuonDimensionNumbers),
-  )
-  total = 0
-  for x, spec in zip(jax.tree.leaves(params), numbers):
-    if spec is not None:
-      m, n = sorted(x.shape)
-      runs = ns.cheapest(rows, gain, m, n)
-      total += ns.flops(runs, m, n)
-  return total
+  schedule = polynomials.schedule(coefficients, count, bits)
+  shapes = [sorted(x.shape) for x in matrices(params)]
+  return sum(ns.flops(ns.cheapest(*schedule, m, n), m, n) for m, n in shapes)
+
+
+def product_rate(rule, schedule, shape, side, dtype, times=1):
+  """TFLOP/s of a rule's products on a stack, and over a large product's."""
+  normal = lambda i, shape: jax.random.normal(jax.random.key(i), shape)
+  large = normal(1, (side, side)).astype(dtype)
+  pieces = {
+    'rule': (lambda x: (x, rule(x)), normal(0, shape), ()),
+    'product': (lambda x: (x, x @ x), large, ()),
+  }
+  rounds = harness.rounds(harness.Pieces(pieces, times).turn)
+  flops = shape[0] * ns.flops(ns.cheapest(*schedule, *shape[1:]), *shape[1:])
+  return {
+    'tflops': 1e-12 * times * flops / rounds.median('rule'),
+    'of_large_product': flops / 2 / side**3 * rounds.ratio('product', 'rule'),
+  }
 
 
 def size(tree):

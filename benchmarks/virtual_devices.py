@@ -5,9 +5,9 @@
   python -m benchmarks.virtual_devices --runs=10 --settings=,PJRT_NPROC=16
 
 A run is a process of eight devices that updates 8 layers of width 384, sharded
-on their first axis, `--steps` times without waiting, with an eager operation a
+on their first axis, three times without waiting, with an eager operation a
 parameter between the steps. XLA ends a process whose devices wait for one
-another for longer than `--patience` seconds.
+another for longer than 40 seconds.
 """
 
 import os
@@ -28,17 +28,16 @@ from benchmarks import steps
 import optax_namo
 
 _RUNS = flags.DEFINE_integer('runs', 10, 'Processes with each setting.')
-_STEPS = flags.DEFINE_integer('steps', 3, 'Updates in a run.')
 _SETTINGS = flags.DEFINE_list(
   'settings',
   ['', 'JAX_CPU_ENABLE_ASYNC_DISPATCH=0', 'PJRT_NPROC=16'],
   'Environment variables, one each; nothing for none.',
 )
-_PATIENCE = flags.DEFINE_integer('patience', 40, "XLA's, in seconds.")
+_STEPS = 3
 _RUN = flags.DEFINE_bool('run', False, 'Be one of the processes.')
 
 
-def run(count):
+def run():
   """The loop."""
   mesh = jax.make_mesh((8,), ('fsdp',), axis_types=(AxisType.Auto,))
   sharding = NamedSharding(mesh, P('fsdp', None))
@@ -50,7 +49,7 @@ def run(count):
   with jax.set_mesh(mesh):
     state = tx.init(params)
     update = jax.jit(tx.update)
-    for _ in range(count):
+    for _ in range(_STEPS):
       updates, state = update(params, state, params)
       params = optax.apply_updates(params, updates)
     jax.block_until_ready((params, state))
@@ -59,21 +58,12 @@ def run(count):
 def main(argv):
   del argv
   if _RUN.value:
-    run(_STEPS.value)
+    run()
     return
-  command = [
-    sys.executable,
-    '-m',
-    'benchmarks.virtual_devices',
-    '--run',
-    f'--steps={_STEPS.value}',
-  ]
-  flag = '--xla_cpu_collective_call_terminate_timeout_seconds'
-  fixed = {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8'
-    f' {flag}={_PATIENCE.value}',
-    'JAX_PLATFORMS': 'cpu',
-  }
+  command = [sys.executable, '-m', 'benchmarks.virtual_devices', '--run']
+  devices = '--xla_force_host_platform_device_count=8'
+  patience = '--xla_cpu_collective_call_terminate_timeout_seconds=40'
+  fixed = {'XLA_FLAGS': f'{devices} {patience}', 'JAX_PLATFORMS': 'cpu'}
   for setting in _SETTINGS.value:
     chosen = dict([setting.split('=')]) if setting else {}
     ended = 0
@@ -88,11 +78,8 @@ def main(argv):
       if result.returncode and 'rendezvous' not in result.stderr.lower():
         raise RuntimeError(result.stderr)
       ended += not result.returncode
-    print(
-      f'{setting or "nothing set"}: {ended} of {_RUNS.value} runs of'
-      f' {_STEPS.value} steps ended',
-      flush=True,
-    )
+    what = f'{ended} of {_RUNS.value} runs of {_STEPS} steps ended'
+    print(f'{setting or "nothing set"}: {what}', flush=True)
 
 
 if __name__ == '__main__':
