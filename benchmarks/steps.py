@@ -3,6 +3,7 @@
 """The steps that the benchmarks and their tests compile."""
 
 import contextlib
+import dataclasses
 import functools
 from unittest import mock
 
@@ -16,7 +17,6 @@ from benchmarks import harness
 from benchmarks.contenders import BASELINE
 from benchmarks.contenders import FAST
 import optax_namo
-from optax_namo import _factored
 from optax_namo._polar import coefficients as polynomials
 from optax_namo._polar import newton_schulz as ns
 from optax_namo._polar import norms
@@ -53,17 +53,20 @@ def parameters(layers, width, vocabulary, context):
 
 def plain_muon():
   """Our chain without norms, adaptive scale, clamp and decay."""
+  is_factored = lambda x: isinstance(x, optax_namo.Factored)
 
   def momentum(updates, state, params=None):
     del params
-    mu = jax.tree.map(lambda m, g: 0.95 * m + 0.05 * g, state, updates)
-    factored = lambda m, g: _factored.Factored(
-      0.95 * m + 0.05 * g,
-      jnp.ones((1, 1)),
-      MuonDimensionNumbers((0,), (1,)),
-      g.dtype,
+    mu = jax.tree.map(
+      lambda u, m: 0.95 * m + 0.05 * u.direction,
+      updates,
+      state,
+      is_leaf=is_factored,
     )
-    return jax.tree.map(factored, mu, updates), mu
+    ahead = lambda u, m: dataclasses.replace(
+      u, direction=0.95 * m + 0.05 * u.direction, scale=jnp.ones((1, 1))
+    )
+    return jax.tree.map(ahead, updates, mu, is_leaf=is_factored), mu
 
   return optax.chain(
     optax.GradientTransformation(optax.tree.zeros_like, momentum),
@@ -84,9 +87,6 @@ def standard_form(x):
 def optimizers(params):
   """What is compared, by name; the same leaves are matrices for all."""
   numbers = optax_namo.matrix_dimension_numbers(params)
-  labels = jax.tree.map(
-    lambda _, spec: 'adamw' if spec is None else 'matrix', params, numbers
-  )
   rates = {'learning_rate': 0.01, 'adam_learning_rate': 0.001}
   return {
     'namo_d': optax_namo.namo_d(**rates),
@@ -95,8 +95,8 @@ def optimizers(params):
     'namo_d, standard form': optax_namo.namo_d(
       **rates, orthogonalizer=standard_form
     ),
-    'without norms, scale, clamp, decay': optax.partition(
-      {'matrix': plain_muon(), 'adamw': optax.adamw(0.001)}, labels
+    'without norms, scale, clamp, decay': optax_namo.routed(
+      plain_muon(), optax.adamw(0.001)
     ),
     BASELINE: optax.contrib.muon(
       **rates, consistent_rms=0.2, muon_weight_dimension_numbers=numbers

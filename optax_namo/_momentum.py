@@ -106,14 +106,15 @@ def _one_matrix(
     rates.b2 * jnp.square(root_v / unit) + rates.new2 * squares
   )
   below = root_v + rates.eps
-  zero = below < jnp.finfo(g.dtype).tiny  # No gradient so far and eps=0.
-  below = jnp.where(zero, 1, below)
+  tiny = jnp.finfo(g.dtype).tiny
+  # No gradient so far and eps=0: the scale is zero.
+  below = jnp.where(below < tiny, tiny**-0.5, below)
   # The quotient's entries are at most 1 / sqrt(1 - b2): their squares are in
   # range, whatever the gradient's magnitude. So divide first, then square.
   scale = norms.root(
     norms.sum_of_squares(m / (below * rates.correction), shared)
   )
-  return m, jnp.where(zero, 0, scale), mu, root_v
+  return m, scale, mu, root_v
 
 
 def adaptive_momentum(

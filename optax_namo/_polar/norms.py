@@ -30,8 +30,8 @@ def unit(x: jax.Array) -> jax.Array:
   1 in the place of 0: derivatives at a zero gradient are of ordinary size then.
   """
   tiny = jnp.finfo(x.dtype).tiny
-  x = _constant(x)
-  return jnp.where(x == 0, 1, jnp.clip(x, tiny, 1 / tiny))
+  x = jnp.minimum(_constant(x), 1 / tiny)
+  return jnp.where(x < tiny, 1, x)
 
 
 def sum_of_squares(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:

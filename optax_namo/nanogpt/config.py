@@ -11,32 +11,15 @@ from collections.abc import Collection, Iterable, Mapping
 import dataclasses
 import json
 import math
-from typing import Any, get_args, Literal, NamedTuple
+from typing import Any, get_args, Literal
 
 from absl import flags
 
 from optax_namo.nanogpt import text
 from optax_namo.nanogpt import tokenizers
 from optax_namo.nanogpt.mesh import mesh_axes
+from optax_namo.nanogpt.optimizers import OPTIMIZERS as OPTIMIZERS
 
-
-class Optimizer(NamedTuple):
-  """An optimizer to choose; ``optimizers.make_optimizer`` builds it."""
-
-  label: str  # In tables and figures.
-  learning_rate: float  # Peak rate of the matrices in the `char` preset.
-
-
-# benchmarks/char_losses.yaml measures the rates, Muon's that of optax, which is
-# the same rule. NAMO's scale is well below one for noisy gradients, hence its
-# larger rates.
-OPTIMIZERS = {
-  'namo_d': Optimizer('NAMO-D', 0.035),
-  'namo': Optimizer('NAMO', 0.035),
-  'muon': Optimizer('Muon', 0.006),
-  'adamw': Optimizer('AdamW', 0.0042),
-  'optax_muon': Optimizer('Muon (optax)', 0.006),
-}
 # Embeddings and vectors, which AdamW trains whatever the optimizer is.
 ADAM_LEARNING_RATE = 0.003
 
