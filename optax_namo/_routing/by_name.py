@@ -4,7 +4,9 @@
 
 from __future__ import annotations  # help() shows names, not unions.
 
+import collections
 from collections.abc import Iterable, Sequence
+import difflib
 import functools
 import re
 from typing import Any, NamedTuple
@@ -107,8 +109,9 @@ def decided(
   params: Any, rules: Sequence[tuple[str, Any]] = (), strict: bool = False
 ) -> list[Decision]:
   """The decision on each leaf, in order; warns for its caller's caller."""
+  unused = _unused(rules, params)
   decisions = _decisions(params, rules)
-  message = _message(decisions)
+  message = f'{unused} {_message(decisions)}'.strip()
   if message and strict:
     raise ValueError(message)
   if message:
@@ -145,25 +148,60 @@ _NORM = rf'^(norm|{_LIKE_ITS_BIAS})$|(Layer|RMS|Rms|Group|Batch)Norm'
 
 def _decisions(params: Any, rules: Sequence[tuple[str, Any]]) -> list[Decision]:
   """The decision on each leaf, in the order of the tree."""
-  leaves = [
-    (trees.path_string(path), jnp.shape(leaf))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-  ]
-  shapes, types = dict(leaves), layer_types.told(params)
-  vectors = {path: _vector(path, shapes, types.get(path)) for path in shapes}
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  paths = [trees.path_string(path) for path, _ in leaves]
+  names = _unique(paths)
+  shapes = {name: jnp.shape(leaf) for name, (_, leaf) in zip(names, leaves)}
+  types = layer_types.told(params)
+  vectors = {name: _vector(name, shapes, types.get(name)) for name in shapes}
   stacks = _stacks(filter(None, vectors.values()), shapes)
 
-  def decision(path: str, shape: _Shape) -> Decision:
+  def decision(path: str, name: str) -> Decision:
     for pattern, numbers in rules:
       if re.search(pattern, path):
-        return Decision(path, shape, numbers, f'rule {pattern}')
-    return vectors[path] or _matrix(path, shapes, types.get(path), stacks)
+        return Decision(path, shapes[name], numbers, f'rule {pattern}')
+    found = vectors[name] or _matrix(name, shapes, types.get(name), stacks)
+    return found._replace(path=path)
 
-  decisions = [decision(path, shape) for path, shape in leaves]
+  decisions = map(decision, paths, names)
   return [
     one._replace(numbers=dims.canonical(one.numbers, one.path, one.shape))
     for one in decisions
   ]
+
+
+def _unique(paths: Sequence[str]) -> list[str]:
+  """Paths apart that read alike, as of 'a/w' beside {'a': {'w': ...}}."""
+  seen: collections.Counter[str] = collections.Counter()
+  names = []
+  for path in paths:
+    names.append(f'#{seen[path]}/{path}' if seen[path] else path)
+    seen[path] += 1
+  return names
+
+
+def _unused(rules: Any, params: Any) -> str:
+  """What to warn of rules that match no leaf; TypeError for what is no rule."""
+  paths = [
+    trees.path_string(path)
+    for path, _ in jax.tree_util.tree_leaves_with_path(params)
+  ]
+  unused = []
+  for rule in rules:
+    if not (isinstance(rule, tuple | list) and len(rule) == 2):
+      raise TypeError(
+        'rules must be a list of pairs of a pattern and dimension numbers, such'
+        f" as [(r'^head/kernel$', None)], got {rules!r}."
+      )
+    if not any(re.search(rule[0], path) for path in paths):
+      unused.append(rule[0])
+  if not unused or not paths:
+    return ''
+  (nearest,) = difflib.get_close_matches(unused[0], paths, n=1, cutoff=0.0)
+  return (
+    f'rules {unused} match no path of the parameters; nearest to the first is'
+    f' {nearest!r}.'
+  )
 
 
 def _vector(
@@ -202,17 +240,18 @@ def _stacks(
         leading = leading[:-1]
       whole = leading + one.shape[-1:]
       norms.setdefault(_parent(_parent(one.path)), set()).add(whole)
+  within: dict[str, list[_Shape]] = {module: [] for module in norms}
+  for path, shape in shapes.items():
+    while path:
+      path = _parent(path)
+      if path in within:
+        within[path].append(shape)
   stacks = {}
   for module, wholes in norms.items():
-    depth, certain = len(max(wholes)) - 1, True
-    if depth > 0:
-      within = [
-        shape
-        for path, shape in shapes.items()
-        if f'/{path}'.startswith(f'/{module}/' if module else '/')
-      ]
-      certain = len({shape[: depth + 1] for shape in within}) > 1
-      depth = depth if len({shape[:depth] for shape in within}) == 1 else 0
+    depth, certain = max(len(max(wholes)) - 1, 0), True
+    if depth:
+      certain = len({shape[: depth + 1] for shape in within[module]}) > 1
+      depth *= len({shape[:depth] for shape in within[module]}) == 1
     stacks[module] = depth, certain
   return stacks
 
@@ -330,7 +369,7 @@ def _message(decisions: list[Decision]) -> str:
   parts = []
   unexplained = [one for one in decisions if one.why == _UNEXPLAINED]
   if unexplained:
-    named = ', '.join(map(_described, unexplained))
+    named = _listed(unexplained)
     parts.append(
       f'matrix_dimension_numbers cannot tell the axes of {named}. Say which'
       f' they are with rules=[{_rule(unexplained[0])}], or None in their place'
@@ -338,10 +377,7 @@ def _message(decisions: list[Decision]) -> str:
     )
   contradicted = [one for one in decisions if one.against]
   if contradicted:
-    named = ', '.join(
-      f'{_described(one)} ({one.against} says otherwise)'
-      for one in contradicted
-    )
+    named = _listed(contradicted)
     parts.append(
       f'matrix_dimension_numbers goes by the bias beside {named}. Say whether'
       f' that is right with rules=[{_rule(contradicted[0])}].'
@@ -360,14 +396,25 @@ def _message(decisions: list[Decision]) -> str:
   return ' '.join(parts)
 
 
-def _described(one: Decision) -> str:
-  return f'{one.path!r} of shape {one.shape}'
+def _listed(decisions: list[Decision]) -> str:
+  """Leaves for a message; those that differ in numbers alone once."""
+  alike: dict[Any, list[Decision]] = {}
+  for one in decisions:
+    key = re.sub(r'\d+', '*', one.path), one.shape, one.against
+    alike.setdefault(key, []).append(one)
+  parts = []
+  for (_, shape, against), members in alike.items():
+    more = f' and {len(members) - 1} like it' if len(members) > 1 else ''
+    doubt = f' ({against} says otherwise)' if against else ''
+    parts.append(f'{members[0].path!r}{more} of shape {shape}{doubt}')
+  return ', '.join(parts)
 
 
 def _rule(one: Decision) -> str:
   """A rule for the leaf, as code."""
   quote = '"' if "'" in one.path else "'"
-  pattern = f'r{quote}^{re.escape(one.path)}${quote}'
+  path = re.sub(r'\d+', r'\\d+', re.escape(one.path))
+  pattern = f'r{quote}^{path}${quote}'
   numbers = one.numbers or one.likely
   if numbers is None:
     return f'({pattern}, None)'
