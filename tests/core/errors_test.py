@@ -5,6 +5,7 @@
 import functools
 
 import chex
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -308,3 +309,140 @@ def test_a_gradient_that_would_broadcast(optimizer, name, jitted):
 def test_argument_of_newton_schulz_is_named(arguments, error, message):
   with pytest.raises(error, match=message):
     optax_namo.newton_schulz(**({'x': jnp.ones((2, 3))} | arguments))
+
+
+@pytest.mark.parametrize('optimizer', _OPTIMIZERS)
+@pytest.mark.parametrize(
+  'name, value', [('b1', 0.999999999), ('b2', 1 - 1e-12), ('rms', 1e-40)]
+)
+def test_a_number_that_is_another_in_float32(optimizer, name, value):
+  with pytest.raises(ValueError, match=f'{name} must be .* in float32'):
+    optimizer(0.1, **{name: value})
+
+
+def test_a_clamp_that_is_zero_in_float32():
+  with pytest.raises(ValueError, match='1e-40, which is 0.0 in float32'):
+    optax_namo.clamp_scale(1e-40)
+
+
+@pytest.mark.parametrize('optimizer', _OPTIMIZERS)
+def test_flags_take_booleans(optimizer):
+  with pytest.raises(TypeError, match="nesterov must be True .*'False'"):
+    optimizer(0.1, nesterov='False')
+  with pytest.raises(TypeError, match='orthogonality must be'):
+    optax_namo.record(orthogonality=1)
+
+
+@pytest.mark.parametrize('shard_over', [5, (), ('data', 1)])
+def test_names_of_mesh_axes(shard_over):
+  with pytest.raises(TypeError, match='shard_over must be the name of a mesh'):
+    optax_namo.namo(0.1, shard_over=shard_over)
+
+
+@pytest.mark.parametrize(
+  'numbers',
+  [
+    MuonDimensionNumbers(0.0, 1),
+    optax_namo.SplitMatrices(MuonDimensionNumbers(0, 1), 1, (2.0, 2.0)),
+    optax_namo.SplitMatrices(MuonDimensionNumbers(0, 1), 1.0, (2, 2)),
+  ],
+)
+def test_axes_and_sizes_are_integers(numbers):
+  tx = optax_namo.namo(
+    0.1, weight_dimension_numbers={'dense': numbers, 'bias': None}
+  )
+  with pytest.raises(TypeError, match="'dense/kernel' .*are integers"):
+    tx.init(_PARAMS)
+
+
+@pytest.mark.parametrize(
+  'numbers',
+  [
+    MuonDimensionNumbers(np.int64(0), np.array([1])),
+    optax_namo.SplitMatrices(
+      MuonDimensionNumbers(0, 1), np.int32(1), np.array([2, 2])
+    ),
+  ],
+)
+def test_integers_of_numpy_are_integers(numbers):
+  tx = optax_namo.namo(
+    0.1, weight_dimension_numbers={'dense': numbers, 'bias': None}
+  )
+  updates, _ = tx.update(_PARAMS, tx.init(_PARAMS), _PARAMS)
+  chex.assert_trees_all_equal_shapes(updates, _PARAMS)
+
+
+@pytest.mark.parametrize('missing', [None, optax.MaskedNode()])
+def test_a_gradient_that_is_missing(missing):
+  tx = optax_namo.namo(0.1)
+  gradient = _PARAMS | {'bias': missing}
+  with pytest.raises(ValueError, match='zeros where a parameter has no grad'):
+    tx.update(gradient, tx.init(_PARAMS), _PARAMS)
+
+
+@pytest.mark.parametrize('shape', [(1,), (4, 1)])
+def test_a_state_of_another_vector(shape):
+  """It would broadcast, and grow the state."""
+  tx = optax_namo.namo(0.1)
+  state = tx.init({'bias': jnp.ones(4)})
+  other = {'bias': jnp.ones(shape)}
+  with pytest.raises(ValueError, match=r"mu of shape \(4,\) at 'bias'"):
+    tx.update(other, state, other)
+
+
+@pytest.mark.parametrize('weight_decay', [0.0, 0.1])
+def test_nothing_to_train_needs_no_parameters(weight_decay):
+  tx = optax_namo.namo(
+    0.1, weight_decay=weight_decay, adam_weight_decay=weight_decay
+  )
+  assert tx.update({}, tx.init({}))[0] == {}
+
+
+def test_an_orthogonalizer_that_was_called():
+  with pytest.raises(TypeError, match=r'functools.partial\(newton_schulz'):
+    optax_namo.namo(0.1, orthogonalizer=optax_namo.newton_schulz(steps=3))
+
+
+def test_a_record_that_the_state_is_made_without():
+  state = optax_namo.namo(0.1).init(_PARAMS)
+  tx = optax_namo.namo(0.1, record=True)
+  with pytest.raises(ValueError, match='made without it.* optax.tree.set'):
+    tx.update(_PARAMS, state, _PARAMS)
+
+
+@pytest.mark.parametrize('rules', [{'kernel': None}, ['kernel'], [('a', 1, 2)]])
+def test_rules_are_pairs(rules):
+  with pytest.raises(TypeError, match='rules must be a list of pairs'):
+    optax_namo.matrix_dimension_numbers(_PARAMS, rules=rules)
+
+
+def test_a_rule_that_matches_nothing():
+  rules = [('kernl', None)]
+  with pytest.warns(UserWarning, match="nearest .* 'dense/kernel'"):
+    optax_namo.matrix_dimension_numbers(_PARAMS, rules=rules)
+  with pytest.raises(ValueError, match="nearest .* 'dense/kernel'"):
+    optax_namo.matrix_dimension_numbers(_PARAMS, rules=rules, strict=True)
+
+
+@pytest.mark.parametrize('dtype', ['float8_e4m3fn', 'float8_e5m2'])
+def test_eight_bits(dtype):
+  params = jax.tree.map(lambda x: x.astype(dtype), _PARAMS)
+  tx = optax_namo.namo_d(0.1)
+  updates, _ = tx.update(params, tx.init(params), params)
+  chex.assert_trees_all_equal_dtypes(updates, params)
+  with pytest.raises(TypeError, match='mu_dtype must be .* 16 bits or more'):
+    optax_namo.namo_d(0.1, mu_dtype=dtype)
+
+
+def test_a_container_that_takes_arrays_alone():
+  params = hk.data_structures.to_immutable_dict(_PARAMS | {'bias': {}})
+  with pytest.raises(TypeError, match='to_mutable_dict'):
+    optax_namo.namo(0.1).init(params)
+
+
+def test_no_infinity_arises():
+  with jax.debug_infs(True):
+    tx = optax_namo.namo_d(0.1, b1=0.0, b2=0.0, eps=0.0)
+    still = jax.tree.map(jnp.zeros_like, _PARAMS)
+    updates, _ = tx.update(still, tx.init(_PARAMS), _PARAMS)
+  chex.assert_tree_all_finite(updates)

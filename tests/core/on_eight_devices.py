@@ -205,6 +205,86 @@ def recorded(kind):
   yield [[float(x) for x in jax.tree.leaves(t)] for t in told]
 
 
+def compiled(kind):
+  """How often a step is compiled, by what the state keeps."""
+  mesh = _mesh(kind, (8,))
+  with jax.set_mesh(mesh):
+    params = {k: _draw(0)[k] for k in ('layer_0', 'tall', 'bias')}
+    # As a step's results spell it, else JAX takes it for another layout.
+    rest = lambda x: (None,) * (x.ndim - 1) if kind == 'explicit' else ()
+    params = jax.tree.map(
+      lambda x: jax.device_put(x, NamedSharding(mesh, P('fsdp', *rest(x)))),
+      params,
+    )
+    for record in (False, True, 'orthogonality'):
+      tx = optax_namo.namo_d(0.1, record=record)
+      for init in (tx.init, jax.jit(tx.init)):
+        state = init(params)
+        step = jax.jit(lambda g, s, p, tx=tx: tx.update(g, s, p))
+        for _ in range(3):
+          _, state = step(params, state, params)
+        yield step._cache_size()
+
+
+def init_in_shard_map(kind):
+  """Counts, where the smallest leaf is divided: they must not vary."""
+  mesh = _mesh(kind, (8,))
+  params = {k: _draw(0)[k] for k in ('layer_0', 'bias')}
+  tx = optax_namo.namo_d(0.1)
+
+  def counts(params):
+    state = tx.init(params)
+    return [optax.tree.get(state, name).count for name in _STATES]
+
+  yield [
+    int(x)
+    for x in jax.jit(
+      jax.shard_map(
+        counts,
+        mesh=mesh,
+        in_specs=({'layer_0': P(), 'bias': P('fsdp')},),
+        out_specs=P(),
+      )
+    )(params)
+  ]
+
+
+_STATES = ('NamoState', 'ScaleByAdamState')
+
+
+def parts(kind):
+  """Parts of a divided leaf that the mesh does and does not divide."""
+  mesh = _mesh(kind, (8,))
+  w = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
+  for sizes in ((8, 8, 8), (16, 4, 4), (5, 19)):
+    tx = optax_namo.namo_d(
+      0.1,
+      weight_dimension_numbers=optax_namo.SplitMatrices(
+        MuonDimensionNumbers(0, 1), 1, sizes
+      ),
+    )
+    alone, _ = tx.update(w, tx.init(w), w)
+    with jax.set_mesh(mesh):
+      placed = jax.device_put(w, NamedSharding(mesh, P(None, 'fsdp')))
+      state = jax.jit(tx.init)(placed)
+      updates, _ = jax.jit(tx.update)(placed, state, placed)
+    error = float(np.abs(np.asarray(updates) - np.asarray(alone)).max())
+    yield error, updates.sharding.is_equivalent_to(placed.sharding, 2)
+
+
+def mixed(kind):
+  """A dimension over an Auto and an Explicit axis, ``init`` outside of jit."""
+  del kind
+  mesh = jax.make_mesh((4, 2), ('a', 'e'), axis_types=tuple(_TYPES.values()))
+  w = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
+  tx = optax_namo.namo_d(0.1)
+  alone, _ = tx.update(w, tx.init(w), w)
+  with jax.set_mesh(mesh):
+    placed = jax.device_put(w, NamedSharding(mesh, P(('a', 'e'), None)))
+    updates, _ = jax.jit(tx.update)(placed, tx.init(placed), placed)
+  yield float(np.abs(np.asarray(updates) - np.asarray(alone)).max())
+
+
 if __name__ == '__main__':
   for experiment in sys.argv[1:]:
     name, kind = experiment.split()

@@ -23,8 +23,8 @@ from tests.core import on_eight_devices
 _SHARED = tuple(
   f'{name} {kind}'
   for kind in ('auto', 'explicit')
-  for name in ('shard_map', 'recorded', 'cost')
-) + ('uneven explicit',)
+  for name in ('shard_map', 'recorded', 'cost', 'compiled', 'parts')
+) + ('uneven explicit', 'init_in_shard_map auto', 'mixed both')
 
 
 @functools.cache
@@ -104,6 +104,30 @@ def test_one_exchange_in_and_one_out(experiment, optimizer):
 def test_what_is_recorded(kind):
   ((alone, sharded),) = _on_eight_devices(*_SHARED)[f'recorded {kind}']
   np.testing.assert_allclose(sharded, alone, rtol=1e-4)
+
+
+@pytest.mark.parametrize('kind', ['auto', 'explicit'])
+def test_a_step_is_compiled_once(kind):
+  """Also where a record is kept: its zeros lie where its values will."""
+  assert set(_on_eight_devices(*_SHARED)[f'compiled {kind}']) == {1}
+
+
+def test_init_in_a_shard_map():
+  (counts,) = _on_eight_devices(*_SHARED)['init_in_shard_map auto']
+  assert counts == [0, 0]
+
+
+@pytest.mark.parametrize('kind', ['auto', 'explicit'])
+def test_parts_of_a_divided_leaf(kind):
+  """Also such that the devices do not divide; each lies where the leaf does."""
+  for error, as_before in _on_eight_devices(*_SHARED)[f'parts {kind}']:
+    assert error < 1e-5
+    assert as_before
+
+
+def test_a_mesh_of_auto_and_explicit_axes():
+  (error,) = _on_eight_devices(*_SHARED)['mixed both']
+  assert error < 1e-5
 
 
 def test_importing_changes_no_configuration():
