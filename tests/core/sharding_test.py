@@ -45,9 +45,9 @@ def _on_eight_devices(*experiments):
   return found
 
 
-@pytest.mark.parametrize('kind', ['auto', 'explicit'])
-@pytest.mark.parametrize('optimizer', ['namo', 'namo_d'])
 @pytest.mark.parametrize('layout', on_eight_devices.LAYOUTS)
+@pytest.mark.parametrize('optimizer', ['namo', 'namo_d'])
+@pytest.mark.parametrize('kind', ['auto', 'explicit'])
 def test_ten_steps_are_those_of_one_device(kind, optimizer, layout):
   experiment = f'layouts {kind}'
   rows = _on_eight_devices(experiment)[experiment]

@@ -45,15 +45,28 @@ def test_pythons_are_those_that_ci_runs():
     for line in _lines('classifiers')
     if re.fullmatch(rf'{prefix}\d\.\d+', line)
   ]
-  (job,) = _read('workflows/ci.yml')['jobs'].values()
+  job = _read('workflows/ci.yml')['jobs']['check']
   assert job['strategy']['matrix']['python'] == claimed
   assert _SETUP['options']['python_requires'] == f'>={claimed[0]}'
 
 
 def test_ci_is_the_script_that_developers_run():
-  commands = [s['run'] for s in _steps(_read('workflows/ci.yml')) if 'run' in s]
-  assert commands == ['.ci/run']
+  steps = _read('workflows/ci.yml')['jobs']['check']['steps']
+  assert [step['run'] for step in steps if 'run' in step] == ['.ci/run']
   assert os.access(_ROOT / '.ci' / 'run', os.X_OK)
+
+
+def test_ci_tries_other_versions_with_the_command_of_the_readme():
+  workflow = _read('workflows/ci.yml')
+  job = workflow['jobs']['versions']
+  rows = {row['versions']: row for row in job['strategy']['matrix']['include']}
+  assert rows['lowest']['pip'] == '-c .github/lowest.txt'
+  assert rows['newest']['pip'] == '--upgrade'
+  pythons = workflow['jobs']['check']['strategy']['matrix']['python']
+  assert rows['lowest']['python'] == pythons[0]
+  assert rows['newest']['python'] == pythons[-1]
+  test = job['steps'][-1]['run']
+  assert f' && .venv/bin/{test}\n' in (_ROOT / 'README.md').read_text()
 
 
 @pytest.mark.parametrize('name', ['ci.yml', 'release.yml'])
