@@ -111,9 +111,12 @@ def routed(
     params = None if params is None else _precision.widen(params)
     gradients = _precision.widen_gradients(updates, params)
     specs = specs_of(gradients)
-
-    def masks(entry):  # A mask of the whole tree, as a group's stage needs it.
-      return lambda mask: _group(entry, trees.decay_mask(mask, params), specs)
+    # A mask of the whole tree, as a group's stage needs it. Around this there
+    # may be another routed, whose tree is the whole one.
+    whole = extra_args.pop('resolve_mask', None) or functools.partial(
+      trees.decay_mask, params=params
+    )
+    masks = lambda entry: lambda mask: _group(entry, whole(mask), specs)
 
     matrices, of_matrices = chain.update(
       _group(_wrapped, gradients, specs),

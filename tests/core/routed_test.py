@@ -208,6 +208,48 @@ def test_no_variable_without_an_array():
   jax.tree.map(lambda a, b: a, state, nnx.get_named_sharding(state, mesh))
 
 
+def test_one_within_another():
+  """Three groups, each with a rate of its own; a mask is of the whole tree."""
+  numbers = lambda *names: (
+    lambda tree: {
+      k: MuonDimensionNumbers(0, 1) if k in names else None for k in tree
+    }
+  )
+  params = {k: _normal(i, 4, 4) for i, k in enumerate('abcd')}
+  chain = lambda rate, mask=None: optax.chain(
+    *_stages()[:3],
+    optax_namo.add_adaptive_decay(0.5, mask),
+    *_stages()[4:-1],
+    optax.scale(-rate),
+  )
+  mask = {'a': True, 'b': False, 'c': False, 'd': True}
+  both = optax_namo.routed(
+    chain(0.1, mask),
+    optax_namo.routed(
+      chain(0.2, mask),
+      optax.sgd(0.3),
+      lambda tree: (
+        {k: v for k, v in numbers('b', 'c')(tree).items() if k != 'a'}
+        | {'a': None}
+      ),
+    ),
+    numbers('a'),
+  )
+  updates, _ = both.update(params, both.init(params), params)
+
+  def alone(name, rate, decays):
+    tx = chain(rate, decays)
+    return tx.update(params[name], tx.init(params[name]), params[name])[0]
+
+  expected = {
+    'a': alone('a', 0.1, True),
+    'b': alone('b', 0.2, False),
+    'c': alone('c', 0.2, False),
+    'd': -0.3 * params['d'],
+  }
+  chex.assert_trees_all_close(updates, expected, atol=1e-6)
+
+
 def test_a_chain_without_its_end():
   chain = optax.chain(*_stages()[:2], optax.scale(-0.1))
   tx = optax_namo.routed(chain, _adamw())
