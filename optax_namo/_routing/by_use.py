@@ -209,6 +209,8 @@ def _transpose(eqn, axes):
 
 def _reshape(eqn, axes):
   old, new = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+  order = eqn.params['dimensions'] or range(len(old))
+  axes, old = [axes[i] for i in order], [old[i] for i in order]
   return v.reshaped(axes, old, new)
 
 
@@ -596,6 +598,7 @@ def _conv(trace, eqn, values):
   groups = eqn.params['feature_group_count'] * eqn.params['batch_group_count']
   # The groups, which lead the outputs, on an axis of their own.
   new = (*shape[:out], groups, shape[out] // groups, *shape[out + 1 :])
+  trace.union(values)
   grouped = []
   for view in kernel.views:
     axes = v.reshaped(view.axes, shape, new)

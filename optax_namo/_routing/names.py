@@ -19,7 +19,7 @@ _ADAMW = (
   # Embed_0/embedding, pos_embedding, class tokens.
   ('embedding', r'(?i)(^|/)([^/]*_|pos|un)?embed[^/]*(/|$)'),
   ('embedding', r'(?i)(^|/)((pos|tok)[^/]*_emb|pos[^/]*_encoding)(/|$)'),
-  ('embedding', r'(?i)(^|/)(wte|wpe|cls|[^/]*_token)(/|$)'),
+  ('embedding', r'(?i)(^|/)(wte|wpe|cls|[^/]*_tokens?|latents?)(/|$)'),
   # No multi_head.
   ('head', r'(?i)(^|/)((lm_|mlm_|value_)?head|classifier)(/|$)'),
   ('head', r'(?i)(^|/)(logits|logits?_?dense)(/|$)'),
