@@ -9,6 +9,7 @@ import pytest
 
 import optax_namo
 from optax_namo._routing import dimension_numbers as dims
+from tests.core import by_use_random
 from tests.core.by_use_models import PROGRAMS
 from tests.core.by_use_models import UNMAPPED
 from tests.oracles import rank_one
@@ -60,3 +61,10 @@ def test_gradients_have_rank_one(name):
         assert not rank_one.fault(spec, product.gradients[leaf], inputs), path
         checked.add(path)
   assert checked == set(program.matrices) - set(program.skipped)
+
+
+@pytest.mark.parametrize('seed', range(300))
+def test_random_programs(seed):
+  function, params, args, expected = by_use_random.program(seed)
+  found = optax_namo.dimension_numbers_by_use(function, params, *args)
+  assert found == expected
