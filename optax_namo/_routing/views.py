@@ -59,7 +59,7 @@ class View(NamedTuple):
 
 # From the axes of an operand to those of a result, given which result it is;
 # None where they cannot be followed.
-Move = Callable[[Eqn, Axes, int], Axes | None]
+Move = Callable[..., Axes | None]
 
 
 def whole(leaf: int, shape: _Shape) -> View:
@@ -206,9 +206,8 @@ def _sliced(eqn: Eqn, axes: Axes, out: int) -> Axes:
     if digits and end - start < dim:
       first, *rest = digits
       unit = math.prod(digit.size for digit in rest)
-      start = first.start + start // unit * first.stride
-      one = first._replace(start=start)
-      digits = (one, *rest) if end - start > 1 else ()
+      entry = first.start + start // unit * first.stride
+      digits = (first._replace(start=entry), *rest) if end - start > 1 else ()
     found.append(digits)
   return tuple(found)
 

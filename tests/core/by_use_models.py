@@ -698,9 +698,9 @@ def selective_state_space():
 
 @_program
 def reshaped():
-  """Flat heads, stacks in rows, a weight in pieces; (out, in) for (in, out)."""
-  shapes = {'qkv': (24, 6), 'rows': (18, 6), 'halves': (6, 12), 'stack': (12, 6),
-            'last': (3, 6)}  # fmt: skip
+  """Flat heads, stacks in rows, a weight in pieces."""
+  shapes = {'qkv': (24, 6), 'rows': (18, 6), 'halves': (6, 12),
+            'stack': (12, 6), 'last': (3, 6)}  # fmt: skip
 
   def call(p, x):
     qkv = p['qkv'].reshape(3, 2, 4, 6)
@@ -768,7 +768,7 @@ def scaled():
 
 @_program
 def latents():
-  """Queries that are learned: which side of a product alone, only names tell."""
+  """Learned queries: that they are no matrix, only a name tells."""
   shapes = {'latents': (3, 6), 'q': (6, 8), 'k': (6, 8), 'v': (6, 8),
             'last': (8, 3)}  # fmt: skip
 
