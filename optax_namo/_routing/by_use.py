@@ -71,10 +71,9 @@ def dimension_numbers_by_use(
     >>> import jax.numpy as jnp
     >>> from optax_namo import dimension_numbers_by_use, namo_d
     >>> def loss(params, x):
-    ...   hidden = jax.nn.relu(x @ params['in'].T + params['bias'])
+    ...   hidden = jax.nn.relu(x @ params['in'].T)
     ...   return jnp.mean((hidden @ params['out']) ** 2)
-    >>> params = {'in': jnp.ones((8, 4)), 'bias': jnp.ones(8),
-    ...           'out': jnp.ones((8, 2))}
+    >>> params = {'in': jnp.ones((8, 4)), 'out': jnp.ones((8, 2))}
     >>> numbers = dimension_numbers_by_use(loss, params, jnp.ones((16, 4)))
     >>> numbers['in']
     MuonDimensionNumbers(reduction_axis=(1,), output_axis=(0,))

@@ -142,6 +142,10 @@ class Trace:
       self.selected.add(view.leaf)
     return True
 
+  def embeds(self, view: v.View) -> bool:
+    """Whether a parameter is an embedding by its name."""
+    return names.adamw(self.paths[view.leaf], {}) == 'embedding'
+
   def cut(self, view: v.View, eqn: v.Eqn, out: int) -> None:
     """Notes where a static slice cuts the axes of a parameter."""
     old, _ = v.shapes(eqn)
@@ -340,14 +344,10 @@ def _product(
   trace.union(values)
   if all(value.weight for value in values):
     # Tokens and positions are data, which the program alone cannot know.
+    data = [all(map(trace.embeds, value.views)) for value in values]
     values = [
-      value._replace(views=(), data=2)
-      if all(
-        names.adamw(trace.paths[view.leaf], {}) == 'embedding'
-        for view in value.views
-      )
-      else value
-      for value in values
+      value._replace(views=(), data=2) if data == [i == 0, i == 1] else value
+      for i, value in enumerate(values)
     ]
   out, rank = trace.union(values), len(eqn.outvars[0].aval.shape)
   contracts = any(_CONTRACTED in side.roles for side in sides)

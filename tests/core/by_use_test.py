@@ -48,6 +48,9 @@ def _matrices(program, **options):
 @pytest.mark.parametrize('name', PROGRAMS)
 def test_matrices(name):
   program = PROGRAMS[name]()
+  if name not in UNMAPPED:  # Shapes suffice.
+    params, args = jax.eval_shape(lambda: (program.params, program.args))
+    program = program._replace(params=params, args=args)
   assert _matrices(program) == program.matrices
 
 
@@ -67,7 +70,7 @@ def test_gradients_have_rank_one(name):
   assert checked == set(program.matrices) - set(program.skipped)
 
 
-@pytest.mark.parametrize('seed', range(300))
+@pytest.mark.parametrize('seed', range(200))
 def test_random_programs(seed):
   function, params, args, expected = by_use_random.program(seed)
   found = optax_namo.dimension_numbers_by_use(function, params, *args)
@@ -112,15 +115,6 @@ def test_oracle_finds_the_wrong_matrix(name, path, wrong, fault):
     if product.gradients[leaf].any()
   }
   assert fault in found
-
-
-@pytest.mark.parametrize('name', PROGRAMS)
-def test_shapes_suffice(name):
-  program = PROGRAMS[name]()
-  params, args = jax.eval_shape(lambda: (program.params, program.args))
-  shaped = program._replace(params=params, args=args)
-  if name != 'in_a_shard_map':
-    assert _matrices(shaped) == program.matrices
 
 
 def _qkv(p, x):
