@@ -373,8 +373,9 @@ def _product(
     return [out._replace(views=v.merged(placed[0] + placed[1]))]
   if not acting:
     return [out]
-  for i in acting if len(acting) == 2 else [1 - acting[0]]:
-    trace.consumed |= values[i].carried
+  for i, value in enumerate(values):
+    if acting != [i] or value.data:  # Data may scale the parameter.
+      trace.consumed |= value.carried
   views = v.merged(sum((placed[i] for i in acting), ()))
   out = out._replace(carried=frozenset(view.leaf for view in views))
   if not out.data:

@@ -767,6 +767,24 @@ def scaled():
 
 
 @_program
+def modulated():
+  """Each example's style scales the inputs of its convolution, in a group."""
+  shapes = {'style': (5, 4), 'w': (3, 4, 6), 'last': (6, 3)}
+
+  def call(p, x, styles):
+    w = p['w'][None] * (styles @ p['style'])[:, None, :, None]
+    w = jnp.moveaxis(w, 0, 2).reshape(3, 4, 12)
+    x = jnp.moveaxis(x, 0, 1).reshape(1, 7, 8)
+    x = jax.lax.conv_general_dilated(
+      x, w, (1,), 'SAME', feature_group_count=2,
+      dimension_numbers=('NWC', 'WIO', 'NWC'))  # fmt: skip
+    return jax.nn.gelu(x.reshape(7, 2, 6)) @ p['last']
+
+  matrices = {'style': ((0,), (1,)), 'w': ((0, 1), (2,))}
+  return _plain(shapes, call, matrices, _x(2, 7, 4), _x(2, 5), skipped=('w',))
+
+
+@_program
 def latents():
   """Learned queries: that they are no matrix, only a name tells."""
   shapes = {'latents': (3, 6), 'q': (6, 8), 'k': (6, 8), 'v': (6, 8),
