@@ -7,13 +7,15 @@ By their names, up the classes they are made from: neither is imported.
 
 from collections.abc import Callable, Iterator
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
 from optax_namo._routing import dimension_numbers as dims
+
+Spec: TypeAlias = MuonDimensionNumbers | dims.SplitMatrices
 
 _M = MuonDimensionNumbers
 
@@ -23,10 +25,16 @@ def _linear(layer: Any, rank: int) -> MuonDimensionNumbers:
   return _M((rank - 1,), (rank - 2,))
 
 
-def _conv(layer: Any, rank: int) -> MuonDimensionNumbers:
+def _conv(layer: Any, rank: int) -> Spec | None:
   """(out, in, spatial...), behind the axes of ``filter_vmap``."""
-  out = rank - 2 - layer.num_spatial_dims
-  return _M(tuple(range(out + 1, rank)), (out,))
+  out, groups = rank - 2 - layer.num_spatial_dims, layer.groups
+  numbers = _M(tuple(range(out + 1, rank)), (out,))
+  if groups == 1:
+    return numbers
+  if groups == layer.in_channels:  # Depthwise.
+    return None
+  sizes = (layer.out_channels // groups,) * groups
+  return dims.SplitMatrices(numbers, out, sizes)
 
 
 def _named(layer: Any, rank: int) -> MuonDimensionNumbers | None:
@@ -69,12 +77,12 @@ class Told(NamedTuple):
   """What a layer's type says of a leaf: the type, and axes or None (AdamW)."""
 
   type: str
-  numbers: MuonDimensionNumbers | None
+  numbers: Spec | None
 
 
 def _rows(
   node: Any,
-) -> list[tuple[str, str, Callable[[Any, int], MuonDimensionNumbers | None]]]:
+) -> list[tuple[str, str, Callable[[Any, int], Spec | None]]]:
   """The rows of the table for a node, with the name of its type."""
   bases = [
     (f'{cls.__module__}.', cls.__name__)
