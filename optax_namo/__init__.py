@@ -23,6 +23,9 @@ from optax_namo._record import RecordState as RecordState
 from optax_namo._routing.by_name import (
   matrix_dimension_numbers as matrix_dimension_numbers,
 )
+from optax_namo._routing.by_use import (
+  dimension_numbers_by_use as dimension_numbers_by_use,
+)
 from optax_namo._routing.dimension_numbers import SplitMatrices as SplitMatrices
 from optax_namo._routing.table import Route as Route
 from optax_namo._routing.table import routing_table as routing_table

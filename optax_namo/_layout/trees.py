@@ -90,7 +90,8 @@ def _content(node: Any) -> Any:
 def path_string(path: Sequence[Any]) -> str:
   """``'/'``-joined path of a leaf, without the boxes around it.
 
-  Those of Flax add ``.value``, those of Haliax a child without a name.
+  Those of Flax add ``.value``, those of Haliax a child without a name. Keys
+  that are paths themselves, tuples or with dots, come apart.
   """
   path = tuple(path)
   while len(path) > 1 and (
@@ -98,7 +99,14 @@ def path_string(path: Sequence[Any]) -> str:
     or path[-1] == jax.tree_util.FlattenedIndexKey(0)
   ):
     path = path[:-1]
-  return jax.tree_util.keystr(path, simple=True, separator='/')
+  keys = [getattr(key, 'key', None) for key in path]
+  parts = [
+    '/'.join(map(str, key))
+    if isinstance(key, tuple)
+    else jax.tree_util.keystr((entry,), simple=True)
+    for key, entry in zip(keys, path)
+  ]
+  return '/'.join(parts).replace('.', '/')
 
 
 def named(what: str, path: Sequence[Any]) -> str:

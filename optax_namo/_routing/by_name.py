@@ -283,6 +283,8 @@ def _matrix(
   shape, bias = shapes[path], names.bias(path, shapes)
   rank, stacked = len(shape), _stacked(path, shape, stacks)
   decision = functools.partial(Decision, path, shape)
+  if told and isinstance(told.numbers, dims.SplitMatrices):
+    return decision(told.numbers, told.type)
   convention, likely = names.convention(path), names.matrix(path, rank)
   why, guess = told or names.layer(path, shapes, stacked) or ('', None)
   if bias is None:

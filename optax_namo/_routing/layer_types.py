@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
 from optax_namo._layout import trees
+from optax_namo._routing import dimension_numbers as dims
 
 _M = MuonDimensionNumbers
 
@@ -23,10 +24,16 @@ def _linear(layer: Any, rank: int) -> MuonDimensionNumbers:
   return _M((rank - 1,), (rank - 2,))
 
 
-def _conv(layer: Any, rank: int) -> MuonDimensionNumbers:
+def _conv(layer: Any, rank: int) -> dims.Spec:
   """(out, in, spatial...), behind the axes of ``filter_vmap``."""
-  out = rank - 2 - layer.num_spatial_dims
-  return _M(tuple(range(out + 1, rank)), (out,))
+  out, groups = rank - 2 - layer.num_spatial_dims, layer.groups
+  numbers = _M(tuple(range(out + 1, rank)), (out,))
+  if groups == 1:
+    return numbers
+  if groups == layer.in_channels:  # Depthwise.
+    return None
+  sizes = (layer.out_channels // groups,) * groups
+  return dims.SplitMatrices(numbers, out, sizes)
 
 
 def _named(layer: Any, rank: int) -> MuonDimensionNumbers | None:
@@ -69,12 +76,12 @@ class Told(NamedTuple):
   """What a layer's type says of a leaf: the type, and axes or None (AdamW)."""
 
   type: str
-  numbers: MuonDimensionNumbers | None
+  numbers: dims.Spec
 
 
 def _rows(
   node: Any,
-) -> list[tuple[str, str, Callable[[Any, int], MuonDimensionNumbers | None]]]:
+) -> list[tuple[str, str, Callable[[Any, int], dims.Spec]]]:
   """The rows of the table for a node, with the name of its type."""
   bases = [
     (f'{cls.__module__}.', cls.__name__)

@@ -19,10 +19,17 @@ _ADAMW = (
   # Embed_0/embedding, pos_embedding, class tokens.
   ('embedding', r'(?i)(^|/)([^/]*_|pos|un)?embed[^/]*(/|$)'),
   ('embedding', r'(?i)(^|/)((pos|tok)[^/]*_emb|pos[^/]*_encoding)(/|$)'),
-  ('embedding', r'(?i)(^|/)(wte|wpe|cls|[^/]*_token)(/|$)'),
+  ('embedding', r'(?i)(^|/)(wte|wpe|cls|[^/]*_tokens?|latents?)(/|$)'),
+  ('embedding', r'(^|/)[a-z]+Embed(ding)?(/|$)'),
+  # Lone leaves: of Equinox and of plain trees.
+  ('embedding', r'(^|/)(([a-z]+_)?emb|W_(E|pos)|pos|position)$'),
+  ('embedding', r'(^|/)([a-z]+_)?emb/(weight|embeddings)$'),
+  ('state space', r'(^|/)A_log$'),
   # No multi_head.
   ('head', r'(?i)(^|/)((lm_|mlm_|value_)?head|classifier)(/|$)'),
   ('head', r'(?i)(^|/)(logits|logits?_?dense)(/|$)'),
+  ('head', r'(?i)(^|/)((?!multi_)[a-z]+_)?head(_?\d+)?(/[^/]+)?$'),
+  ('head', r'(?i)(^|/)((to|lm)_logits|readout)(/[^/]+)?$'),
   ('layer scale', r'(?i)(^|/)layer_?scale[^/]*(/|$)'),
   # Stacked ones too, of Flax, Equinox, Haiku (offset) and Keras (beta, gamma).
   ('norm', r'(^|/)(scale|gamma)$'),

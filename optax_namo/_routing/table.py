@@ -14,6 +14,7 @@ from optax_namo import _hyperparameters as hyperparameters
 from optax_namo._layout import axes
 from optax_namo._layout import trees
 from optax_namo._routing import by_name
+from optax_namo._routing import by_use
 from optax_namo._routing import dimension_numbers as dims
 
 
@@ -28,8 +29,9 @@ class Route(NamedTuple):
     column_axes: The axes of the leaf along which NAMO-D's scales differ.
     size: Number of parameters.
     why: What put it there: the bias beside it, its name ('embedding', 'norm',
-      'attention'), the type of its layer, a rule of yours; see
-      ``matrix_dimension_numbers``.
+      'attention'), the type of its layer, a rule of yours; or what a program
+      does with it ('contracts axis 0 in dot_general', 'looked up', 'last
+      product'). See ``matrix_dimension_numbers``, ``dimension_numbers_by_use``.
   """
 
   path: str
@@ -102,6 +104,7 @@ def routing_table(
   params: Any,
   weight_dimension_numbers: dims.WeightDimensionNumbers = None,
   *,
+  use: Sequence[Any] | None = None,
   rules: Sequence[tuple[str, Any]] = (),
   strict: bool = False,
   columns: axes.Columns | None = 'input',
@@ -112,8 +115,10 @@ def routing_table(
     params: A pytree of arrays; shapes suffice (``jax.ShapeDtypeStruct``).
     weight_dimension_numbers: As in ``namo``; None means
       ``matrix_dimension_numbers`` with ``rules`` and ``strict``.
+    use: A function of the parameters, and its other arguments: the numbers are
+      those of ``dimension_numbers_by_use``.
     rules: See ``matrix_dimension_numbers``.
-    strict: See ``matrix_dimension_numbers``.
+    strict: Whether what would be a warning is an error.
     columns: As in ``namo_d``; None, as for ``namo``, has no column axes.
 
   Returns:
@@ -121,7 +126,8 @@ def routing_table(
     prints as a table with the totals of both groups.
 
   Raises:
-    ValueError: ``columns`` is unknown, or dimension numbers do not fit a leaf.
+    ValueError: ``columns`` is unknown; dimension numbers do not fit a leaf; or
+      ``use`` comes with dimension numbers or rules.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -138,7 +144,15 @@ def routing_table(
   """
   hyperparameters.choice('columns', columns, (None, 'input', 'output'))
   leaves = jax.tree_util.tree_leaves_with_path(params)
-  if weight_dimension_numbers is None:
+  if use is not None:
+    if weight_dimension_numbers is not None or rules:
+      raise ValueError(
+        'routing_table shows the routing by use, by rules, or the dimension'
+        ' numbers that it is given, but not several at once.'
+      )
+    function, *args = use
+    specs, whys = by_use.decided(function, params, args, strict=strict)
+  elif weight_dimension_numbers is None:
     decisions = by_name.decided(params, rules, strict)
     specs = [one.numbers for one in decisions]
     whys = [one.why for one in decisions]

@@ -190,7 +190,6 @@ def test_a_linear_layer_gets_the_update_of_a_kernel_transposed(
     (eqx.nn.Conv2d, (4, 8, 1), (1, 2, 3)),
     (eqx.nn.Conv2d, (4, 4, 3), (1, 2, 3)),
     (eqx.nn.Conv2d, (6, 1, 1), (1, 2, 3)),
-    (eqx.nn.Conv2d, (6, 4, 3, 1, 0, 1, 2), (1, 2, 3)),  # Two groups.
     (eqx.nn.Conv3d, (3, 4, 3), (1, 2, 3, 4)),
     (eqx.nn.Conv, (1, 3, 4, 3), (1, 2)),
     (eqx.nn.ConvTranspose1d, (3, 4, 5), (1, 2)),
@@ -204,6 +203,22 @@ def test_convolutions(conv, arguments, inputs, bias):
   stack = _shapes(_stack(create))
   expected = (tuple(i + 1 for i in inputs), (1,))
   assert matrices(stack, strict=True) == {'weight': expected}
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('conv', [eqx.nn.Conv1d, eqx.nn.ConvTranspose1d])
+def test_groups_are_matrices_of_their_own(conv, bias):
+  create = lambda key: conv(6, 4, 3, groups=2, use_bias=bias, key=key)
+  plain = optax.contrib.MuonDimensionNumbers((1, 2), (0,))
+  assert matrices(_shapes(create, _KEY), strict=True) == {
+    'weight': (plain, 0, (2, 2))
+  }
+  plain = optax.contrib.MuonDimensionNumbers((2, 3), (1,))
+  assert matrices(_shapes(_stack(create)), strict=True) == {
+    'weight': (plain, 1, (2, 2))
+  }
+  depthwise = lambda key: conv(6, 12, 3, groups=6, use_bias=bias, key=key)
+  assert matrices(_shapes(depthwise, _KEY), strict=True) == {}
 
 
 @pytest.mark.parametrize('cell', [eqx.nn.GRUCell, eqx.nn.LSTMCell])

@@ -448,7 +448,7 @@ def test_stacked_dense_layers_with_the_names_of_attention():
 )
 def test_the_mend_of_a_path_with_special_characters(name):
   params = {name: jnp.ones((2, 3, 4))}
-  _router(params, rules=_mend(params, name), strict=True)
+  _router(params, rules=_mend(params, name.replace('.', '/')), strict=True)
 
 
 def _is_matrix(params):

@@ -40,12 +40,21 @@ def _layer(**shapes):
     ('logitdense', False),
     ('mlm_head', False),
     ('value_head', False),
+    ('policy_head', False),
+    ('cls_head', False),
+    ('Head_0', False),
+    ('head_1', False),
+    ('to_logits', False),
+    ('lm_logits', False),
+    ('readout', False),
     ('classifier', False),
     ('layer_scale', False),
     ('LayerScale_0', False),
     ('multi_head', True),
     ('classifier_free', True),
     ('value_heads', True),
+    ('headroom', True),
+    ('overhead', True),
     ('my_logitdense', True),
   ],
 )
@@ -53,6 +62,50 @@ def test_heads_and_layer_scales(name, matrix):
   params = {name: {'kernel': _ones(4, 6), 'gate': _ones(3, 6)}}
   expected = {f'{name}/gate': _KERNEL, f'{name}/kernel': _KERNEL}
   assert matrices(params, strict=True) == (expected if matrix else {})
+
+
+def test_a_network_under_the_name_of_a_head_is_none():
+  params = {'policy_head': {'Dense_0': {'kernel': _ones(4, 6)}}}
+  assert matrices(params, strict=True) == {
+    'policy_head/Dense_0/kernel': _KERNEL
+  }
+
+
+@pytest.mark.parametrize(
+  'path',
+  [
+    *('emb', 'char_emb', 'W_E', 'W_pos', 'pos', 'position', 'A_log', 'latents'),
+    *('register_tokens', 'tokenEmbedding/weight', 'emb/weight'),
+    *('tok_emb/embeddings',),
+  ],
+)
+def test_embeddings_and_positions(path):
+  assert matrices({path: _ones(6, 4), 'w': _ones(4, 6)}) == {'w': _KERNEL}
+
+
+@pytest.mark.parametrize(
+  'path', ['time_emb/kernel', 'position/kernel', 'embed']
+)
+def test_layers_that_make_embeddings(path):
+  """They have a kernel; what has the whole name has none."""
+  found = matrices({path: _ones(6, 4), 'w': _ones(4, 6)})
+  assert (path in found) == path.endswith('kernel')
+
+
+@pytest.mark.parametrize(
+  'key',
+  [str, lambda path: tuple(path.split('.')), lambda p: p.replace('.', '/')],
+)
+def test_keys_that_are_paths(key):
+  """Checkpoints of PyTorch; flax's flatten_dict, with and without sep."""
+  shapes = {
+    'model.embed_tokens.weight': (11, 6),
+    'model.layers.0.q_proj.weight': (8, 6),
+    'model.layers.0.norm.weight': (6,),
+    'lm_head.weight': (11, 6),
+  }
+  params = {key(path): _ones(*shape) for path, shape in shapes.items()}
+  assert matrices(params) == {'model/layers/0/q_proj/weight': _ROWS}
 
 
 def test_a_bias_tells_attention_that_names_do_not():

@@ -1,0 +1,208 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Which leaves of a model are matrices, read off the program that uses them."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+import warnings
+
+import jax
+import jax.numpy as jnp
+from optax.contrib import MuonDimensionNumbers
+
+from optax_namo import _hyperparameters as hyperparameters
+from optax_namo._layout import axes
+from optax_namo._layout import trees
+from optax_namo._routing import by_name
+from optax_namo._routing import dimension_numbers as dims
+from optax_namo._routing import program
+from optax_namo._routing import views
+
+
+def dimension_numbers_by_use(
+  function: Callable[..., Any],
+  params: Any,
+  *args: Any,
+  output_heads: Literal['adamw', 'matrix'] = 'adamw',
+  first_layers: Literal['adamw', 'matrix'] = 'matrix',
+  split: bool = False,
+  strict: bool = False,
+) -> Any:
+  r"""A model's matrices and their axes, read off the program that uses them.
+
+  The function is traced, and nothing computed. Names play no part. In a product
+  of a parameter with data,
+
+  .. math::
+
+    y_{b \ldots o} = \sum_i x_{b \ldots i} W_{b i o},
+
+  the contracted axes are the inputs, the free ones the outputs, and the others
+  a batch of matrices: those of ``lax.scan``, ``jax.vmap``, experts, groups, or
+  layers that an index selects. A convolution contracts its spatial axes, too.
+  AdamW's are parameters that no product contracts; those looked up, by an index
+  or a one-hot, tied to an output or not; depthwise convolutions; and output
+  heads, whose product no other product with a parameter follows.
+
+  Args:
+    function: The loss, or any function of the parameters that ends where the
+      loss does, its head included. Keywords go in by ``functools.partial``.
+    params: Its first argument: a pytree of arrays. Shapes suffice
+      (``jax.ShapeDtypeStruct``), here and in ``args``.
+    *args: The others: the batch, state, keys.
+    output_heads: Where heads go.
+    first_layers: Where matrices go that see data before anything learned has,
+      embeddings included.
+    split: Whether a matrix whose outputs are cut into parts that go separate
+      ways, as queries, keys and values, is ``SplitMatrices``.
+    strict: Whether what would be a warning is an error.
+
+  Returns:
+    A tree of ``params``' own structure: dimension numbers or None (AdamW) at
+    each leaf. What the program does not tell is as ``matrix_dimension_numbers``
+    says, with a warning: a leaf whose uses contradict each other, that the
+    function does not use, or that goes into a kernel or a callback.
+
+  Raises:
+    ValueError: ``strict``, and a leaf that the program does not tell; or an
+      option is unknown.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from optax_namo import dimension_numbers_by_use, namo_d
+    >>> def loss(params, x):
+    ...   hidden = jax.nn.relu(x @ params['in'].T)
+    ...   return jnp.mean((hidden @ params['out']) ** 2)
+    >>> params = {'in': jnp.ones((8, 4)), 'out': jnp.ones((8, 2))}
+    >>> numbers = dimension_numbers_by_use(loss, params, jnp.ones((16, 4)))
+    >>> numbers['in']
+    MuonDimensionNumbers(reduction_axis=(1,), output_axis=(0,))
+    >>> numbers['out'] is None  # The output head.
+    True
+    >>> tx = namo_d(0.05, weight_dimension_numbers=numbers)
+  """
+  options = output_heads, first_layers, split, strict
+  specs, _ = decided(function, params, args, *options)
+  structure: Any = jax.tree.structure(params)
+  return structure.unflatten(specs)
+
+
+def decided(
+  function: Callable[..., Any],
+  params: Any,
+  args: Sequence[Any],
+  output_heads: Literal['adamw', 'matrix'] = 'adamw',
+  first_layers: Literal['adamw', 'matrix'] = 'matrix',
+  split: bool = False,
+  strict: bool = False,
+) -> tuple[list[dims.Spec], list[str]]:
+  """The specs of all leaves, in order, and why; warns for its caller's."""
+  for name, value in (
+    ('output_heads', output_heads),
+    ('first_layers', first_layers),
+  ):
+    hyperparameters.choice(name, value, ('adamw', 'matrix'))
+  closed = jax.make_jaxpr(function)(params, *args)
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  paths = [trees.path_string(path) for path, _ in leaves]
+  shapes = [jnp.shape(leaf) for _, leaf in leaves]
+  trace = program.Trace(paths, shapes, split)
+  weights = [
+    program.Value((views.whole(i, shape),))
+    for i, shape in enumerate(trace.shapes)
+  ]
+  others = [program.Value(data=1)] * (len(closed.jaxpr.invars) - len(weights))
+  trace.run(closed.jaxpr, closed.consts, weights + others)
+  found = [
+    _judged(trace, leaf, output_heads, first_layers)
+    for leaf in range(len(weights))
+  ]
+  unknown = [leaf for leaf, (_, why) in enumerate(found) if why[:1] == '?']
+  if unknown:
+    message = _message(trace, [(leaf, found[leaf][1][2:]) for leaf in unknown])
+    if strict:
+      raise ValueError(message)
+    warnings.warn(message, stacklevel=3)
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      by_names = by_name.decided(params)
+    for leaf in unknown:
+      one = by_names[leaf]
+      found[leaf] = one.numbers, f'by name: {one.why}'
+  return [spec for spec, _ in found], [why for _, why in found]
+
+
+def _judged(
+  trace: program.Trace, leaf: int, output_heads: str, first_layers: str
+) -> tuple[Any, str]:
+  """The dimension numbers of a leaf, and why; '? ' first if unknown."""
+  shape, uses = trace.shapes[leaf], list(trace.uses.get(leaf, ()))
+  if len(shape) < 2:
+    return None, f'rank {len(shape)}'
+  if sum(size > 1 for size in shape) < 2:
+    return None, 'vector'
+  if leaf in trace.looked - trace.selected:
+    return None, 'looked up'
+  strength = max((use.strength for use in uses), default=0)
+  if leaf in trace.opaque and not strength:
+    return None, f'? goes into {trace.opaque[leaf]}'
+  if not uses:
+    if leaf not in trace.seen:
+      return None, '? is not used'
+    return None, 'depthwise' if leaf in trace.depthwise else 'elementwise'
+  uses = [use for use in uses if use.strength == strength]
+  specs = Counter(use.spec for use in uses)
+  # With both sides exchanged it is the same matrix.
+  if None in specs or len({frozenset(_numbers(spec)) for spec in specs}) > 1:
+    ways = ', '.join(dict.fromkeys(use.primitive for use in uses))
+    return None, f'? is used in ways that contradict each other ({ways})'
+  spec = max(specs, key=specs.__getitem__)
+  numbers = _numbers(spec)
+  if output_heads == 'adamw' and leaf not in trace.consumed:
+    return None, 'last product'
+  if first_layers == 'adamw' and all(use.first for use in uses):
+    return None, 'first product'
+  if isinstance(spec, MuonDimensionNumbers):
+    if 1 in axes.matrix_shape(spec, shape)[1:]:
+      return None, 'vector'
+    spec = _parts(trace, leaf, spec)
+  inputs = ', '.join(map(str, numbers.reduction_axis))
+  plural = 'axis' if len(numbers.reduction_axis) == 1 else 'axes'
+  return spec, f'contracts {plural} {inputs} in {uses[0].primitive}'
+
+
+def _numbers(
+  spec: MuonDimensionNumbers | dims.SplitMatrices,
+) -> MuonDimensionNumbers:
+  return (
+    spec.dimension_numbers if isinstance(spec, dims.SplitMatrices) else spec
+  )
+
+
+def _parts(
+  trace: program.Trace, leaf: int, numbers: MuonDimensionNumbers
+) -> MuonDimensionNumbers | dims.SplitMatrices:
+  """The parts that a matrix is cut into along its outputs, if it is split."""
+  if trace.split:
+    for axis in numbers.output_axis:
+      size = trace.shapes[leaf][axis]
+      ends = sorted({0, size, *trace.cuts.get((leaf, axis), ())})
+      if len(ends) > 2:
+        sizes = tuple(end - start for start, end in zip(ends, ends[1:]))
+        return dims.SplitMatrices(numbers, axis, sizes)
+  return numbers
+
+
+def _message(trace: program.Trace, unknown: Sequence[tuple[int, str]]) -> str:
+  """What to warn about, with the mend."""
+  named = ', '.join(
+    f'{trace.paths[leaf]!r} of shape {trace.shapes[leaf]} {why}'
+    for leaf, why in unknown
+  )
+  return (
+    f'dimension_numbers_by_use cannot read the axes of all leaves: {named}.'
+    ' There it goes by names, as matrix_dimension_numbers does: look at'
+    ' routing_table, and replace the numbers of a leaf where they are wrong.'
+  )
