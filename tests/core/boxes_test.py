@@ -44,8 +44,8 @@ def _annotated_models():
 
 @pytest.mark.parametrize('name', annotated_models.NAMES)
 def test_equal_to_one_device(name):
-  if name.startswith('nnx') and not annotated_models.HAS_METADATA:
-    pytest.skip('flax 0.12.0 takes no metadata for the parameters of a layer')
+  if name.startswith('nnx') and not annotated_models.PLACES_MODELS:
+    pytest.skip('this flax leaves some of an annotated model on one device')
   found = _annotated_models()[name]
   largest = {k: x for k, x in found.items() if k != 'specs'}
   assert max(largest.values()) < 1e-5
