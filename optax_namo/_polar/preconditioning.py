@@ -20,7 +20,7 @@ NAMES = get_args(Preconditioning)
 def diagonal(
   name: str, columns: jax.Array, r: jax.Array, square: jax.Array | None
 ) -> jax.Array:
-  """D's diagonal, ``(..., 1, 1)`` or ``(..., m, 1)``: no value of D Y is above 1.
+  """D's diagonal, ``(..., 1, 1)`` or ``(..., m, 1)``, for a norm of at most 1.
 
   ``columns`` are the squared norms of Y's columns, ``(..., 1, n)``; ``square``
   is R^2 for ``'schatten'``, else None.
