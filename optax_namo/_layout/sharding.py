@@ -61,7 +61,7 @@ def on_devices_of(state: Any, params: Any) -> Any:
   """A new state with its scalars on all devices, where a step leaves them.
 
   A scalar on one device would have the second step compiled once more. Within a
-  shard_map scalars are on all, and must not depend on parameters that differ.
+  shard_map they are, and must not depend on parameters, which may differ there.
   """
   leaves = jax.tree.leaves(params)
   if not leaves or jax.sharding.get_abstract_mesh().manual_axes:

@@ -91,9 +91,9 @@ def _chunks(
 ) -> list[list[list[int]]]:
   """The places of each chunk's leaves, those of one layout in one list.
 
-  A chunk has at most ``most`` matrices, or one leaf alone. Alone is, too, a
-  leaf that gives every one of several devices whole matrices: it may lie so
-  already, and a concatenation would move it.
+  A chunk has at most ``most`` matrices, or is one leaf. So is a leaf that gives
+  each of several devices whole matrices: it may lie so already, and a
+  concatenation would move it.
   """
   alone: list[list[list[int]]] = []
   alike: dict[Hashable, list[_Leaf]] = {}
@@ -120,9 +120,9 @@ def _apply(
   devices: int,
   shard_over: sharding.MeshAxes | None,
 ) -> list[jax.Array]:
-  """Results for all views, from one call or from a loop of ``most`` a call.
+  """The results for all views, by one call, or in a loop where one is larger.
 
-  ``views`` are stacks (batch, m, n), those of leaves alike in one list.
+  ``views`` are stacks (batch, m, n), those of leaves of one layout in one list.
   """
 
   def once(stack):
@@ -146,10 +146,11 @@ def _apply(
       batch, matrix, filled, devices, filled / batch,
     )  # fmt: skip
 
-  # Left to itself the compiler exchanges every leaf between the devices. A
-  # stack whose first axis is not sharded is concatenated from leaves where they
-  # lie, and cut where its results lie: one exchange for all leaves alike. If no
-  # two are, there is nothing to win, and the filling would be exchanged, too.
+  # One exchange between devices for all leaves of a layout: a stack whose first
+  # axis is not sharded is concatenated where they lie and then exchanged, and
+  # its results are exchanged and then cut. The compiler would exchange each
+  # leaf. If each has a layout of its own, nothing is won, and the filling would
+  # be exchanged as well.
   hold = lambda x: x
   if shard_over is not None and max(map(len, views)) > 1:
     hold = sharding.undivided

@@ -88,10 +88,9 @@ def _nearest_to_one(low: float, high: float, degree: int) -> tuple[Row, float]:
   middle, half = (high**2 + low**2) / 2, (high**2 - low**2) / 2
   if (high - low) / high < np.finfo(float).eps ** (1 / degree):
     return _at_one_point(math.sqrt(middle), terms)
-  x = (
-    low + (high - low) * (1 - np.cos(np.pi * np.arange(terms + 1) / terms)) / 2
-  )
-  up = np.arange(terms + 1) % 2
+  point = np.arange(terms + 1)
+  x = low + (high - low) * (1 - np.cos(np.pi * point / terms)) / 2
+  up = point % 2
   for _ in range(50):
     # S as Chebyshev polynomials of w = (y - middle) / half: on a narrow
     # interval monomials are nearly dependent. The unknowns are S and

@@ -26,8 +26,8 @@ Runs = tuple[tuple[Row, ...], ...]
 # of its coefficients: none, R^2, and for four and five R^2 (c + dR + eR^2).
 _EVALUATION = {2: 0, 3: 1, 4: 2, 5: 2}
 # To how many bits of mantissa an accelerator's products round float32 operands,
-# by jax.default_matmul_precision. By default, and with 'high', NVIDIA GPUs
-# round to TF32 (10 bits) and TPUs to bfloat16 (7).
+# by jax.default_matmul_precision. By default NVIDIA GPUs round to TF32 (10), as
+# they do with 'high', and TPUs to bfloat16 (7).
 _BITS = {'highest': 23, 'float32': 23, 'F32_F32_F32': 23, 'BF16_BF16_F32': 7}
 
 
@@ -225,9 +225,9 @@ def _run(
   product = functools.partial(_product, dtype=dtype)
   squares = jnp.sum(jnp.square(y.astype(wide)), axis=-2, keepdims=True)
   turned = lambda x: x
-  # Not in few bits: what rounding leaves of the largest column outside its one
-  # entry would drown the rest again. Not for 'aol': it scales the rows of Y,
-  # and H Y has others.
+  # Not in few bits, where rounding leaves enough of the largest column outside
+  # its one entry to drown the rest. Nor for 'aol', which scales the rows of Y:
+  # H Y has others.
   if len(rows) > 1 and bits >= 23 and preconditioning != 'aol':
     turned = reflection.of_largest_column(y, squares)
   y = turned(y)
@@ -264,10 +264,7 @@ def _product(x: jax.Array, y: jax.Array, dtype: Any) -> jax.Array:
 def _square(
   r: jax.Array, product: Product, bits: int
 ) -> tuple[jax.Array, jax.Array]:
-  """R as products round it, and its square.
-
-  In ``b R + c R^2`` large terms cancel, to rounding only if both are of one R.
-  """
+  """R as products round it, and its square: in ``b R + c R^2`` they cancel."""
   info = jnp.finfo(r.dtype)
   if bits < info.nmant:
     r = jax.lax.reduce_precision(r, info.nexp, bits)
