@@ -94,7 +94,7 @@ def _nearest_to_one(low: float, high: float, degree: int) -> tuple[Row, float]:
   for _ in range(50):
     # S as Chebyshev polynomials of w = (y - middle) / half: on a narrow
     # interval monomials are nearly dependent. The unknowns are S and
-    # (1 - e) / low, for 1 - e itself may be far below 1.
+    # (1 - e) / low: where e is near 1, rounding it would lose 1 - e.
     w = (x**2 - middle) / half
     values = x[:, None] * chebyshev.chebvander(w, terms - 1)
     system = np.column_stack([values, low * (2.0 * up - 1)])

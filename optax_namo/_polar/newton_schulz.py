@@ -137,9 +137,7 @@ def _iterate(
   def with_bits(bits):
     rows, gain = polynomials.schedule(coefficients, steps, bits)
     runs = cheapest(rows, gain, *y.shape[-2:])
-    return functools.partial(
-      iterate, runs=runs, preconditioning=preconditioning, bits=bits
-    )
+    return lambda y: iterate(y, runs, preconditioning, bits)
 
   if dtype == jnp.float32:
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
@@ -255,16 +253,15 @@ def _run(
 
 def _product(x: jax.Array, y: jax.Array, dtype: Any) -> jax.Array:
   """``x @ y`` with operands of the dtype and sums of float32 or wider."""
+  x, y = x.astype(dtype), y.astype(dtype)
   wide = jnp.promote_types(dtype, jnp.float32)
-  return jnp.matmul(
-    x.astype(dtype), y.astype(dtype), preferred_element_type=wide
-  )
+  return jnp.matmul(x, y, preferred_element_type=wide)
 
 
 def _square(
   r: jax.Array, product: Product, bits: int
 ) -> tuple[jax.Array, jax.Array]:
-  """R as products round it, and its square: in ``b R + c R^2`` they cancel."""
+  """R as products round it, and its square: they cancel only if of one R."""
   info = jnp.finfo(r.dtype)
   if bits < info.nmant:
     r = jax.lax.reduce_precision(r, info.nexp, bits)
