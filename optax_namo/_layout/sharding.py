@@ -12,27 +12,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 MeshAxes = str | tuple[str, ...]
 
 
-def _names(axes: MeshAxes) -> tuple[str, ...]:
-  return (axes,) if isinstance(axes, str) else tuple(axes)
-
-
 def check_names(axes: Any) -> None:
   """Raises TypeError where ``shard_over`` names no mesh axis."""
-  if isinstance(axes, str) or (
-    isinstance(axes, tuple) and axes and all(isinstance(x, str) for x in axes)
-  ):
-    return
-  raise TypeError(
-    'shard_over must be the name of a mesh axis, or a tuple of names, or None,'
-    f' got {axes!r}.'
-  )
+  names = axes if isinstance(axes, tuple) else (axes,)
+  if not names or not all(isinstance(name, str) for name in names):
+    raise TypeError(
+      'shard_over must be the name of a mesh axis, or a tuple of names, or'
+      f' None, got {axes!r}.'
+    )
 
 
 def _mesh(x: jax.Array) -> jax.sharding.AbstractMesh:
@@ -47,12 +40,12 @@ def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
 
 
 def alike(x: jax.Array, like: jax.Array) -> jax.Array:
-  """``x``, new and of ``like``'s shape, on the devices where ``like`` lies.
+  """``x``, sharded as ``like``, which has its shape.
 
-  On Explicit axes its type says where. On Auto axes the compiler decides, and
-  would put zeros, which depend on nothing, whole on every device. It lays the
-  operands of an elementwise operation alike; so ``x`` is selected by a
-  comparison with ``like`` that is always false, which the compiler cannot know.
+  On Auto axes the compiler decides: zeros, which depend on nothing, would lie
+  whole on every device. But it shards all operands of an elementwise operation
+  alike, so here is one of both. ``like > inf`` is false everywhere, which the
+  compiler does not find out.
   """
   if _explicit(like):
     return as_sharded(x, like)
@@ -61,15 +54,14 @@ def alike(x: jax.Array, like: jax.Array) -> jax.Array:
 
 def _explicit(x: jax.Array) -> bool:
   """Whether ``x``'s sharding is part of its type."""
-  mesh = getattr(jax.typeof(x).sharding, 'mesh', None)
-  return AxisType.Explicit in getattr(mesh, 'axis_types', ())
+  return bool(jax.typeof(x).sharding.mesh.explicit_axes)
 
 
 def on_devices_of(state: Any, params: Any) -> Any:
-  """Scalars of a new state where they will be after a step: on all devices.
+  """A new state with its scalars on all devices, where a step leaves them.
 
   A scalar on one device would have the second step compiled once more. Within a
-  shard_map scalars are everywhere, and must not vary as parameters may.
+  shard_map they are, and must not depend on parameters, which may differ there.
   """
   leaves = jax.tree.leaves(params)
   if not leaves or jax.sharding.get_abstract_mesh().manual_axes:
@@ -90,13 +82,13 @@ def as_sharded(x: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def whole_along(x: jax.Array, axis: int) -> jax.Array:
-  """``x`` undivided along an axis, where shardings are part of types.
+  """``x`` not sharded along an axis, where shardings are part of types.
 
-  There a cut is an error where its parts do not divide as the whole does.
+  There a cut is an error if the devices do not divide its parts as the whole.
   """
   sharding = jax.typeof(x).sharding
-  spec = list(getattr(sharding, 'spec', ()))
-  if axis >= len(spec) or spec[axis] is None:
+  spec = list(sharding.spec)
+  if spec[axis] is None:
     return x
   spec[axis] = None
   return jax.sharding.reshard(x, NamedSharding(sharding.mesh, P(*spec)))
@@ -106,22 +98,12 @@ def automatic(
   function: Callable[[Sequence[jax.Array]], Sequence[jax.Array]],
   arrays: Sequence[jax.Array],
 ) -> Sequence[jax.Array]:
-  """Calls a function under Auto axes; on Explicit ones results are as arrays.
+  """``function(arrays)`` with Explicit axes as Auto ones, where there are any.
 
-  Args:
-    function: From arrays to arrays of the same shapes.
-    arrays: Its argument.
-
-  Returns:
-    Its results; on a mesh with Explicit axes with the arrays' shardings.
+  The results, of the same shapes as the arrays, then have their shardings.
   """
   shardings = [jax.typeof(x).sharding for x in arrays]
-  explicit = {
-    name
-    for s in shardings
-    for name, kind in zip(s.mesh.axis_names, getattr(s.mesh, 'axis_types', ()))
-    if kind == AxisType.Explicit
-  }
+  explicit = {name for s in shardings for name in s.mesh.explicit_axes}
   if not explicit:
     return function(arrays)
   return jax.sharding.auto_axes(
@@ -130,20 +112,15 @@ def automatic(
 
 
 def devices_along(x: jax.Array, axes: MeshAxes) -> int:
-  """How many devices the axes of ``x``'s mesh have.
-
-  Raises:
-    ValueError: There is no mesh with those axes, or one of them is Manual.
-  """
-  mesh, names = _mesh(x), _names(axes)
+  """How many devices the axes of ``x``'s mesh have; ValueError without them."""
+  mesh, names = _mesh(x), (axes,) if isinstance(axes, str) else axes
   if not set(names) <= set(mesh.axis_names):
     raise ValueError(
       f'shard_over={axes!r} names axes of a mesh, but the mesh here has'
       f' axes {mesh.axis_names}. Call update inside `with'
       ' jax.set_mesh(mesh):` with a mesh that has them.'
     )
-  types = dict(zip(mesh.axis_names, mesh.axis_types))
-  manual = [name for name in names if types[name] == AxisType.Manual]
+  manual = [name for name in names if name in mesh.manual_axes]
   if manual:
     raise ValueError(
       f'shard_over={axes!r}, but a shard_map around this is manual over'
@@ -154,14 +131,15 @@ def devices_along(x: jax.Array, axes: MeshAxes) -> int:
 
 
 def spread(stack: jax.Array, axes: MeshAxes) -> jax.Array:
-  """Shards the first axis of a stack over mesh axes."""
-  sharding = NamedSharding(_mesh(stack), P(_names(axes), None, None))
-  return jax.lax.with_sharding_constraint(stack, sharding)
+  """The stack with its first axis, and no other, sharded over mesh axes."""
+  return _constrained(stack, P(axes, None, None))
 
 
 def undivided(stack: jax.Array) -> jax.Array:
-  """Divides no batch: the matrices lie as the compiler finds or needs them."""
-  spec = P(None, P.UNCONSTRAINED, P.UNCONSTRAINED)
-  return jax.lax.with_sharding_constraint(
-    stack, NamedSharding(_mesh(stack), spec)
-  )
+  """The stack with its first axis not sharded, the others as they may be."""
+  return _constrained(stack, P(None, P.UNCONSTRAINED, P.UNCONSTRAINED))
+
+
+def _constrained(stack: jax.Array, spec: P) -> jax.Array:
+  sharding = NamedSharding(_mesh(stack), spec)
+  return jax.lax.with_sharding_constraint(stack, sharding)

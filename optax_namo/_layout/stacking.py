@@ -5,6 +5,7 @@
 from collections.abc import Callable, Hashable, Sequence
 import itertools
 import logging
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +19,21 @@ _LOG = logging.getLogger(__name__)
 
 Orthogonalizer = Callable[[jax.Array], jax.Array]
 
-# A chunk's bounds, on each device. 2**24 entries (64 MiB in float32) fill any
-# device with work; 64 matrices hold the temporary memory to a multiple of the
-# parameters' where these are small. Of matrices so small that 64 of them are
-# less than 2**20 entries (4 MiB), as many as are that.
+# The most that a chunk holds on each device: 2**24 entries (64 MiB in float32),
+# which fill any device with work, and 64 matrices, so that temporary memory is
+# some multiple of the parameters' where these are small. Where 64 matrices have
+# fewer than 2**20 entries (4 MiB), as many as have that.
 CHUNK_ENTRIES = 2**24
 CHUNK_MATRICES = 64
 SMALL_CHUNK_ENTRIES = 2**20
+
+
+class _Leaf(NamedTuple):
+  """A leaf by its place in the list; leaves of one layout are sharded alike."""
+
+  place: int
+  batch: int
+  layout: Hashable
 
 
 def map_stacks(
@@ -35,58 +44,37 @@ def map_stacks(
 ) -> Sequence[jax.Array]:
   """Applies a function of matrix stacks to leaves, in chunks of one shape.
 
-  Leaves whose matrix view has the same (m, n) up to transposition are
-  concatenated to stacks ``(batch, m, n)`` with ``m <= n``. On each device a
-  stack holds at most 2**24 entries (64 MiB in float32) and 64 matrices, more
-  where they are smaller than 2**20 entries together, but at least one matrix.
-  A leaf that is larger itself goes through in a loop.
+  Leaves whose matrices have the same (m, n) up to transposition go through
+  ``function`` as stacks ``(batch, m, n)`` with ``m <= n``: it must keep the
+  shape, and commute with transposition. A leaf that is larger than a chunk goes
+  through in a loop. With ``shard_over`` every device gets the same number of
+  whole matrices of a stack, filled up with zeros where they do not divide.
 
-  With ``shard_over`` every device gets the same number of whole matrices of a
-  stack, filled up with zeros where they do not divide. Leaves of one shape and
-  layout are exchanged together, once before ``function`` and once after it.
-
-  Args:
-    function: From ``(batch, m, n)`` to the same shape; it must commute with
-      transposition.
-    leaves: Arrays of any rank.
-    numbers: Canonical dimension numbers, one for each leaf.
-    shard_over: Mesh axes over which each stack is spread, or None.
-
-  Returns:
-    The results, in the leaves' shapes and dtypes, on Explicit mesh axes also in
-    their shardings. Empty leaves are unchanged.
-
-  Raises:
-    ValueError: ``function`` changes the shape, or ``shard_over`` is given and
-      there is no mesh with those axes.
+  Results have the leaves' shapes and dtypes, on Explicit mesh axes also their
+  shardings. Empty leaves are unchanged.
   """
-  sizes = [matrix_shape(n, x.shape) for x, n in zip(leaves, numbers)]
-  # Leaves that are alike here lie alike, as far as anyone can see: on Auto axes
-  # only the compiler knows. Without an exchange it does not matter.
-  layouts = [
-    (x.shape, n, jax.typeof(x).sharding) if shard_over else None
-    for x, n in zip(leaves, numbers)
-  ]
-  groups: dict[tuple[int, int, jnp.dtype], list[int]] = {}
-  for i, (_, *sides) in enumerate(sizes):
-    if leaves[i].size:
-      key = (min(sides), max(sides), leaves[i].dtype)
-      groups.setdefault(key, []).append(i)
+  groups: dict[tuple[int, int, jnp.dtype], list[_Leaf]] = {}
+  for i, (x, n) in enumerate(zip(leaves, numbers)):
+    batch, *sides = matrix_shape(n, x.shape)
+    # On Auto axes only the compiler knows shardings: leaves of one shape and
+    # role are likely alike. Without shard_over nothing is exchanged.
+    layout = (x.shape, n, jax.typeof(x).sharding) if shard_over else None
+    if x.size:
+      key = (min(sides), max(sides), x.dtype)
+      groups.setdefault(key, []).append(_Leaf(i, batch, layout))
 
   def mapped(leaves):
     results = list(leaves)
     for (m, n, _), members in groups.items():
       devices = 1
       if shard_over is not None:
-        devices = sharding.devices_along(leaves[members[0]], shard_over)
+        devices = sharding.devices_along(leaves[members[0].place], shard_over)
       most = devices * _most_matrices(m * n)
-      candidates = [(i, sizes[i][0], layouts[i]) for i in members]
-      for chunk in _chunks(candidates, most, devices):
+      for chunk in _chunks(members, most, devices):
         views = [[_to_stack(leaves[i], numbers[i]) for i in of] for of in chunk]
-        stacks = _apply(function, views, most, devices, shard_over)
-        for members_of, parts in zip(chunk, stacks):
-          for i, part in zip(members_of, parts):
-            results[i] = _from_stack(part, numbers[i], leaves[i])
+        parts = _apply(function, views, most, devices, shard_over)
+        for i, part in zip(itertools.chain(*chunk), parts):
+          results[i] = _from_stack(part, numbers[i], leaves[i])
     return results
 
   return sharding.automatic(mapped, leaves)
@@ -99,37 +87,29 @@ def _most_matrices(entries: int) -> int:
 
 
 def _chunks(
-  leaves: Sequence[tuple[int, int, Hashable]], most: int, devices: int
+  leaves: Sequence[_Leaf], most: int, devices: int
 ) -> list[list[list[int]]]:
-  """Which leaves go together: with at most ``most`` matrices, or one alone.
+  """The places of each chunk's leaves, those of one layout in one list.
 
-  A leaf that gives every one of several devices whole matrices is alone too: it
-  may lie so already, and a concatenation would move it.
-
-  Args:
-    leaves: Each leaf's index, how many matrices it holds, and how it lies.
-    most: The bound.
-    devices: Over how many devices a stack is spread.
-
-  Returns:
-    The leaves of each chunk, those that lie alike in one list.
+  A chunk has at most ``most`` matrices, or is one leaf. So is a leaf that gives
+  each of several devices whole matrices: it may lie so already, and a
+  concatenation would move it.
   """
   alone: list[list[list[int]]] = []
-  alike: dict[Hashable, list[tuple[int, int]]] = {}
-  for i, size, layout in leaves:
-    if size >= most or devices > 1 and size % devices == 0:
-      alone.append([[i]])
+  alike: dict[Hashable, list[_Leaf]] = {}
+  for leaf in leaves:
+    if leaf.batch >= most or devices > 1 and leaf.batch % devices == 0:
+      alone.append([[leaf.place]])
     else:
-      alike.setdefault(layout, []).append((i, size))
+      alike.setdefault(leaf.layout, []).append(leaf)
   chunks: list[dict[Hashable, list[int]]] = []
   total = most
-  for layout, members in alike.items():
-    for i, size in members:
-      if total + size > most:
-        chunks.append({})
-        total = 0
-      chunks[-1].setdefault(layout, []).append(i)
-      total += size
+  for leaf in itertools.chain(*alike.values()):
+    if total + leaf.batch > most:
+      chunks.append({})
+      total = 0
+    chunks[-1].setdefault(leaf.layout, []).append(leaf.place)
+    total += leaf.batch
   return alone + [list(chunk.values()) for chunk in chunks]
 
 
@@ -139,18 +119,10 @@ def _apply(
   most: int,
   devices: int,
   shard_over: sharding.MeshAxes | None,
-) -> list[list[jax.Array]]:
-  """Calls ``function`` on the views as one stack, or on one of them in a loop.
+) -> list[jax.Array]:
+  """The results for all views, by one call, or in a loop where one is larger.
 
-  Args:
-    function: See ``map_stacks``.
-    views: Stacks (batch, m, n), those that lie alike in one list.
-    most: How many matrices a call takes.
-    devices: Over how many devices a stack is spread.
-    shard_over: See ``map_stacks``.
-
-  Returns:
-    The results as ``views`` are.
+  ``views`` are stacks (batch, m, n), those of leaves of one layout in one list.
   """
 
   def once(stack):
@@ -164,7 +136,7 @@ def _apply(
       )
     return result
 
-  lengths = [sum(map(len, x)) for x in views]
+  lengths = [sum(map(len, alike)) for alike in views]
   batch, matrix = sum(lengths), views[0][0].shape[1:]
   loops = -(-batch // most)
   filled = loops * devices * -(-batch // (loops * devices))
@@ -174,13 +146,15 @@ def _apply(
       batch, matrix, filled, devices, filled / batch,
     )  # fmt: skip
 
-  # Held so, leaves are concatenated as they lie and the stack is exchanged, and
-  # results are exchanged and then cut; the compiler would exchange each leaf.
-  # Leaves that are each alone would be exchanged with the filling.
+  # One exchange between devices for all leaves of a layout: a stack whose first
+  # axis is not sharded is concatenated where they lie and then exchanged, and
+  # its results are exchanged and then cut. The compiler would exchange each
+  # leaf. If each has a layout of its own, nothing is won, and the filling would
+  # be exchanged as well.
   hold = lambda x: x
   if shard_over is not None and max(map(len, views)) > 1:
     hold = sharding.undivided
-  stacks = [hold(_join(x)) for x in views]
+  stacks = [hold(_join(alike)) for alike in views]
   shares = devices if all(n % devices == 0 for n in lengths) else 1
   stack = _join(stacks, shares)
   if filled > batch:
@@ -192,18 +166,18 @@ def _apply(
     stack = once(stack)
   if shares < devices:
     stack = hold(stack)
+  results = _cut(stack[:batch], lengths, shares)
   return [
-    _cut(hold(x), list(map(len, of)))
-    for x, of in zip(_cut(stack[:batch], lengths, shares), views)
+    result
+    for x, alike in zip(results, views)
+    for result in _cut(hold(x), list(map(len, alike)))
   ]
 
 
 def _join(stacks: Sequence[jax.Array], shares: int = 1) -> jax.Array:
-  """One stack; the first share of it holds the first share of each, and so on.
+  """The stacks as one: first the first share of each, then the second, ...
 
-  Args:
-    stacks: (batch, m, n) each; ``shares`` divides every batch.
-    shares: The devices that hold whole matrices of each stack.
+  Over so many devices the stacks and the whole are sharded alike.
   """
   if len(stacks) == 1:
     return stacks[0]
@@ -227,9 +201,9 @@ def _cut(
 def _to_stack(x: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:
   """The leaf as ``(batch, m, n)``, transposed where m would exceed n."""
   axes = axes_of(numbers, x.ndim)
-  batch, m, n = matrix_shape(numbers, x.shape)
-  stack = x.transpose(axes.batch + axes.matrix).reshape(batch, m, n)
-  return stack.mT if m > n else stack
+  stack = x.transpose(axes.batch + axes.matrix)
+  stack = stack.reshape(matrix_shape(numbers, x.shape))
+  return stack.mT if stack.shape[1] > stack.shape[2] else stack
 
 
 def _from_stack(
@@ -237,8 +211,9 @@ def _from_stack(
 ) -> jax.Array:
   """The inverse of ``_to_stack`` for a leaf of ``like``'s shape and dtype."""
   axes = axes_of(numbers, like.ndim)
-  _, m, n = matrix_shape(numbers, like.shape)
   order = axes.batch + axes.matrix
-  x = (stack.mT if m > n else stack).reshape([like.shape[i] for i in order])
-  back = sorted(range(like.ndim), key=order.__getitem__)
+  if stack.shape != matrix_shape(numbers, like.shape):
+    stack = stack.mT
+  x = stack.reshape([like.shape[i] for i in order])
+  back = [order.index(i) for i in range(like.ndim)]
   return x.transpose(back).astype(like.dtype)

@@ -3,7 +3,7 @@
 """Coefficients of the Newton-Schulz iteration, with their sources."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, get_args, Literal, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ _POLAR_EXPRESS = (
 
 # (a, b, c, ...) of each step X <- aX + b(XX^T)X + c(XX^T)^2 X + ...; the last
 # one repeats.
-COEFFICIENTS: dict[str, tuple[Row, ...]] = {
+COEFFICIENTS: dict[Name, tuple[Row, ...]] = {
   # Keller Jordan's Muon, which the NAMO reference code uses unchanged:
   # https://kellerjordan.github.io/posts/muon, "Tuning the coefficients".
   # The slope at zero is maximal, singular values end in about [0.7, 1.2].
@@ -65,43 +65,48 @@ COEFFICIENTS: dict[str, tuple[Row, ...]] = {
 }
 
 
-# By how much rounding may lift singular values above what a step is made for,
-# and how far the steps on one R may amplify its rounding: the product of their
-# slopes at zero. The small eigenvalues of R drown in the rounding of products,
-# and Q then takes them for what they are not. By set and by the bits of the
-# mantissa of the products' operands (bfloat16 7, float16 and TF32 10); found by
-# `python -m benchmarks.restarts`. In float32 five steps of 'muon' (485) stay
-# within 1e-3 of the standard form at condition number 1e6.
-SAFETY: dict[str, dict[int, tuple[float, float]]] = {
-  'muon': {7: (1.0, 30.0), 10: (1.0, 100.0), 23: (1.0, 512.0)},
-  'polar_express': {7: (1.0, 10.0), 10: (1.0, 100.0), 23: (1.0, 512.0)},
-  'cans': {7: (1.02, 30.0), 10: (1.02, 100.0), 23: (1.0, 512.0)},
-  'dion': {7: (1.0, 30.0), 10: (1.0, 100.0), 23: (1.0, 512.0)},
-  'minimax': {7: (1.0, 20.0), 10: (1.0, 100.0), 23: (1.0, 512.0)},
+class Limits(NamedTuple):
+  """What rounding asks of the steps on one R.
+
+  Attributes:
+    margin: By how much it may lift singular values above what a step is made
+      for; coefficients are those of p(x / margin).
+    gain: How far steps on one R may amplify it: the product of their slopes at
+      zero. It hides the small eigenvalues of R, and Q is evaluated at what it
+      leaves of them.
+  """
+
+  margin: float
+  gain: float
+
+
+# By set and by the bits of the mantissa of the products' operands (bfloat16 7,
+# float16 and TF32 10); found by `python -m benchmarks.restarts`.
+SAFETY: dict[str, dict[int, Limits]] = {
+  'muon': {7: Limits(1.0, 30.0), 10: Limits(1.0, 100.0)},
+  'polar_express': {7: Limits(1.0, 10.0), 10: Limits(1.0, 100.0)},
+  'cans': {7: Limits(1.02, 30.0), 10: Limits(1.02, 100.0)},
+  'dion': {7: Limits(1.0, 30.0), 10: Limits(1.0, 100.0)},
+  'minimax': {7: Limits(1.0, 20.0), 10: Limits(1.0, 100.0)},
 }
-# Of rows of one's own.
-_DEFAULT = {7: (1.0, 10.0), 10: (1.0, 30.0), 23: (1.0, 512.0)}
+_OF_OTHER_ROWS = {7: Limits(1.0, 10.0), 10: Limits(1.0, 30.0)}
+# Five steps of 'muon' (485) stay within 1e-3 of the standard form at condition
+# number 1e6.
+_IN_FLOAT32 = Limits(1.0, 512.0)
 
 
 def schedule(
-  coefficients: str | tuple[Row, ...], steps: int, bits: int
+  coefficients: Name | tuple[Row, ...], steps: int, bits: int
 ) -> tuple[tuple[Row, ...], float]:
-  """The row of each step, and how far steps on one R may amplify its rounding.
+  """The row of each step, with its margin, and the gain of its ``Limits``.
 
-  Args:
-    coefficients: What ``checked`` returned.
-    steps: How many rows; the last one repeats where they end.
-    bits: Of the mantissa of the products' operands.
-
-  Returns:
-    Tuple of ``steps`` rows, in few bits with a margin, and the greatest product
-    of their slopes at zero.
+  ``coefficients`` as ``checked`` returned them; their last row repeats.
   """
-  margins = _DEFAULT
+  limits = _OF_OTHER_ROWS
   if isinstance(coefficients, str):
-    margins = SAFETY.get(coefficients, _DEFAULT)
+    limits = SAFETY.get(coefficients, limits)
     coefficients = COEFFICIENTS[coefficients]
-  margin, gain = margins[min(bits, 23)]
+  margin, gain = _IN_FLOAT32 if bits >= 23 else limits[bits]
   rows = (coefficients[min(k, len(coefficients) - 1)] for k in range(steps))
   return tuple(with_margin(row, margin) for row in rows), gain
 
@@ -111,17 +116,13 @@ def with_margin(row: Row, margin: float) -> Row:
   return tuple(c / margin ** (2 * k + 1) for k, c in enumerate(row))
 
 
-def checked(coefficients: Coefficients) -> str | tuple[Row, ...]:
-  """A name that is known, or rows of two to five floats.
-
-  Raises:
-    ValueError: The coefficients are unknown, misshapen or not finite.
-  """
+def checked(coefficients: Coefficients) -> Name | tuple[Row, ...]:
+  """A name that is known, or rows of two to five floats; else ValueError."""
   if isinstance(coefficients, str):
-    if coefficients not in COEFFICIENTS:
+    if coefficients not in get_args(Name):
       raise ValueError(
         f'coefficients={coefficients!r} is unknown; known names are'
-        f' {sorted(COEFFICIENTS)}. A row (a, b, c) or a sequence of them, one'
+        f' {sorted(get_args(Name))}. A row (a, b, c) or a sequence of them, one'
         ' for each step, works too.'
       )
     return coefficients
@@ -138,11 +139,5 @@ def checked(coefficients: Coefficients) -> str | tuple[Row, ...]:
     )
   if not np.isfinite(np.concatenate(rows)).all():
     raise ValueError(f'coefficients must be finite, got {coefficients!r}.')
-  return tuple(_trimmed(row) for row in rows)
-
-
-def _trimmed(row: Row) -> Row:
-  """Without zeros at the end, which would cost a product."""
-  while len(row) > 2 and not row[-1]:
-    row = row[:-1]
-  return row
+  # Zeros at the end of a row would cost a product.
+  return tuple((*row[:2], *np.trim_zeros(row[2:], 'b')) for row in rows)

@@ -7,10 +7,11 @@ import math
 
 import numpy as np
 from numpy.polynomial import chebyshev
+from numpy.polynomial import Polynomial
+
+from optax_namo._polar.coefficients import Row
 
 DEGREES = (3, 5, 7, 9)
-
-Row = tuple[float, ...]
 
 
 def minimax_coefficients(
@@ -61,9 +62,8 @@ def minimax_coefficients(
   if not 0 < lower < 1:
     raise ValueError(f'lower must be in (0, 1), got {lower!r}.')
   degrees = tuple(degrees)
-  if not degrees or any(
-    not isinstance(d, int) or d not in DEGREES for d in degrees
-  ):
+  known = [isinstance(d, int) and d in DEGREES for d in degrees]
+  if not known or not all(known):
     raise ValueError(
       f'degrees must be some of {DEGREES}, one a step, got {degrees!r}.'
     )
@@ -81,44 +81,37 @@ def minimax_coefficients(
 def _nearest_to_one(low: float, high: float, degree: int) -> tuple[Row, float]:
   """The odd polynomial nearest to 1 on [low, high], and its least value there.
 
-  With y = x^2 it is x S(y). It leaves 1 by e in turn down and up at terms + 1
-  points, of which the ends are two and the zeros of its derivative the others.
+  Of y = x^2 it is x S(y). It leaves 1 by e, down and up in turn, at terms + 1
+  points: both ends, and where its derivative is zero.
   """
   terms = (degree + 1) // 2
   middle, half = (high**2 + low**2) / 2, (high**2 - low**2) / 2
   if (high - low) / high < np.finfo(float).eps ** (1 / degree):
     return _at_one_point(math.sqrt(middle), terms)
-  # S in the basis of Chebyshev polynomials of w = (y - middle) / half, for the
-  # monomials of a narrow interval are nearly dependent. The unknowns are S and
-  # (1 - e) / low, where 1 - e itself would drown in 1.
-  x = (
-    low + (high - low) * (1 - np.cos(np.pi * np.arange(terms + 1) / terms)) / 2
-  )
-  up = np.arange(terms + 1) % 2
+  point = np.arange(terms + 1)
+  x = low + (high - low) * (1 - np.cos(np.pi * point / terms)) / 2
+  up = point % 2
   for _ in range(50):
-    values = x[:, None] * chebyshev.chebvander(
-      (x**2 - middle) / half, terms - 1
-    )
+    # S as Chebyshev polynomials of w = (y - middle) / half: on a narrow
+    # interval monomials are nearly dependent. The unknowns are S and
+    # (1 - e) / low: where e is near 1, rounding it would lose 1 - e.
+    w = (x**2 - middle) / half
+    values = x[:, None] * chebyshev.chebvander(w, terms - 1)
     system = np.column_stack([values, low * (2.0 * up - 1)])
-    s = np.linalg.solve(system / x[:, None], 2 * up / x)
-    s, least = s[:-1], low * s[-1]
+    *s, least = np.linalg.solve(system / x[:, None], 2 * up / x)
     # d(x S) / dx = S + 2 y dS/dy.
-    slope = chebyshev.chebadd(
-      s,
-      chebyshev.chebmul((middle, half), 2 / half * chebyshev.chebder(s)),
-    )
-    inner = np.sort(chebyshev.chebroots(slope).real)
+    turning = chebyshev.chebmul((middle, half), 2 / half * chebyshev.chebder(s))
+    inner = np.sort(chebyshev.chebroots(chebyshev.chebadd(s, turning)).real)
     moved = np.array([low, *np.sqrt(middle + half * inner), high])
     if np.allclose(moved, x, rtol=1e-10, atol=0):
       break
     x = moved
-  shift = np.polynomial.Polynomial((-middle / half, 1 / half))
-  row = chebyshev.Chebyshev(s)(shift).coef
-  return tuple(row.tolist()), least
+  in_y = chebyshev.Chebyshev(s)(Polynomial((-middle / half, 1 / half)))
+  return tuple(in_y.coef.tolist()), low * float(least)
 
 
 def _at_one_point(x: float, terms: int) -> tuple[Row, float]:
   """Taylor's polynomial of 1/sqrt(y) at x^2: the limit of narrow intervals."""
-  z = np.polynomial.Polynomial((1, -1 / x**2))
+  z = Polynomial((1, -1 / x**2))
   s = sum(math.comb(2 * j, j) / 4**j * z**j for j in range(terms))
   return tuple((s.coef / x).tolist()), 1.0

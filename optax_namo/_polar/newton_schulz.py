@@ -5,7 +5,6 @@
 from collections.abc import Callable, Sequence
 import functools
 import itertools
-import math
 from typing import Any
 
 import jax
@@ -21,13 +20,14 @@ from optax_namo._polar import reflection
 
 Row = polynomials.Row
 Product = Callable[[jax.Array, jax.Array], jax.Array]
+# Rows of coefficients, those of a run for steps on the same R.
 Runs = tuple[tuple[Row, ...], ...]
-# Products of m x m matrices that evaluate a polynomial of R with so many
-# coefficients: none, R^2, R^2 and R^2 (c + dR + eR^2).
+# How many products of m x m matrices evaluate a polynomial of R, by the number
+# of its coefficients: none, R^2, and for four and five R^2 (c + dR + eR^2).
 _EVALUATION = {2: 0, 3: 1, 4: 2, 5: 2}
-# Bits of the mantissa of float32 operands as an accelerator's products see
-# them, by jax.default_matmul_precision. Left to themselves NVIDIA GPUs round
-# to TF32, with 'high' too, and TPUs to bfloat16.
+# To how many bits of mantissa an accelerator's products round float32 operands,
+# by jax.default_matmul_precision. By default NVIDIA GPUs round to TF32 (10), as
+# they do with 'high', and TPUs to bfloat16 (7).
 _BITS = {'highest': 23, 'float32': 23, 'F32_F32_F32': 23, 'BF16_BF16_F32': 7}
 
 
@@ -116,21 +116,20 @@ def newton_schulz(
   hyperparameters.choice(
     'preconditioning', preconditioning, preconditionings.NAMES
   )
-  dtype = dtype or jnp.promote_types(x.dtype, jnp.float32)
-  if not jnp.issubdtype(dtype, jnp.floating):
-    raise TypeError(f'dtype must be a real floating dtype, got {dtype!r}.')
-  return _iterate(x, rows, steps, preconditioning, jnp.dtype(dtype))
+  dtype = hyperparameters.floating_dtype('dtype', dtype)
+  dtype = jnp.dtype(dtype or jnp.promote_types(x.dtype, jnp.float32))
+  return _iterate(x, rows, steps, preconditioning, dtype)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4), inline=True)
 def _iterate(
   x: jax.Array,
-  coefficients: str | tuple[Row, ...],
+  coefficients: polynomials.Name | tuple[Row, ...],
   steps: int,
   preconditioning: str,
   dtype: Any,
 ) -> jax.Array:
-  """The checked iteration, on the side with fewer rows."""
+  """``newton_schulz`` of checked arguments."""
   tall = x.shape[-2] > x.shape[-1]
   y = norms.scaled(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
   y = (y.mT if tall else y).astype(dtype)
@@ -138,9 +137,7 @@ def _iterate(
   def with_bits(bits):
     rows, gain = polynomials.schedule(coefficients, steps, bits)
     runs = cheapest(rows, gain, *y.shape[-2:])
-    return functools.partial(
-      iterate, runs=runs, preconditioning=preconditioning, bits=bits
-    )
+    return lambda y: iterate(y, runs, preconditioning, bits)
 
   if dtype == jnp.float32:
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
@@ -157,18 +154,19 @@ def _iterate(
 
 
 def cheapest(rows: Sequence[Row], gain: float, m: int, n: int) -> Runs:
-  """The rows in runs, each on an R of its own: those with the fewest products.
+  """The runs with the fewest products.
 
   Either every step is a run, which is the standard form, or R is computed
   afresh only where the product of slopes at zero would pass ``gain``.
   """
   alone = tuple((row,) for row in rows)
   together: list[tuple[Row, ...]] = [()]
+  slope = 1.0
   for row in rows:
-    if (
-      together[-1] and abs(math.prod(r[0] for r in (*together[-1], row))) > gain
-    ):
+    slope *= abs(row[0])
+    if together[-1] and slope > gain:
       together.append(())
+      slope = abs(row[0])
     together[-1] += (row,)
   return min(alone, tuple(together), key=lambda runs: flops(runs, m, n))
 
@@ -179,10 +177,10 @@ def flops(runs: Runs, m: int, n: int, preconditioning: str = '') -> int:
   A run begins with R = Y Y^T and ends with Q Y. Each step evaluates T; each but
   the last of a run updates R and Q, which takes three products of m x m.
   """
-  square = sum(
-    sum(_EVALUATION[len(row)] + 3 for row in run) - 3 for run in runs
-  )
-  if preconditioning == 'schatten' and len(runs[0][0]) < 3:
+  rows = [row for run in runs for row in run]
+  square = sum(_EVALUATION[len(row)] for row in rows)
+  square += 3 * (len(rows) - len(runs))
+  if preconditioning == 'schatten' and len(rows[0]) < 3:
     square += 1
   return 2 * m * m * (2 * n * len(runs) + m * square)
 
@@ -192,11 +190,8 @@ def iterate(
 ) -> jax.Array:
   """Every run in turn, on ``(..., m, n)`` with ``m <= n``.
 
-  Args:
-    y: The matrices, in the dtype of the products' operands.
-    runs: Rows of coefficients, those of a run on the same R.
-    preconditioning: How the first run scales ``y``; None leaves it as it is.
-    bits: Of the mantissa of operands as the products see them.
+  Products have operands of ``y``'s dtype and round them to ``bits`` of
+  mantissa. The first run scales ``y`` by the preconditioning, if there is one.
   """
   first, *others = runs
   y = _run(y, first, preconditioning, bits)
@@ -228,16 +223,20 @@ def _run(
   product = functools.partial(_product, dtype=dtype)
   squares = jnp.sum(jnp.square(y.astype(wide)), axis=-2, keepdims=True)
   turned = lambda x: x
-  # Few bits keep nothing apart, and 'aol' scales rows of Y, not of H Y.
+  # Not in few bits, where rounding leaves enough of the largest column outside
+  # its one entry to drown the rest. Nor for 'aol', which scales the rows of Y:
+  # H Y has others.
   if len(rows) > 1 and bits >= 23 and preconditioning != 'aol':
     turned = reflection.of_largest_column(y, squares)
   y = turned(y)
   r = product(y, y.mT)
   scale = square = None
+  if preconditioning == 'schatten':
+    r, square = _square(r, product, bits)
   if preconditioning is not None:
-    scale, r, square = preconditionings.scaled(
-      preconditioning, squares, r, lambda r: _square(r, product, bits)
-    )
+    scale = preconditionings.diagonal(preconditioning, squares, r, square)
+    square = None if square is None else scale**4 * square
+    r = r * (scale * scale.mT)
 
   def step(carry, row):
     r, t, q = carry
@@ -254,16 +253,15 @@ def _run(
 
 def _product(x: jax.Array, y: jax.Array, dtype: Any) -> jax.Array:
   """``x @ y`` with operands of the dtype and sums of float32 or wider."""
+  x, y = x.astype(dtype), y.astype(dtype)
   wide = jnp.promote_types(dtype, jnp.float32)
-  return jnp.matmul(
-    x.astype(dtype), y.astype(dtype), preferred_element_type=wide
-  )
+  return jnp.matmul(x, y, preferred_element_type=wide)
 
 
 def _square(
   r: jax.Array, product: Product, bits: int
 ) -> tuple[jax.Array, jax.Array]:
-  """R as the products see it, and its square: of the same R they can cancel."""
+  """R as products round it, and its square: they cancel only if of one R."""
   info = jnp.finfo(r.dtype)
   if bits < info.nmant:
     r = jax.lax.reduce_precision(r, info.nexp, bits)
@@ -271,13 +269,12 @@ def _square(
 
 
 def _polynomial(
-  row: Row,
-  r: jax.Array,
-  square: jax.Array | None,
-  product: Product,
-  bits: int,
+  row: Row, r: jax.Array, square: jax.Array | None, product: Product, bits: int
 ) -> tuple[jax.Array, jax.Array]:
-  """R as products see it, and ``row[0] I + row[1] R + row[2] R^2 ...``."""
+  """R, as ``_square`` leaves it, and ``row[0] I + row[1] R + row[2] R^2 ...``.
+
+  ``square`` is R^2 where it is known already.
+  """
   if square is None and len(row) > 2:
     r, square = _square(r, product, bits)
   identity = jnp.eye(r.shape[-1], dtype=r.dtype)
@@ -288,8 +285,9 @@ def _polynomial(
 
   if len(row) <= 3:
     return r, terms(*row)
-  # low(z) + z^2 high(z) of z = R - center, without the last term but one:
-  # the terms that cancel where singular values are large are small there.
+  # low(z) + z^2 high(z) of z = R - center, with the center that makes the last
+  # coefficient but one zero: where singular values are large, z is small, and
+  # so are the terms that cancel.
   degree = len(row) - 1
   center = min(max(-row[-2] / (degree * row[-1]), 0.0), 2.0)
   coefficients = Polynomial(row)(Polynomial((center, 1.0))).coef

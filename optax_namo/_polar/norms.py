@@ -11,26 +11,23 @@ import math
 import jax
 import jax.numpy as jnp
 
-# Units cancel: no derivative depends on them.
-_constant = jax.lax.stop_gradient
-
 
 def largest(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
   """The largest magnitude over ``axes``, kept with size 1."""
+  size = jnp.abs(jax.lax.stop_gradient(x))
   # jnp.max(initial=0) would be a reduction from -inf and a maximum after it.
   zero = jnp.zeros([], x.dtype)
-  return jnp.expand_dims(
-    jax.lax.reduce(jnp.abs(_constant(x)), zero, jax.lax.max, axes), axes
-  )
+  return jnp.expand_dims(jax.lax.reduce(size, zero, jax.lax.max, axes), axes)
 
 
 def unit(x: jax.Array) -> jax.Array:
   """``x >= 0`` where it can be divided by: it and its reciprocal are normal.
 
-  1 in the place of 0: derivatives at a zero gradient are of ordinary size then.
+  Units cancel, and derivatives take them for constants: 1 in the place of 0
+  keeps those at a zero gradient of ordinary size.
   """
   tiny = jnp.finfo(x.dtype).tiny
-  x = jnp.minimum(_constant(x), 1 / tiny)
+  x = jnp.minimum(jax.lax.stop_gradient(x), 1 / tiny)
   return jnp.where(x < tiny, 1, x)
 
 
@@ -63,14 +60,14 @@ def norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 
 def scaled(x: jax.Array) -> jax.Array:
-  """Each m x n matrix of a stack by a power of two, which rounds nothing.
+  """Each m x n matrix of a stack divided by a power of two, exactly.
 
   The largest entry becomes about (m n)^-1/4: then squares and their sums stay
   normal numbers, also those of a few large entries in float16.
   """
   m, n = x.shape[-2:]
   info = jnp.finfo(x.dtype)
-  # From 1.5 * 2**127 on it rounds up to infinity, which unit takes back.
+  # To a power of two; from 1.5 * 2**127 on to infinity, which unit bounds.
   size = jax.lax.reduce_precision(
     largest(x, (x.ndim - 2, x.ndim - 1)), info.nexp, mantissa_bits=0
   )

@@ -11,19 +11,13 @@ import jax.numpy as jnp
 def of_largest_column(
   y: jax.Array, squares: jax.Array
 ) -> Callable[[jax.Array], jax.Array]:
-  """Householder's reflection ``H = I - 2 v v^T / |v|^2``, for each matrix.
+  """X to H X, with Householder's reflection ``H = I - 2 v v^T / |v|^2``.
 
-  The squares of a column that dwarfs the others drown theirs in all of Y Y^T.
-  H gathers that column in the row where it is largest: then every entry of
-  (H Y)(H Y)^T is as precise as its own row and column.
-
-  Args:
-    y: Y, shape ``(..., m, n)``, from ``norms.scaled``.
-    squares: The squared norms of its columns, ``(..., 1, n)``.
-
-  Returns:
-    The function from X to H X, on ``(..., m, any)``. H is its own inverse; of a
-    zero matrix it is the identity.
+  A column that dwarfs the others drowns them in all entries of Y Y^T. H gathers
+  it in the row where it is largest: every entry of (H Y)(H Y)^T is as precise
+  as its own row and column. H is its own inverse; of a zero matrix it is the
+  identity. ``y`` is ``(..., m, n)`` from ``norms.scaled``, ``squares`` are the
+  squared norms of its columns, ``(..., 1, n)``.
   """
   y, squares = jax.lax.stop_gradient((y, squares))  # No slope of Q Y needs H.
   column = jnp.argmax(squares, axis=-1, keepdims=True)

@@ -223,14 +223,21 @@ def _vector(
   return None
 
 
+class _Stack(NamedTuple):
+  """What norms tell of the leaves beside them."""
+
+  depth: int  # How many axes are a stack.
+  first: bool  # Whether these can only be the first ones.
+
+
 def _stacks(
   vectors: Iterable[Decision], shapes: dict[str, _Shape]
-) -> dict[str, tuple[int, bool]]:
+) -> dict[str, _Stack]:
   """What the norms directly within a module tell of it, by its path.
 
   They tell how many axes are a stack if these lead all that lies within. Where
   all have the norm's last axis, too, the stack may be along that instead, as
-  ``nn.scan`` with another axis makes it; the second entry is whether not.
+  ``nn.scan`` with another axis makes it.
   """
   norms: dict[str, set[_Shape]] = {}
   for one in vectors:
@@ -252,7 +259,7 @@ def _stacks(
     if depth:
       certain = len({shape[: depth + 1] for shape in within[module]}) > 1
       depth *= len({shape[:depth] for shape in within[module]}) == 1
-    stacks[module] = depth, certain
+    stacks[module] = _Stack(depth, certain)
   return stacks
 
 
@@ -260,16 +267,14 @@ def _parent(path: str) -> str:
   return path.rpartition('/')[0]
 
 
-def _stacked(
-  path: str, shape: _Shape, stacks: dict[str, tuple[int, bool]]
-) -> int:
+def _stacked(path: str, shape: _Shape, stacks: dict[str, _Stack]) -> int:
   """How many axes of a leaf are a stack, as the nearest norms tell."""
   while path:
     path = _parent(path)
     if path in stacks:
-      depth, certain = stacks[path]
+      depth, first = stacks[path]
       # A vector lies beside them, whichever axis is the stack.
-      return depth if certain or len(shape) == depth + 1 else 0
+      return depth if first or len(shape) == depth + 1 else 0
   return 0
 
 
@@ -277,7 +282,7 @@ def _matrix(
   path: str,
   shapes: dict[str, _Shape],
   told: layer_types.Told | None,
-  stacks: dict[str, tuple[int, bool]],
+  stacks: dict[str, _Stack],
 ) -> Decision:
   """The decision on a leaf of rank 2 or more by its axes."""
   shape, bias = shapes[path], names.bias(path, shapes)

@@ -72,26 +72,32 @@ _CONVENTIONS = (
 )
 
 
-def _convolutions(path, spatial, axes, stacks):
-  return tuple(
-    ('convolution', path.format(n), n + 2, axes(n), stacks) for n in spatial
-  )
+class _Layer(NamedTuple):
+  """A layer by name and rank, where no bias tells the axes of its leaf."""
+
+  why: str
+  leaf: str  # Pattern of the path.
+  rank: int
+  axes: MuonDimensionNumbers | None  # None: a matrix, as its name lays it out.
+  stacks: bool = True  # One axis more can only be a stack of such layers.
 
 
-# Layers by name and rank, where no bias tells the axes: (why, path, rank, axes,
-# whether one axis more can only be a stack of such layers). Axes None are one
-# matrix in the layout of the leaf's name, behind batch axes.
+def _convolutions(path, spatial, axes, stacks=True):
+  return [
+    _Layer('convolution', path.format(n), n + 2, axes(n), stacks)
+    for n in spatial
+  ]
+
+
 _LAYERS = (
   # Experts, (expert, in, out).
-  ('experts', r'(?i)(^|/)([^/]*_)?experts?(_[^/]*)?(/|$)', 3, None, False),
+  _Layer(
+    'experts', r'(?i)(^|/)([^/]*_)?experts?(_[^/]*)?(/|$)', 3, None, False
+  ),
   # All heads are one matrix, in Flax's attention and in Keras's.
-  ('attention', r'(^|/)(query|key|value)/kernel$', 3, _M((0,), (1, 2)), True),
-  (
-    'attention',
-    r'(^|/)(attention_output|out)/kernel$',
-    3,
-    _M((0, 1), (2,)),
-    True,
+  _Layer('attention', r'(^|/)(query|key|value)/kernel$', 3, _M((0,), (1, 2))),
+  _Layer(
+    'attention', r'(^|/)(attention_output|out)/kernel$', 3, _M((0, 1), (2,))
   ),
   # Transposed, by Haiku's and Keras's names: (spatial..., out, in). Flax's are
   # as its other convolutions.
@@ -99,7 +105,6 @@ _LAYERS = (
     r'(?i)(^|/)conv{}_?d_transpose[^/]*/(kernel|w)$',
     (1, 2, 3),
     lambda n: _M((*range(n), n + 1), (n,)),
-    True,
   ),
   # (spatial..., in, out). In three dimensions the name must say so: they look
   # like a stack of those in two, as these do like a stack of those in one.
@@ -107,7 +112,6 @@ _LAYERS = (
     r'(?i)(^|/)conv_?{}_?d[^/]*/(kernel|w)$',
     (1, 2, 3),
     lambda n: _M(tuple(range(n + 1)), (n + 1,)),
-    True,
   ),
   *_convolutions(
     r'(?i)(^|/)conv(?!local)[^/]*/(kernel|w)$',
@@ -123,8 +127,8 @@ _LAYERS = (
     False,
   ),
   # Adapters; and linear layers by the name that Haiku gives them.
-  ('LoRA', r'(^|/)lora_[ab]$', 2, None, True),
-  ('linear', r'(^|/)linear(_\d+)?/w$', 2, None, True),
+  _Layer('LoRA', r'(^|/)lora_[ab]$', 2, None),
+  _Layer('linear', r'(^|/)linear(_\d+)?/w$', 2, None),
 )
 
 

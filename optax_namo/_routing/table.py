@@ -5,7 +5,7 @@
 from collections.abc import Sequence
 import itertools
 import math
-from typing import Any, NamedTuple
+from typing import Any, get_args, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -142,7 +142,7 @@ def routing_table(
     total of 1           matrix                                     24
     total of 1           adamw                                       6
   """
-  hyperparameters.choice('columns', columns, (None, 'input', 'output'))
+  hyperparameters.choice('columns', columns, (None, *get_args(axes.Columns)))
   leaves = jax.tree_util.tree_leaves_with_path(params)
   if use is not None:
     if weight_dimension_numbers is not None or rules:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The named sets of coefficients: what they do to singular values."""
 
+from typing import get_args
+
 import jax.numpy as jnp
 import numpy as np
 from optax.contrib import _muon
@@ -11,6 +13,10 @@ from benchmarks import restarts
 import optax_namo
 from optax_namo._polar import coefficients as polynomials
 from optax_namo._polar import newton_schulz
+
+
+def test_every_name_has_rows():
+  assert set(get_args(polynomials.Name)) == set(polynomials.COEFFICIENTS)
 
 
 @pytest.mark.skipif(
