@@ -17,6 +17,7 @@ from optax.contrib import MuonDimensionNumbers
 import pytest
 
 import optax_namo
+from tests.helpers import normal as _normal
 from tests.oracles import paper
 
 _OPTIMIZERS = {
@@ -279,3 +280,23 @@ def test_the_last_count(name):
     chex.assert_trees_all_equal(found, expected)
   counts = [c for _, c in optax.tree.get_all_with_path(late, 'count')]
   assert set(map(int, counts)) == {2**31 - 1}
+
+
+@pytest.mark.parametrize('eps', [1e-8, 0.0])
+@pytest.mark.parametrize('optimizer', [optax_namo.namo, optax_namo.namo_d])
+def test_forward_mode_at_a_gradient_of_zero(optimizer, eps):
+  """As LoRA's first step has it: along it and backwards derivatives agree."""
+  tx = optimizer(0.1, eps=eps)
+  params = {'w': _normal(0, 4, 6)}  # Adam's root is optax's.
+  still = jax.tree.map(jnp.zeros_like, params)
+  state = tx.init(params)
+  update = lambda gradient: tx.update(gradient, state, params)[0]['w']
+  along = jax.jvp(update, (still,), (params,))[1]
+  forward = jax.jacfwd(update)(still)
+  backward = jax.jacrev(update)(still)
+  chex.assert_tree_all_finite((along, forward, backward))
+  chex.assert_trees_all_close(forward, backward, atol=1e-5)
+  second = jax.jvp(
+    jax.grad(lambda g: jnp.sum(update(g) ** 2)), (still,), (params,)
+  )
+  chex.assert_tree_all_finite(second)

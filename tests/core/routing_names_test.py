@@ -442,3 +442,35 @@ def test_why():
   assert [route.why for route in table] == ['given', 'given']
   assert table[0]._fields[-1] == 'why'
   assert re.search(r'^path .* why +size$', str(table), re.MULTILINE)
+
+
+def test_paths_that_read_alike():
+  """Each leaf is judged by its own shape and by what lies beside it."""
+  params = {
+    'a/kernel': jnp.ones((4, 6)),
+    'a/bias': jnp.ones(6),
+    'a': {'kernel': jnp.ones((3, 5, 7, 2)), 'bias': jnp.ones(2)},
+  }
+  numbers = optax_namo.matrix_dimension_numbers(params, strict=True)
+  assert numbers['a/kernel'] == MuonDimensionNumbers((0,), (1,))
+  assert numbers['a']['kernel'] == MuonDimensionNumbers((0, 1, 2), (3,))
+  assert numbers['a/bias'] is numbers['a']['bias'] is None
+
+
+def test_a_norm_without_axes():
+  """As a framework's own variables may look."""
+  params = {'norm': {'gamma': jnp.ones(())}, 'd': {'kernel': jnp.ones((3, 4))}}
+  numbers = optax_namo.matrix_dimension_numbers(params, strict=True)
+  assert numbers['norm']['gamma'] is None
+  assert numbers['d']['kernel'] == MuonDimensionNumbers((0,), (1,))
+
+
+def test_leaves_alike_are_named_once():
+  params = {f'h{i}': {'mix': jnp.ones((2, 3, 4))} for i in range(28)}
+  with pytest.warns(UserWarning) as told:
+    optax_namo.matrix_dimension_numbers(params)
+  message = str(told[0].message)
+  assert "'h0/mix' and 27 like it" in message
+  assert len(message) < 400
+  (rule,) = re.findall(r"rules=\[\(r'(.*?)'", message)
+  assert all(re.search(rule, f'h{i}/mix') for i in range(28))
