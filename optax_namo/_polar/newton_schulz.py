@@ -246,7 +246,9 @@ def _run(
   r, t = _polynomial(rows[0], r, square, product, bits)
   *_, q = _repeat(step, (r, t, t), rows[1:])
   q = turned(q)
-  if scale is not None:
+  if preconditioning == 'aol':  # Q D may pass float16's range, no row of D Y.
+    y = y.astype(wide) * scale
+  elif scale is not None:
     q = q * scale.mT
   return product(q, y).astype(dtype)
 

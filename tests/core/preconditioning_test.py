@@ -5,6 +5,7 @@
 import inspect
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 from optax.contrib import _muon
@@ -59,3 +60,17 @@ def test_aol_is_the_factor_of_another_matrix():
   scale = jnp.sum(jnp.abs(x @ x.T), 1, keepdims=True) ** -0.5
   chex.assert_trees_all_close(found, optax_namo.polar_svd(scale * x), atol=1e-4)
   assert _error(found, optax_namo.polar_svd(x)) > 0.1
+
+
+@pytest.mark.parametrize('spread', [1e-6, 1e-3, 1e3, 1e6])
+@pytest.mark.parametrize('side', ['row', 'column'])
+@pytest.mark.parametrize('coefficients', ['muon', 'minimax'])
+def test_aol_in_float16(spread, side, coefficients):
+  """One row or column of another magnitude passes float16's range nowhere."""
+  x = jax.random.normal(jax.random.key(0), (16, 32))
+  x = x.at[3].multiply(spread) if side == 'row' else x.at[:, 3].multiply(spread)
+  o = optax_namo.newton_schulz(
+    x, coefficients=coefficients, preconditioning='aol', dtype=jnp.float16
+  )
+  chex.assert_tree_all_finite(o)
+  assert float(jnp.linalg.norm(o, 2)) < 1.5
