@@ -7,10 +7,10 @@ import itertools
 import statistics
 
 from benchmarks.evidence import plan
+from benchmarks.evidence.plan import Rows
+from benchmarks.evidence.plan import Wanted
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare.arms import Arm
-from optax_namo.nanogpt.compare.walks import Rows
-from optax_namo.nanogpt.compare.walks import Wanted
 from optax_namo.nanogpt.config import OPTIMIZERS
 
 _NAMED = 4  # Pairs in a sentence, where more would not be read.

@@ -12,13 +12,13 @@ from benchmarks.evidence import plan
 from benchmarks.evidence.answers import MUON
 from benchmarks.evidence.answers import NAMO
 from benchmarks.evidence.answers import NAMO_D
+from benchmarks.evidence.plan import Rows
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.compare.significance import holm
 from optax_namo.nanogpt.compare.significance import LEVEL
 from optax_namo.nanogpt.compare.significance import Paired
 from optax_namo.nanogpt.compare.significance import paired
-from optax_namo.nanogpt.compare.walks import Rows
 
 A, D, H, L = (
   next(title for title in plan.QUESTIONS if title.startswith(f'({letter})'))
@@ -154,7 +154,7 @@ def decay(rows: Rows) -> str:
   arms = _arms(rows, D)
   namo = min(
     (arms[NAMO], arms[f'{NAMO}, decoupled']),
-    key=lambda arm: rows.mean(arm.knobs | arm.setting, plan.TUNING),
+    key=lambda arm: rows.mean(arm.knobs | arm.setting),
   )
   test = _paired(namo, arms[MUON])
   verdict = _verdict(

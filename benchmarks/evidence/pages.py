@@ -21,6 +21,7 @@ from benchmarks.evidence import report
 from benchmarks.evidence.answers import MUON
 from benchmarks.evidence.answers import NAMO
 from benchmarks.evidence.answers import NAMO_D
+from benchmarks.evidence.plan import Rows
 from optax_namo.nanogpt import files
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import robustness
@@ -28,7 +29,6 @@ from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.compare.arms import Row
 from optax_namo.nanogpt.compare.significance import Paired
 from optax_namo.nanogpt.compare.significance import paired
-from optax_namo.nanogpt.compare.walks import Rows
 from optax_namo.nanogpt.config import make_config
 from optax_namo.nanogpt.config import Preset
 

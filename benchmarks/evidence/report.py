@@ -18,12 +18,12 @@ from benchmarks.evidence import answers
 from benchmarks.evidence import figures
 from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
+from benchmarks.evidence.plan import Rows
 from optax_namo.nanogpt import files
 from optax_namo.nanogpt.compare import report
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.compare.arms import Row
-from optax_namo.nanogpt.compare.walks import Rows
 from optax_namo.nanogpt.config import OPTIMIZERS
 
 HERE = pathlib.Path(__file__).parent

@@ -16,10 +16,10 @@ from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
 from benchmarks.evidence import steps_to
+from benchmarks.evidence.plan import Rows
 from optax_namo.nanogpt.compare import __main__ as command
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.compare.arms import Arm
-from optax_namo.nanogpt.compare.walks import Rows
 from optax_namo.nanogpt.config import from_file
 from optax_namo.nanogpt.config import identity
 
