@@ -30,48 +30,52 @@ class Difference(NamedTuple):
   Attributes:
     one: The arm.
     other: What it is compared with.
-    seeds: The seeds that both have: same data, same initialization.
-    paired: Loss of the one minus that of the other, in nats a token; None where
-      there are fewer than two such seeds, or a run diverged.
+    gains: Loss of the one minus that of the other by the seeds that both have:
+      same data, same initialization. In nats a token.
+    paired: Their test; None where there are fewer than two, or a run diverged.
     p: The p-value, corrected for the number of differences; None likewise.
     more: How many more pairs would show a difference of 0.005; None likewise.
   """
 
   one: Arm
   other: Arm
-  seeds: tuple[int, ...]
+  gains: dict[int, float]
   paired: significance.Paired | None
   p: float | None
   more: int | None
+
+  @property
+  def seeds(self) -> tuple[int, ...]:
+    return tuple(self.gains)
 
   @property
   def mean(self) -> float:
     """Mean difference over one seed or more; not finite where one diverged."""
     if self.paired:
       return self.paired.mean
-    one, other = (
-      [arm.losses[seed] for seed in self.seeds]
-      for arm in (self.one, self.other)
-    )
-    return math.fsum(one) / len(one) - math.fsum(other) / len(other)
+    return sum(self.gains.values()) / len(self.gains)
 
   @property
   def seen(self) -> bool:
     return self.p is not None and self.p < significance.LEVEL
 
 
-def common(one: Arm, other: Arm) -> tuple[int, ...]:
-  """The seeds that judge both."""
-  return tuple(seed for seed in one.runs if seed in other.runs)
+def gains(one: Arm, other: Arm) -> dict[int, float]:
+  """Loss of the one minus that of the other, by the seeds that judge both."""
+  losses, base = one.losses, other.losses
+  return {seed: x - base[seed] for seed, x in losses.items() if seed in base}
 
 
-def paired(one: Arm, other: Arm) -> significance.Paired | None:
-  """The difference of two arms; see ``Difference.paired``."""
-  seeds = common(one, other)
-  losses = [[arm.losses[seed] for seed in seeds] for arm in (one, other)]
-  if len(seeds) < 2 or not all(map(math.isfinite, [*losses[0], *losses[1]])):
-    return None
-  return significance.paired(*losses)
+def difference(one: Arm, other: Arm, among: int = 1) -> Difference:
+  """Of two arms, and how many pairs show more among so many differences."""
+  by_seed = gains(one, other)
+  values = list(by_seed.values())
+  if len(values) < 2 or not all(map(math.isfinite, values)):
+    return Difference(one, other, by_seed, None, None, None)
+  test = significance.paired(values)
+  level = significance.LEVEL / among
+  needed = significance.pairs_needed(test.sd, DIFFERENCE, level=level)
+  return Difference(one, other, by_seed, test, test.p, max(needed - test.n, 0))
 
 
 def differences(pairs: Sequence[tuple[Arm, Arm]]) -> list[Difference]:
@@ -80,18 +84,9 @@ def differences(pairs: Sequence[tuple[Arm, Arm]]) -> list[Difference]:
   p-values are Holm-corrected for their number, of which pairs that cannot be
   judged count as well.
   """
-  tests = [paired(one, other) for one, other in pairs]
-  corrected = significance.holm([test.p if test else 1.0 for test in tests])
-  level = significance.LEVEL / max(len(pairs), 1)
-  found = []
-  for (one, other), test, p in zip(pairs, tests, corrected):
-    more = None
-    if test:
-      needed = significance.pairs_needed(test.sd, DIFFERENCE, level=level)
-      more = max(needed - test.n, 0)
-    seeds, p_or_none = common(one, other), p if test else None
-    found.append(Difference(one, other, seeds, test, p_or_none, more))
-  return found
+  found = [difference(one, other, len(pairs)) for one, other in pairs]
+  corrected = significance.holm([1.0 if d.p is None else d.p for d in found])
+  return [d._replace(p=p) if d.paired else d for d, p in zip(found, corrected)]
 
 
 def default_baseline(arms: Sequence[Arm]) -> Baseline:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A comparison to read: Markdown tables, sentences and a figure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import math
 import pathlib
 import statistics
@@ -88,8 +88,9 @@ def draw(
   fig.savefig(path)
 
 
-def markdown(lines: Sequence[Mapping[str, str]]) -> str:
+def markdown(lines: Iterable[Mapping[str, str]]) -> str:
   """A table whose lines map from its headers to cells."""
+  lines = list(lines)
   header = '|'.join(f' {name} ' if name else ' ' for name in lines[0])
   return '\n'.join(
     [
