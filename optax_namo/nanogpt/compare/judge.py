@@ -102,29 +102,17 @@ def default_baseline(arms: Sequence[Arm]) -> Baseline:
 def against(arm: Arm, baseline: Baseline, arms: Iterable[Arm]) -> Arm | None:
   """What an arm is compared with: itself with the knobs of the baseline.
 
-  Args:
-    arm: The arm.
-    baseline: The baseline.
-    arms: The arms there are.
-
-  Returns:
-    The arm with the baseline's knobs that runs the same task, and otherwise
-    differs least from this one; None where there is none, or it is this one.
+  Of the arms that have these and run the same task, the one that otherwise
+  differs least; None where there is none, or it is this one.
   """
   named = {'optimizer': baseline} if isinstance(baseline, str) else baseline
   wanted = {**arm.knobs, **named}
   free = _OWN - set(named)
-  candidates = [
-    other
-    for other in arms
-    if all(other.knobs[k] == wanted[k] for k in wanted if k not in free)
-  ]
+  differ = lambda other: {k for k in wanted if other.knobs[k] != wanted[k]}
+  candidates = [other for other in arms if differ(other) <= free]
   if not candidates or arm in candidates:
     return None
-  return max(
-    candidates,
-    key=lambda other: sum(other.knobs[k] == wanted[k] for k in wanted),
-  )
+  return min(candidates, key=lambda other: len(differ(other)))
 
 
 def compare(
@@ -136,13 +124,10 @@ def compare(
     arms: The arms, each at its best setting.
     baseline: What they are compared with; None means ``default_baseline``.
   """
-  if not arms:
-    return []
-  if baseline is None:
+  if arms and baseline is None:
     baseline = default_baseline(arms)
-  return differences(
-    [(arm, other) for arm in arms if (other := against(arm, baseline, arms))]
-  )
+  pairs = [(arm, against(arm, baseline or {}, arms)) for arm in arms]
+  return differences([(arm, other) for arm, other in pairs if other])
 
 
 def conclusion(difference: Difference) -> str:
@@ -154,11 +139,11 @@ def conclusion(difference: Difference) -> str:
   if difference.seen:
     sentence = f'{one} is {size(test)} {other} ({said})'
   else:
+    would = f'need {more} more seed{"s"[: more != 1]}' if more else 'be seen'
     sentence = (
       f'{one} and {other}: no difference seen,'
       f' {test.mean:.{decimals(test)}f} {interval(test)}, {said};'
-      f' {DIFFERENCE} would'
-      + (f' need {more} more seed{"s"[: more > 1]}' if more else ' be seen')
+      f' {DIFFERENCE} would {would}'
     )
   # At an edge, or fixed in what the other one was tuned in.
   loose = [
@@ -173,12 +158,11 @@ def conclusion(difference: Difference) -> str:
 
 
 def _why(difference: Difference) -> str:
-  one, other, seeds, *_ = difference
+  seeds = difference.seeds
   if len(seeds) == 1:
     return f'only {tuning.seed_list(seeds)} in common'
-  for arm in (one, other):
-    gone = [seed for seed in seeds if math.isinf(arm.losses[seed])]
-    if gone:
+  for arm in difference[:2]:
+    if gone := [seed for seed in seeds if math.isinf(arm.losses[seed])]:
       return f'{arm} diverged ({tuning.seed_list(gone)})'
   return 'no seed in common'
 
