@@ -234,13 +234,14 @@ def _conclusions(found: Sequence[judge.Difference]) -> str:
   """The table of paired differences, and a conclusion from each."""
   if not found:
     return ''
-  caption = (
-    'Differences are paired over seeds: same data, same initialization.'
-    ' Intervals are those of the t-test of one pairing; its p is Holm-corrected'
-    f' for the {len(found)} here. With the seeds of the last column'
-    f' more, a true difference of {judge.DIFFERENCE} is found with probability'
-    f' {POWER} at the level {LEVEL}, so corrected, if the spread seen is the'
-    ' true one.'
-  )
+  caption = 'Differences are paired over seeds: same data, same initialization.'
+  if any(difference.paired for difference in found):
+    caption += (
+      ' Intervals are those of the t-test of one pairing; its p is'
+      f' Holm-corrected for the {len(found)} here. With the seeds of the last'
+      f' column more, a true difference of {judge.DIFFERENCE} is found with'
+      f' probability {POWER} at the level {LEVEL}, so corrected, if the spread'
+      ' seen is the true one.'
+    )
   sentences = [f'- {judge.conclusion(difference)}' for difference in found]
   return '\n\n'.join([differences(found), caption, '\n'.join(sentences)])
