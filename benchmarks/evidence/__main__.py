@@ -48,13 +48,11 @@ def main(argv: list[str]) -> None:
   if _DRY_RUN.value:
     return
   corpus = data.load('sotu', block_size=128)
-  while left and time.monotonic() < end:
-    before = rows = sweep.read_results(out)
-    for config in itertools.chain(*left.values()):
-      rows = sweep.run([config], corpus, out)
-      if len(rows) > len(before):
-        break
-    else:  # Other processes are at all of them.
+  while left and (seconds := end - time.monotonic()) > 0:
+    before = len(sweep.read_results(out))
+    runs = list(itertools.chain(*left.values()))
+    rows = sweep.run(runs, corpus, out, seconds / 60)
+    if len(rows) == before:  # Other processes are at all of them.
       time.sleep(_WAIT)
     left = plan.left(rows)
   print(told(left))

@@ -1,35 +1,72 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the rows answer: the arms of each question, and their differences."""
+"""What the rows answer: the arms of each question, and their differences.
 
-from collections.abc import Sequence
+A question goes by its title or that without its letter, 'Width 64, no decay'.
+"""
+
 import itertools
 import statistics
 
 from benchmarks.evidence import plan
+from benchmarks.evidence.plan import Rows
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare.arms import Arm
-from optax_namo.nanogpt.compare.walks import Rows
-from optax_namo.nanogpt.compare.walks import Wanted
 from optax_namo.nanogpt.config import OPTIMIZERS
 
-_NAMED = 4  # Pairs in a sentence, where more would not be read.
-
 NAMO_D, NAMO, MUON = (OPTIMIZERS[rule].label for rule in plan.RULES)
+# Questions by the batch size.
+NOISE = {n: f'Noise: batch {n}' for n in (1, 2, 4)}
+NOISE |= {16: 'Ordering', 64: 'Noise: batch 64'}
+# By the weight decay, for each width the question, and what varies there.
+WIDTHS = {
+  'at the decays tuned at 128': {
+    64: ('Width 64', ''),
+    128: ('Ordering', ''),
+    256: ('Width 256', ''),
+  },
+  'without decay': {
+    64: ('Width 64, no decay', ''),
+    128: ('Decay', ', none'),
+    256: ('Width 256, no decay', ''),
+  },
+}
 
 Arms = dict[str, Arm]  # Of a question, by name: 'NAMO-D', 'NAMO-D, no decay'.
 # Two that are compared, by the batch size or the width that both are put to.
 Pairs = dict[int, tuple[Arm, Arm]]
 
 
-def arms(rows: Rows, title: str) -> Arms | None:
-  """Those of a question; None while it is open."""
-  question, optimizers = plan.QUESTIONS[title]
-  try:
-    found = [arm for one in optimizers for arm in question(rows, one)]
-  except Wanted:
-    return None
-  return {str(arm): arm for arm in found}
+class Undecided(ValueError):
+  """A question is open, or a run that its answer needs diverged."""
+
+
+def arms(rows: Rows, name: str) -> Arms:
+  """Those of a question, if all of its runs are there."""
+  for title, (question, optimizers) in plan.QUESTIONS.items():
+    if name in (title, title.partition(') ')[2]):
+      try:
+        found = [arm for one in optimizers for arm in question(rows, one)]
+      except plan.Wanted:
+        raise Undecided(f'{title} is still open') from None
+      return {str(arm): arm for arm in found}
+  raise ValueError(f'{name!r} is no question of {list(plan.QUESTIONS)}.')
+
+
+def by_batch(rows: Rows) -> dict[int, Arms]:
+  return {batch: arms(rows, name) for batch, name in NOISE.items()}
+
+
+def by_width(rows: Rows) -> dict[str, Pairs]:
+  """NAMO-D and Muon at each width, by the decay."""
+  pair = lambda of, varied: (of[NAMO_D + varied], of[MUON + varied])
+  return {
+    decay: {
+      width: pair(arms(rows, name), varied)
+      for width, (name, varied) in widths.items()
+    }
+    for decay, widths in WIDTHS.items()
+  }
 
 
 def variations(of: Arms) -> list[tuple[Arm, Arm]]:
@@ -74,20 +111,10 @@ def by_rate(of: Arms) -> dict[str, dict[float, float]]:
   return found
 
 
-def sentences(found: Sequence[judge.Difference]) -> str:
-  """What differences show, and what they do not."""
-  said = [
-    f'{d.one} is {judge.size(d.paired, 4)} {d.other} ({judge.p_value(d.p)}).'
-    for d in found
-    if d.seen
-  ]
-  if rest := [d for d in found if not d.seen]:
-    names = f'any of {len(rest)} {"other " if said else ""}pairs'
-    if len(rest) <= _NAMED:
-      names = '; or '.join(f'{d.one} and {d.other}' for d in rest)
-    widest = max(d.paired.half for d in rest)
-    said.append(
-      f'No difference is seen between {names}; 95% intervals are'
-      f' ± {widest:.4f} or less.'
-    )
-  return ' '.join(said)
+def signal_to_noise(arm: Arm) -> float:
+  """Geometric mean of ‖M‖/‖G‖ over matrices and seeds, at the last step."""
+  return statistics.geometric_mean(
+    told['momentum_norm'] / told['gradient_norm']
+    for row in arm.runs.values()
+    for told in row['diagnostics'].values()
+  )

@@ -16,7 +16,6 @@ import numpy as np
 from benchmarks.evidence import answers
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import robustness
-from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.compare.figures import along
 from optax_namo.nanogpt.compare.figures import color
 from optax_namo.nanogpt.compare.figures import forest
@@ -71,15 +70,6 @@ def varied(arms: answers.Arms) -> figure.Figure:
   return fig
 
 
-def signal_to_noise(arm: Arm) -> float:
-  """Geometric mean of ‖M‖/‖G‖ over matrices and seeds, at the last step."""
-  return statistics.geometric_mean(
-    told['momentum_norm'] / told['gradient_norm']
-    for row in arm.runs.values()
-    for told in row['diagnostics'].values()
-  )
-
-
 def noise(by_batch: dict[int, answers.Arms]) -> figure.Figure:
   """Differences to Muon by batch size and ratio of signal to noise."""
   fig, (ax,) = _axes()
@@ -88,7 +78,9 @@ def noise(by_batch: dict[int, answers.Arms]) -> figure.Figure:
     for name in (answers.NAMO_D, answers.NAMO)
   }
   octaves = _over(ax, lines, 0.06)
-  ratios = [signal_to_noise(of[answers.MUON]) for of in by_batch.values()]
+  ratios = [
+    answers.signal_to_noise(of[answers.MUON]) for of in by_batch.values()
+  ]
   ax.set_xticks(octaves, [f'{n}\n{r:.3f}' for n, r in zip(by_batch, ratios)])
   ax.set(
     xlabel='sequences a batch; below, ‖M‖/‖G‖ of Muon, M looked ahead',

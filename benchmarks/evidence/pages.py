@@ -8,13 +8,12 @@ one is what an f-string has between braces, with the methods of ``Facts``; this
 command writes between the two what it yields.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import math
 import re
 from typing import NamedTuple
 
 from benchmarks.evidence import answers
-from benchmarks.evidence import figures
 from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
@@ -28,28 +27,21 @@ from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.compare.arms import Row
 from optax_namo.nanogpt.compare.significance import Paired
 from optax_namo.nanogpt.compare.significance import paired
-from optax_namo.nanogpt.compare.walks import Rows
 from optax_namo.nanogpt.config import make_config
-from optax_namo.nanogpt.config import Preset
 
-_ROOT = report.HERE.parents[1]
-PAGES = [
-  _ROOT / name
-  for name in (
-    'README.md', 'docs/choosing.md', 'docs/cost.md', 'docs/evidence.md',
-    'docs/rates.md',
-  )
-]  # fmt: skip
+PAGES = [report.HERE.parents[1] / 'README.md'] + [
+  report.HERE.parents[1] / 'docs' / f'{name}.md'
+  for name in ('choosing', 'cost', 'evidence', 'rates')
+]
 _DIRECTIVE = re.compile(r'<!--=(.*?)-->(.*?)<!--/-->', re.DOTALL)
-_NOISE = [f'Noise: batch {n}' for n in hypotheses.NOISE if n != 16]
 _NUMBERS = 'no one two three four five six seven eight'.split()
 _PARTS = {2: 'half', 3: 'third', 4: 'quarter', 10: 'tenth', 100: 'hundredth'}
 
 
 def spread(values: Iterable[float], digits: int = 1) -> str:
   """'4.1 to 8.3', the least and the largest."""
-  values = list(values)
-  return f'{min(values):.{digits}f} to {max(values):.{digits}f}'
+  values = sorted(values)
+  return f'{values[0]:.{digits}f} to {values[-1]:.{digits}f}'
 
 
 def part(times: float) -> str:
@@ -57,53 +49,55 @@ def part(times: float) -> str:
   return f'a {_PARTS[min(_PARTS, key=lambda n: abs(math.log(n / times)))]}'
 
 
-def plus_minus(test: Paired, sign: str = '') -> str:
+def plus_minus(values: Sequence[float], sign: str = '') -> str:
+  """'0.0030 ± 0.0012', the mean and half of its interval."""
+  test = paired(values)
   return f'{test.mean:{sign}.4f} ± {test.half:.4f}'
 
 
 class Pair(NamedTuple):
-  """A difference in the words of a page."""
+  """A difference in the words of a page: '0.0127 ± 0.0056 below'."""
 
-  difference: judge.Difference
+  of: judge.Difference
 
   def __str__(self) -> str:
-    """'0.0127 ± 0.0056 below'."""
-    assert self.difference.paired
-    return judge.size(self.difference.paired, 4)
+    return judge.size(self.of.paired, 4)
 
   @property
   def p(self) -> str:
-    """'p = 0.001'."""
-    assert self.difference.p is not None
-    return judge.p_value(self.difference.p)
+    return judge.p_value(self.of.p)
 
   def unseen(self, said: str) -> str:
     """What is said where no difference is seen."""
-    return 'a difference is seen' if self.difference.seen else said
+    return 'a difference is seen' if self.of.seen else said
 
   def off(self, below: str = 'below', above: str = 'above') -> str:
     """'0.0127 below'."""
-    mean = self.difference.mean
-    return f'{abs(mean):.4f} {below if mean < 0 else above}'
+    return f'{abs(self.of.mean):.4f} {below if self.of.mean < 0 else above}'
 
 
 class Facts:
-  """What the rows say.
+  """What the rows say, the names of expressions in pages.
 
   A question goes by its title without the letter, 'Width 64, no decay', an arm
   by its name in the tables, 'NAMO-D, 4 steps'.
   """
 
+  spread, part = staticmethod(spread), staticmethod(part)
+  NOISE = [name for n, name in answers.NOISE.items() if n != 16]
+
   def __init__(self, rows: Iterable[Row]):
-    self._rows = Rows(rows)
-    self.batches = report.by_batch(self._rows)
+    self._rows = plan.Rows(rows)
+
+  def __getitem__(self, name: str):
+    return getattr(self, name)
 
   def arms(self, question: str) -> answers.Arms:
-    titles = [t for t in plan.QUESTIONS if t.partition(') ')[2] == question]
-    arms = answers.arms(self._rows, titles[0]) if titles else None
-    if arms is None:
-      raise ValueError(f'{question!r} is no question, or is still open.')
-    return arms
+    return answers.arms(self._rows, question)
+
+  @property
+  def batches(self) -> dict[int, answers.Arms]:
+    return answers.by_batch(self._rows)
 
   def _differences(self, question: str) -> list[judge.Difference]:
     """Without those to AdamW, which is known to be behind."""
@@ -118,7 +112,7 @@ class Facts:
       if not of and (str(d.one), str(d.other)) == (one, other):
         return Pair(d)
     arms = self.arms(question)[one], self.arms(of or question)[other]
-    return Pair(*judge.differences([arms]))
+    return Pair(judge.difference(*arms))
 
   def tie(self, *questions: str, said: str = 'no difference is seen') -> str:
     """What is said where no difference is seen in any of them."""
@@ -134,6 +128,9 @@ class Facts:
     """How many a difference is paired over, in a word."""
     return _NUMBERS[max(len(d.seeds) for d in self._differences(question))]
 
+  def unseen(self) -> int:
+    return len(plan.UNSEEN)
+
   def says(self, hypothesis: str, verdict: str, phrase: str) -> str:
     """The phrase if that was the verdict, else all that came out."""
     came_out = hypotheses.TESTS[hypothesis](self._rows)
@@ -142,30 +139,31 @@ class Facts:
   def over(self, *questions: str) -> float:
     """How far each arm ends above the same of 'Ordering', at least."""
     base = self.arms('Ordering')
-    pairs = [(a, base[n]) for q in questions for n, a in self.arms(q).items()]
-    return min(d.mean for d in judge.differences(pairs))
+    return min(
+      judge.difference(arm, base[name]).mean
+      for question in questions
+      for name, arm in self.arms(question).items()
+    )
 
   def adamw(self) -> float:
     """How far it ends above the others, at least."""
     *others, adamw = self.arms('Ordering').values()
-    found = judge.differences([(adamw, arm) for arm in others])
-    return min(d.mean for d in found)
+    return min(judge.difference(adamw, arm).mean for arm in others)
 
   def _costs(self, *endings: str, others: bool = False) -> list[float]:
     """Of variations whose names end so, or of all others."""
-    pairs = answers.variations(self.arms('Variations'))
-    kept = [(a, b) for a, b in pairs if str(a).endswith(endings) != others]
-    return [d.mean for d in judge.differences(kept)]
+    found = judge.differences(answers.variations(self.arms('Variations')))
+    return [d.mean for d in found if str(d.one).endswith(endings) != others]
 
   def no_nesterov(self) -> list[float]:
     return self._costs(' no Nesterov')
 
+  def others(self) -> float:
+    """The largest effect of any variation but no Nesterov and fewer steps."""
+    return max(map(abs, self._costs(' no Nesterov', ' steps', others=True)))
+
   def steps(self, number: int) -> Pair:
     return self.pair('Variations', f'{NAMO_D}, {number} steps', NAMO_D)
-
-  def others(self) -> float:
-    """The largest effect of any variation but these two."""
-    return max(map(abs, self._costs(' no Nesterov', ' steps', others=True)))
 
   def rate(
     self, question: str, *arms: str, knob: str = 'learning_rate'
@@ -193,41 +191,39 @@ class Facts:
 
   def sizes(self) -> str:
     """'1, 2, 4 and 64', of batches beside 16."""
-    *most, last = (n for n in self.batches if n != 16)
+    *most, last = (n for n in answers.NOISE if n != 16)
     return f'{", ".join(map(str, most))} and {last}'
 
   def over_batches(self, rule: str) -> str:
-    slopes = hypotheses.over_batches(self._rows, rule)
-    return plus_minus(paired(slopes), '+')
+    return plus_minus(hypotheses.over_batches(self._rows, rule), '+')
 
   def over_widths(self) -> str:
     """By a doubling, with decay and without."""
-    slopes = (hypotheses.over_widths(self._rows, d) for d in hypotheses.WIDTHS)
-    return ' and '.join(plus_minus(paired(x)) for x in slopes)
+    slopes = hypotheses.over_widths(self._rows).values()
+    return ' and '.join(map(plus_minus, slopes))
 
-  def unseen(self) -> int:
-    return len(plan.UNSEEN)
-
-  def preset(self) -> Preset:
+  def preset(self):
     return make_config().sizes
 
-  def _to_muon(self, batch: int) -> list[Paired]:
-    arms = self.batches[batch]
-    pairs = [(arms[name], arms[MUON]) for name in (NAMO_D, NAMO)]
-    return [d.paired for d in judge.differences(pairs) if d.paired]
+  def _to_muon(self) -> dict[int, list[Paired]]:
+    """NAMO-D's and NAMO's differences to it, by the batch size."""
+    return {
+      n: [judge.difference(of[x], of[MUON]).paired for x in (NAMO_D, NAMO)]
+      for n, of in self.batches.items()
+    }
 
   def closest(self) -> int:
     """The batch size at which seeds agree best on differences to Muon."""
-    widest = lambda batch: max(test.half for test in self._to_muon(batch))
-    return min(self.batches, key=widest)
+    tests = self._to_muon()
+    return min(tests, key=lambda n: max(test.half for test in tests[n]))
 
   def room(self) -> float:
     """The gain over Muon that intervals leave room for there."""
-    return -min(test.low for test in self._to_muon(self.closest()))
+    return -min(test.low for test in self._to_muon()[self.closest()])
 
   def signal(self) -> str:
     of = self.batches.values()
-    return spread((figures.signal_to_noise(arms[MUON]) for arms in of), 2)
+    return spread((answers.signal_to_noise(arms[MUON]) for arms in of), 2)
 
   def noise_alone(self) -> float:
     """What the ratio is of gradients that are noise, looked ahead."""
@@ -236,8 +232,7 @@ class Facts:
     return math.sqrt(b1**4 * (1 - b1) / (1 + b1) + (1 - b1**2) ** 2)
 
   def times_by_batch(self, name: str) -> list[float]:
-    rate = lambda arm: arm.setting['learning_rate']
-    return [rate(of[name]) / rate(of[MUON]) for of in self.batches.values()]
+    return [self.times(question, name) for question in answers.NOISE.values()]
 
   def rates_by_batch(self, name: str) -> str:
     """The cells of both rates by batch size."""
@@ -250,8 +245,6 @@ class Facts:
 
 def filled(text: str, facts: Facts) -> str:
   """A page with what the rows say; lines stay as they are where that is so."""
-  names = {name: getattr(facts, name) for name in dir(facts) if name[0] != '_'}
-  names |= {'spread': spread, 'part': part, 'NOISE': _NOISE}
   if broken := re.search(r'^\s*<!--[=/][^\n]*', text, re.MULTILINE):
     raise ValueError(
       f'{broken[0]!r} begins a line, where Markdown ends a paragraph: break it'
@@ -260,7 +253,7 @@ def filled(text: str, facts: Facts) -> str:
 
   def said(match: re.Match[str]) -> str:
     expression, before = match.groups()
-    new = eval(f'f"""{{{expression}}}"""', names)
+    new = eval(f'f"""{{{expression}}}"""', {}, facts)
     if new.split() == before.split():
       return match[0]
     return f'<!--={expression}-->{new}<!--/-->'

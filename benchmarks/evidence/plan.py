@@ -7,14 +7,19 @@ rows for mean losses, and where one is missing its runs are what is left to do.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+import statistics
 from typing import Any
 
-from optax_namo.nanogpt.compare import walks
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.compare.arms import Row
-from optax_namo.nanogpt.compare.walks import Knobs
-from optax_namo.nanogpt.compare.walks import Rows
+from optax_namo.nanogpt.compare.arms import TUNED
 from optax_namo.nanogpt.config import Config
+from optax_namo.nanogpt.config import from_file
+from optax_namo.nanogpt.config import identity
+from optax_namo.nanogpt.config import make_config
+
+Knobs = dict[str, Any]  # By name, the rest at their defaults.
 
 TUNING = (100, 101)  # Seeds that the final comparisons do not use.
 AROUND = (*TUNING, 102)  # Of (j): the rates around the best.
@@ -56,12 +61,80 @@ def ladder(knob: str, optimizer: str) -> tuple[float, ...]:
   return ladders.get(knob) or rates(optimizer.removeprefix('optax_'))
 
 
-def walk(rows: Rows, knobs: Knobs, *names: str, **tied: Any) -> Knobs:
-  """Walks from the knobs, in one after the other."""
-  for name in names:
-    rungs = ladder(name, knobs['optimizer'])
-    knobs = walks.walk(rows, knobs, name, rungs, TUNING, **tied)
-  return knobs
+class Wanted(Exception):
+  """There are no rows yet for the runs that it has as its argument."""
+
+
+@functools.cache  # A walk asks for the same runs again and again.
+def _run(knobs: tuple[tuple[str, Any], ...], seed: int) -> tuple[str, Config]:
+  config = make_config(**dict(knobs), seed=seed)
+  return identity(config), config
+
+
+class Rows:
+  """The rows there are, by knobs and seed."""
+
+  def __init__(self, rows: Iterable[Row]):
+    self._rows = {identity(from_file(row['config'])): row for row in rows}
+
+  def need(self, wanted: Iterable[Knobs], seeds: Sequence[int]) -> None:
+    """Raises Wanted unless all of these runs have a row."""
+    runs = [_run(tuple(of.items()), seed) for of in wanted for seed in seeds]
+    if left := [config for key, config in runs if key not in self._rows]:
+      raise Wanted(left)
+
+  def arms(
+    self,
+    of: Mapping[str, Knobs],
+    seeds: Sequence[int],
+    among: Sequence[int] = FINAL,
+  ) -> list[Arm]:
+    """Arms by label, once there is a row for each of these seeds.
+
+    They have the runs that there are among others.
+    """
+    self.need(of.values(), seeds)
+    found = []
+    for label, knobs in of.items():
+      runs = {seed: _run(tuple(knobs.items()), seed)[0] for seed in among}
+      found.append(
+        Arm(
+          {knob: x for knob, x in knobs.items() if knob not in TUNED},
+          {'varied': label} if label else {},
+          {knob: x for knob, x in knobs.items() if knob in TUNED},
+          {s: self._rows[key] for s, key in runs.items() if key in self._rows},
+        )
+      )
+    return found
+
+  def mean(self, knobs: Knobs) -> float:
+    """Mean final loss of the tuning seeds; infinite where one diverged."""
+    (arm,) = self.arms({'': knobs}, TUNING, TUNING)
+    return statistics.fmean(arm.losses.values())
+
+
+def walk(
+  rows: Rows,
+  knobs: Knobs,
+  knob: str,
+  *more: str,
+  tied: Callable[[float], Knobs] = lambda value: {},
+) -> Knobs:
+  """From the knobs to the best rung of one after the other's ladder.
+
+  One walks from rung to rung until both neighbours are worse. ``tied`` are
+  knobs that follow from the value.
+  """
+  rungs = ladder(knob, knobs['optimizer'])
+  at = lambda i: knobs | {knob: rungs[i]} | tied(rungs[i])
+  i = -1
+  best = min(range(len(rungs)), key=lambda i: abs(rungs[i] - knobs[knob]))
+  while best != i:
+    i = best
+    around = [j for j in (i - 1, i, i + 1) if 0 <= j < len(rungs)]
+    rows.need(map(at, around), TUNING)
+    best = min(around, key=lambda j: (rows.mean(at(j)), abs(j - i)))
+  return walk(rows, at(i), *more, tied=tied) if more else at(i)
 
 
 def tuned(rows: Rows, optimizer: str) -> Knobs:
@@ -81,17 +154,6 @@ def tuned(rows: Rows, optimizer: str) -> Knobs:
   )  # fmt: skip
 
 
-def judged(
-  rows: Rows,
-  of: Mapping[str, Knobs],
-  seeds: Sequence[int],
-  among: Sequence[int] = FINAL,
-) -> list[Arm]:
-  """The arms, with their runs, once there is a row for each of these seeds."""
-  rows.need(of.values(), seeds)
-  return [rows.arm(knobs, label, among) for label, knobs in of.items()]
-
-
 # Each question to one optimizer: its arms, labelled by what is varied, if
 # anything is. All of their final runs have a row, or it raises Wanted.
 Question = Callable[[Rows, str], list[Arm]]
@@ -106,7 +168,7 @@ def retuned(
     knobs = tuned(rows, optimizer)
     for change, walked in changes:
       knobs = walk(rows, knobs | change, *walked)
-    return judged(rows, {'': knobs}, seeds)
+    return rows.arms({'': knobs}, seeds)
 
   return asked
 
@@ -126,7 +188,7 @@ def agreement(rows: Rows, optimizer: str) -> list[Arm]:
   """Muon by this package and by optax."""
   ours = tuned(rows, optimizer)
   theirs = ours | {'optimizer': 'optax_muon'}
-  return [*judged(rows, {'': theirs}, FEW), *judged(rows, {'': ours}, FEW)]
+  return [*rows.arms({'': theirs}, FEW), *rows.arms({'': ours}, FEW)]
 
 
 def decay(rows: Rows, optimizer: str) -> list[Arm]:
@@ -136,7 +198,7 @@ def decay(rows: Rows, optimizer: str) -> list[Arm]:
     decoupled = walk(rows, adaptive | {'decay': 'decoupled'}, 'weight_decay')
   none = walk(rows, adaptive | {'weight_decay': 0.0}, 'learning_rate')
   of = {'': adaptive, 'decoupled': decoupled, 'none': none}
-  return judged(rows, of, FINAL)
+  return rows.arms(of, FINAL)
 
 
 def adamw_group(rows: Rows, optimizer: str) -> list[Arm]:
@@ -149,7 +211,7 @@ def adamw_group(rows: Rows, optimizer: str) -> list[Arm]:
     tied=lambda rate: {'adam_learning_rate': float(f'{share * rate:.4g}')},
   )
   of = {'': base, 'shared': at_share(1.0), 'a tenth': at_share(0.1)}
-  return judged(rows, of, FINAL)
+  return rows.arms(of, FINAL)
 
 
 def from_above(rows: Rows, optimizer: str) -> list[Arm]:
@@ -157,7 +219,7 @@ def from_above(rows: Rows, optimizer: str) -> list[Arm]:
   base = tuned(rows, optimizer)
   shared = base | {'adam_learning_rate': RATES['namo']}
   high = walk(rows, shared, 'adam_learning_rate')
-  return judged(rows, {'': base, 'from above': high}, FINAL)
+  return rows.arms({'': base, 'from above': high}, FINAL)
 
 
 def variations(rows: Rows, optimizer: str) -> list[Arm]:
@@ -167,7 +229,7 @@ def variations(rows: Rows, optimizer: str) -> list[Arm]:
   if optimizer == 'namo_d':
     changes |= VARIATIONS
   of = {label: base | change for label, change in changes.items()}
-  return judged(rows, of, FEW)
+  return rows.arms(of, FEW)
 
 
 def robustness(rows: Rows, optimizer: str) -> list[Arm]:
@@ -176,7 +238,7 @@ def robustness(rows: Rows, optimizer: str) -> list[Arm]:
   i = rungs.index(base['learning_rate'])
   around = rungs[max(i - 4, 0) : i + 5]
   of = {f'{rate:g}': base | {'learning_rate': rate} for rate in around}
-  return judged(rows, of, AROUND, among=AROUND)
+  return rows.arms(of, AROUND, among=AROUND)
 
 
 # By title, the question and the optimizers it is put to, in the order in which
@@ -221,6 +283,6 @@ def left(rows: Iterable[Row]) -> dict[str, list[Config]]:
     for optimizer in optimizers:
       try:
         question(known, optimizer)
-      except walks.Wanted as wanted:
-        asked.setdefault(title, []).extend(wanted.runs)
+      except Wanted as wanted:
+        asked.setdefault(title, []).extend(wanted.args[0])
   return asked

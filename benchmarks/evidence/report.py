@@ -10,7 +10,9 @@ what has come in so far.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import pathlib
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -18,45 +20,34 @@ from benchmarks.evidence import answers
 from benchmarks.evidence import figures
 from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
+from benchmarks.evidence.plan import Rows
 from optax_namo.nanogpt import files
+from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import report
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.compare.arms import Row
-from optax_namo.nanogpt.compare.walks import Rows
 from optax_namo.nanogpt.config import OPTIMIZERS
 
 HERE = pathlib.Path(__file__).parent
-# By title: where its figure is, and what draws it.
+# The figures by the question under which they are, and of several questions.
 _DRAWN: dict[str, tuple[str, Callable[[answers.Arms], Figure]]] = {
-  hypotheses.A: ('figures/ordering.png', figures.ordering),
-  hypotheses.D: ('figures/decay.png', figures.varied),
-  hypotheses.H: ('figures/adamw_group.png', figures.varied),
+  '(a) Ordering': ('figures/ordering.png', figures.ordering),
+  '(d) Decay': ('figures/decay.png', figures.varied),
+  '(h) Rate of the AdamW group': ('figures/adamw_group.png', figures.varied),
   '(e, f, g, i) Variations': ('figures/variations.png', figures.varied),
   '(j) Rates': ('figures/rates.png', figures.rates),
 }
+_OVERVIEWS: tuple[tuple[str, Callable[..., Figure], Callable], ...] = (
+  ('figures/noise.png', figures.noise, answers.by_batch),
+  ('figures/width.png', figures.width, answers.by_width),
+)
 _KNOBS = {
   'rate': 'learning_rate',
   'decay': 'weight_decay',
   'of AdamW group': 'adam_learning_rate',
 }
-
-
-def _table_of_arms(arms: answers.Arms) -> str:
-  return report.markdown(
-    [
-      {
-        '': name,
-        **{
-          words: f'{arm.setting[knob]:g}{edge(arm, knob)}'
-          for words, knob in _KNOBS.items()
-        },
-        'validation loss': report.loss(arm, 4),
-        'seeds': str(len(arm.runs)),
-      }
-      for name, arm in arms.items()
-    ]
-  )
+_NAMED = 4  # Pairs in a sentence, where more would not be read.
 
 
 def edge(arm: Arm, knob: str) -> str:
@@ -66,13 +57,23 @@ def edge(arm: Arm, knob: str) -> str:
   return ' (edge)' if arm.setting[knob] in ends else ''
 
 
-def _table_of_hypotheses(rows: Rows) -> str:
-  return report.markdown(
-    [
-      dict(zip(('', 'said before', 'came out'), one))
-      for one in hypotheses.verdicts(rows)
-    ]
-  )
+def _sentences(found: Sequence[judge.Difference]) -> str:
+  """What differences show, and what they do not."""
+  said = [
+    f'{d.one} is {judge.size(d.paired, 4)} {d.other} ({judge.p_value(d.p)}).'
+    for d in found
+    if d.seen
+  ]
+  if rest := [d for d in found if not d.seen]:
+    names = f'any of {len(rest)} {"other " if said else ""}pairs'
+    if len(rest) <= _NAMED:
+      names = '; or '.join(f'{d.one} and {d.other}' for d in rest)
+    widest = max(d.paired.half for d in rest)
+    said.append(
+      f'No difference is seen between {names}; 95% intervals are'
+      f' ± {widest:.4f} or less.'
+    )
+  return ' '.join(said)
 
 
 def _rates(found: Mapping[str, answers.Arms]) -> Iterator[dict[str, str]]:
@@ -90,16 +91,42 @@ def _section(title: str, arms: answers.Arms) -> Iterator[str]:
   yield f'## {title}'
   found = answers.differences(arms)
   if found:
-    yield answers.sentences(found)
+    yield _sentences(found)
   if title in _DRAWN:
     yield _image(*_DRAWN[title])
   if found:
-    yield _table_of_arms(arms)
+    yield report.markdown(
+      {
+        '': name,
+        **{
+          words: f'{arm.setting[knob]:g}{edge(arm, knob)}'
+          for words, knob in _KNOBS.items()
+        },
+        'validation loss': report.loss(arm, 4),
+        'seeds': str(len(arm.runs)),
+      }
+      for name, arm in arms.items()
+    )
     yield report.differences(found, digits=4)
 
 
 def _image(path: str, draw: Callable[..., Figure]) -> str:
   return f'![{(draw.__doc__ or "").rstrip(".")}]({path})'
+
+
+def _answered(rows: Rows) -> dict[str, answers.Arms]:
+  found = {}
+  for title in plan.QUESTIONS:
+    with contextlib.suppress(answers.Undecided):
+      found[title] = answers.arms(rows, title)
+  return found
+
+
+def _overviews(rows: Rows) -> Iterator[tuple[str, Callable[..., Figure], Any]]:
+  """Figures of several questions, of what they are, if all are answered."""
+  for path, draw, of in _OVERVIEWS:
+    with contextlib.suppress(answers.Undecided):
+      yield path, draw, of(rows)
 
 
 def document(rows: Sequence[Row]) -> str:
@@ -118,11 +145,13 @@ def document(rows: Sequence[Row]) -> str:
     " protocol's changes 5 to 7 and 10 to 12.",
     f'{len(rows)} runs, {diverged} of them diverged.',
     '## The hypotheses',
-    _table_of_hypotheses(known),
+    report.markdown(
+      dict(zip(('', 'said before', 'came out'), one))
+      for one in hypotheses.verdicts(known)
+    ),
+    *(_image(path, draw) for path, draw, _ in _overviews(known)),
   ]
-  parts += [_image(path, draw) for path, draw, _ in _overviews(known)]
-  found = {title: answers.arms(known, title) for title in plan.QUESTIONS}
-  answered = {title: arms for title, arms in found.items() if arms}
+  answered = _answered(known)
   for title, arms in answered.items():
     parts += _section(title, arms)
   if lines := list(_rates(answered)):
@@ -131,41 +160,19 @@ def document(rows: Sequence[Row]) -> str:
       'At the optimum of each question, over that of Muon.',
       report.markdown(lines),
     ]
-  if left := [title for title in found if title not in answered]:
+  if left := [title for title in plan.QUESTIONS if title not in answered]:
     parts += ['## Open', f'Not all runs are there yet of {"; ".join(left)}.']
   return '\n\n'.join(parts) + '\n'
-
-
-def by_batch(rows: Rows) -> dict[int, answers.Arms]:
-  """The answers by batch size, as far as there are any."""
-  return {
-    batch: arms
-    for batch, title in hypotheses.NOISE.items()
-    if (arms := answers.arms(rows, title))
-  }
-
-
-def _overviews(rows: Rows) -> Iterator[tuple[str, Callable[..., Figure], dict]]:
-  """Where a figure of several questions is to be, what draws it, and of what.
-
-  Those of which enough is answered.
-  """
-  if len(batches := by_batch(rows)) > 2:
-    yield 'figures/noise.png', figures.noise, batches
-  try:
-    pairs = {d: hypotheses.by_width(rows, d) for d in hypotheses.WIDTHS}
-  except hypotheses.Undecided:
-    return
-  yield 'figures/width.png', figures.width, pairs
 
 
 def drawings(rows: Sequence[Row]) -> dict[str, Figure]:
   """The figures of the answered questions, by where they are to be."""
   known = Rows(rows)
+  answered = _answered(known)
   drawn = {
-    path: draw(arms)
+    path: draw(answered[title])
     for title, (path, draw) in _DRAWN.items()
-    if (arms := answers.arms(known, title))
+    if title in answered
   }
   return drawn | {path: draw(of) for path, draw, of in _overviews(known)}
 

@@ -12,6 +12,7 @@ import sys
 
 from absl import app
 from absl import flags
+import numpy as np
 import pandas as pd
 
 from optax_namo.nanogpt.compare import sweep
@@ -31,16 +32,13 @@ def steps_to(
     >>> steps_to([(100, 4.0), (200, 3.0), (300, 2.0)], 3.25)
     175.0
   """
-  before = None
-  for step, loss in losses:
-    if loss is not None and loss <= target:
-      if before is None:
-        return float(step)
-      last, above = before
-      return last + (step - last) * (above - target) / (above - loss)
-    if loss is not None:
-      before = step, loss
-  return None
+  curve = pd.Series(dict(losses), dtype=float).dropna()
+  reached = curve.index[curve <= target]
+  if not len(reached):
+    return None
+  at = curve.index.get_loc(reached[0])
+  ends = curve.iloc[max(at - 1, 0) : at + 1][::-1]  # Losses ascend.
+  return float(np.interp(target, ends, ends.index))
 
 
 def table(rows: Sequence[Row], target: float) -> str:
@@ -53,22 +51,22 @@ def table(rows: Sequence[Row], target: float) -> str:
     }
     for row in rows
   ).astype({'steps': float})
-  lines = []
-  for (label, rate), steps in found.groupby(['', 'learning rate'])['steps']:
-    said = f'reached by {steps.count()}'
-    if steps.notna().all():
-      said = f'{steps.mean():,.0f}'
-      if len(steps) > 1:
-        said += f' ± {steps.std():,.0f}'
-    lines.append(
-      {
-        '': label,
-        'learning rate': f'{rate:g}',
-        f'steps to {target:g}': said,
-        'seeds': str(len(steps)),
-      }
-    )
-  return markdown(lines)
+
+  def said(steps: pd.Series) -> str:
+    if steps.isna().any():
+      return f'reached by {steps.count()}'
+    spread = f' ± {steps.std():,.0f}' if len(steps) > 1 else ''
+    return f'{steps.mean():,.0f}{spread}'
+
+  return markdown(
+    {
+      '': label,
+      'learning rate': f'{rate:g}',
+      f'steps to {target:g}': said(steps),
+      'seeds': str(len(steps)),
+    }
+    for (label, rate), steps in found.groupby(['', 'learning rate'])['steps']
+  )
 
 
 def main(argv: list[str]) -> None:

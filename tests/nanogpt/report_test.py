@@ -176,6 +176,28 @@ def test_differences_over_steps():
   assert muon.get_markerfacecolor() == 'white'
 
 
+def test_intervals_are_spoken_of_where_there_are_some():
+  """Not of one seed; of one evaluation they are bars."""
+  axes = {}
+  for seeds in (1, 2):
+    found = [
+      row(name, seed, [loss + 0.1 * seed * loss])
+      for name, loss in (('namo', 1.0), ('muon', 1.1))
+      for seed in range(seeds)
+    ]
+    for one in found:
+      one['val_losses'][-1][0] = one['config']['steps']
+    bests, axes[seeds] = tuning.bests(found), _axes()
+    figures.over_steps(axes[seeds], judge.compare(bests), bests)
+    assert ('Intervals' in report.table(found)) == (seeds == 2)
+  assert axes[1].get_title() == 'against Muon'
+  assert not axes[1].collections
+  assert axes[2].get_title() == 'against Muon, with 95% intervals'
+  (bar,) = axes[2].collections[0].get_segments()
+  (test,) = (d.paired for d in judge.compare(bests))
+  np.testing.assert_allclose(bar[:, 1], [test.low, test.high])
+
+
 def test_what_is_far_beyond_does_not_hide_the_rest():
   found = [x for x in _STUDY if x['config']['batch_size'] == 4]
   bests = tuning.bests(found)

@@ -16,10 +16,10 @@ from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
 from benchmarks.evidence import steps_to
+from benchmarks.evidence.plan import Rows
 from optax_namo.nanogpt.compare import __main__ as command
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.compare.arms import Arm
-from optax_namo.nanogpt.compare.walks import Rows
 from optax_namo.nanogpt.config import from_file
 from optax_namo.nanogpt.config import identity
 
@@ -112,8 +112,9 @@ def test_a_slope_over_widths():
     if row['config']['optimizer'] == 'namo_d':
       row['val_losses'][0][1] += 0.01 * math.log2(row['config']['embed_dim'])
   known = Rows(rows)
-  for decay in hypotheses.WIDTHS:
-    slopes = hypotheses.over_widths(known, decay)
+  by_decay = hypotheses.over_widths(known)
+  assert by_decay.keys() == answers.WIDTHS.keys()
+  for slopes in by_decay.values():
     np.testing.assert_allclose(slopes, 0.01, atol=3e-3)
     assert len(slopes) == len(plan.UNSEEN)
   assert 'It holds.' in hypotheses.width(known)
@@ -123,7 +124,7 @@ def test_a_slope_over_widths():
 def test_what_changes_no_knob_is_no_variation():
   """Muon's two decays are one, and none is its best decay where that is 0."""
   known = Rows(_studied())
-  arms = answers.arms(known, hypotheses.D)
+  arms = answers.arms(known, 'Decay')
   namo, none = arms['NAMO'], arms['NAMO, none']
   pairs = {(str(d.one), str(d.other)) for d in answers.differences(arms)}
   assert ('NAMO, none', 'NAMO') in pairs

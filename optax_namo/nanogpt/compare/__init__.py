@@ -4,8 +4,7 @@
 
 ``__main__`` is the command, ``variants`` says what is to be run, ``sweep``
 trains it and keeps a row a run. Of the rows ``arms`` says what was run,
-``tuning`` chooses each arm's best setting from a grid and ``walks`` finds it
-rung by rung, ``robustness`` tells how much hangs on its rate, ``judge``
-compares arms by the tests of ``significance``, and ``report`` and ``figures``
-show it.
+``tuning`` chooses each arm's best setting, ``robustness`` tells how much hangs
+on its rate, ``judge`` compares arms by the tests of ``significance``, and
+``report`` and ``figures`` show it.
 """

@@ -116,12 +116,12 @@ def _arguments(path: str) -> list[str]:
     )
   arguments = []
   for name, value in values.items():
+    given = [_joined(value)]
     if name == 'variants':
-      arguments.append(f'--variants={json.dumps(value)}')  # JSON is YAML.
+      given = [json.dumps(value)]  # JSON is YAML.
     elif isinstance(value, dict):  # One flag for each optimizer.
-      arguments += [f'--{name}={k}={_joined(v)}' for k, v in value.items()]
-    else:
-      arguments.append(f'--{name}={_joined(value)}')
+      given = [f'{key}={_joined(of)}' for key, of in value.items()]
+    arguments += [f'--{name}={text}' for text in given]
   return arguments
 
 
@@ -131,12 +131,11 @@ def _joined(value: Any) -> str:
 
 def parse(arguments: list[str]) -> list[str]:
   """Flags of the command line over those of the file over the defaults."""
-  program, *given = arguments
   rest = command.parse(arguments)
   if _CONFIG.value:
     from_file = _arguments(_CONFIG.value)
     flags.FLAGS.unparse_flags()
-    rest = command.parse([program, *from_file, *given])
+    rest = command.parse([arguments[0], *from_file, *arguments[1:]])
   return rest
 
 
@@ -149,33 +148,33 @@ def _numbers(name: str, values: Iterable[str], kind: type) -> list:
 
 def _variants() -> dict[str, Any]:
   """What the flags sweep."""
-  if _VARIANTS.value is None:
-    for name in ('optimizer', 'learning_rate', 'adam_learning_rate'):
-      if flags.FLAGS[name].present:
-        raise ValueError(f'--{name} is for --variants: give --{name}s.')
-    rates = {}
-    for entry in _LEARNING_RATES.value:
-      name, equals, values = entry.partition('=')
-      if not equals:
-        raise ValueError(
-          f'--learning_rates takes OPTIMIZER=RATE,RATE,..., got {entry!r}.'
-        )
-      rates[name] = _numbers('learning_rates', values.split(','), float)
-    return variants.around_the_default(
-      _OPTIMIZERS.value,
-      rates,
-      _numbers('adam_learning_rates', _ADAM_LEARNING_RATES.value, float),
-      **flag_values(_SHARED),
-    )
-  if both := [name for name in _RATES if flags.FLAGS[name].present]:
-    raise ValueError(f'--{both[0]} and --variants: give one of them.')
-  try:
-    given = yaml.safe_load(_VARIANTS.value)
-  except yaml.YAMLError as error:
-    raise ValueError(f'--variants cannot be read: {error}') from None
-  if not isinstance(given, dict):
-    raise ValueError(f'--variants must map labels to knobs, got {given!r}.')
-  return given
+  present = lambda *names: [x for x in names if flags.FLAGS[x].present]
+  if _VARIANTS.value is not None:
+    if both := present(*_RATES):
+      raise ValueError(f'--{both[0]} and --variants: give one of them.')
+    try:
+      given = yaml.safe_load(_VARIANTS.value)
+    except yaml.YAMLError as error:
+      raise ValueError(f'--variants cannot be read: {error}') from None
+    if not isinstance(given, dict):
+      raise ValueError(f'--variants must map labels to knobs, got {given!r}.')
+    return given
+  if one := present('optimizer', 'learning_rate', 'adam_learning_rate'):
+    raise ValueError(f'--{one[0]} is for --variants: give --{one[0]}s.')
+  rates = {}
+  for entry in _LEARNING_RATES.value:
+    name, equals, values = entry.partition('=')
+    if not equals:
+      raise ValueError(
+        f'--learning_rates takes OPTIMIZER=RATE,RATE,..., got {entry!r}.'
+      )
+    rates[name] = _numbers('learning_rates', values.split(','), float)
+  return variants.around_the_default(
+    _OPTIMIZERS.value,
+    rates,
+    _numbers('adam_learning_rates', _ADAM_LEARNING_RATES.value, float),
+    **flag_values(_SHARED),
+  )
 
 
 def _check(runs: Sequence[Config], out: pathlib.Path) -> data.Corpus:

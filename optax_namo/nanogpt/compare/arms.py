@@ -44,14 +44,10 @@ class Search(NamedTuple):
   compared: Sequence[Setting] = ()
   seeds: tuple[int, ...] = ()
 
-  def grid(self, knob: str) -> list[float]:
-    """The values of a tuned knob that were compared, ascending."""
-    return sorted({setting.values[knob] for setting in self.compared})
-
   def by_value(self, knob: str) -> dict[float, float]:
     """From each value of a tuned knob to the least loss with it.
 
-    Losses are means over the tuning seeds, as those that chose the setting.
+    Values ascend; losses are means over the tuning seeds.
     """
     losses: dict[float, float] = {}
     for setting in self.compared:
@@ -87,38 +83,38 @@ class Arm(NamedTuple):
     """Final validation loss by seed, in nats a token."""
     return {seed: final_loss(row) for seed, row in self.runs.items()}
 
+  def _grids(self) -> dict[str, list[float]]:
+    """The values of each tuned knob that were compared, ascending."""
+    return {
+      knob: sorted({setting.values[knob] for setting in self.search.compared})
+      for knob in self.setting
+    }
+
   @property
   def fixed(self) -> dict[str, Any]:
     """The tuned knobs that were not: only one value was compared."""
-    grid = self.search.grid
-    return {k: v for k, v in self.setting.items() if len(grid(k)) == 1}
+    return {k: self.setting[k] for k, v in self._grids().items() if len(v) == 1}
 
   @property
   def edges(self) -> dict[str, str]:
     """The tuned knobs whose best value ends its grid, and at which end."""
     return {
-      knob: 'lowest' if value == grid[0] else 'highest'
-      for knob, value in self.setting.items()
-      if len(grid := self.search.grid(knob)) > 1
-      and value in (grid[0], grid[-1])
+      knob: 'lowest' if self.setting[knob] == grid[0] else 'highest'
+      for knob, grid in self._grids().items()
+      if len(grid) > 1
+      and self.setting[knob] in (grid[0], grid[-1])
       # There is nothing below 0 to try.
-      and not (value == 0 == grid[0] and len(grid) > 2)
+      and not (self.setting[knob] == 0 == grid[0] and len(grid) > 2)
     }
 
   def __str__(self) -> str:
-    return self.name()
-
-  def name(self, without: str = '') -> str:
     """As in tables and figures: 'NAMO-D, clamp 0.4'."""
-    labels = [text for knob, text in self.labels.items() if knob != without]
-    return ', '.join([OPTIMIZERS[self.optimizer].label, *labels])
+    return ', '.join([OPTIMIZERS[self.optimizer].label, *self.labels.values()])
 
 
 def told(values: Mapping[str, Any]) -> str:
   """Knobs and their values for the reader: 'learning rate 0.1, clamp 0.4'."""
-  return ', '.join(
-    f'{words(knob)} {number(value)}' for knob, value in values.items()
-  )
+  return ', '.join(f'{words(k)} {number(v)}' for k, v in values.items())
 
 
 def words(knob: str) -> str:
@@ -157,14 +153,9 @@ def curves(rows: Iterable[Row]) -> pd.DataFrame:
 def find(rows: Iterable[Row], tuned: Collection[str] = TUNED) -> list[Arm]:
   """The arms of a comparison, before one of their settings is chosen.
 
-  Args:
-    rows: Rows of results.jsonl. Runs that did not finish are left out; of two
-      rows of one config the later one counts.
-    tuned: The knobs that were tuned for each arm.
-
-  Returns:
-    The arms by optimizer and then by the values of what tells them apart, each
-    with the settings that were tried, and none chosen.
+  Runs that did not finish are left out; of two rows of one run the later one
+  counts. Arms are ordered by optimizer and by the values of what tells them
+  apart.
   """
   groups: dict[tuple, dict[tuple, Setting]] = {}
   changed: dict[str, set[str]] = {}  # By optimizer, what is not at its default.
@@ -177,22 +168,21 @@ def find(rows: Iterable[Row], tuned: Collection[str] = TUNED) -> list[Arm]:
     settings = groups.setdefault(tuple(knobs.items()), {})
     setting = settings.setdefault(tuple(values.values()), Setting(values, {}))
     setting.runs[seed] = row
-  all_knobs = [dict(group) for group in groups]
-  # Neither NAMO-D's clamp in the name of Muon, nor the warm-up that follows
-  # from the steps.
-  named = lambda knobs: {
-    knob: value
-    for knob, value in knobs.items()
-    if knob != 'optimizer'
-    and knob in changed[knobs['optimizer']]
-    and any(other[knob] != value for other in all_knobs)
-  }
-  labels = lambda knobs: {k: told({k: v}) for k, v in named(knobs).items()}
+  found = []
+  for group, of in groups.items():
+    knobs = dict(group)
+    # Neither NAMO-D's clamp in the name of Muon, nor the warm-up that follows
+    # from the steps.
+    labels = {
+      knob: told({knob: value})
+      for knob, value in group
+      if knob != 'optimizer'
+      and knob in changed[knobs['optimizer']]
+      and any((knob, value) not in other for other in groups)
+    }
+    tried = [of[key] for key in sorted(of)]
+    found.append(Arm(knobs, labels, {}, {}, Search(tried)))
   order = list(OPTIMIZERS)
-  found = [
-    Arm(knobs, labels(knobs), {}, {}, Search([of[key] for key in sorted(of)]))
-    for knobs, of in zip(all_knobs, groups.values())
-  ]
   return sorted(
     found,
     key=lambda arm: (

@@ -26,7 +26,6 @@ _MARKERS = 'os^DvPX*<>'
 
 
 def color(arm: Arm) -> str:
-  """An optimizer has one colour throughout."""
   return f'C{list(OPTIMIZERS).index(arm.optimizer)}'
 
 
@@ -52,29 +51,36 @@ def over_steps(
     shown: All arms of the figure, which decide on the markers.
   """
   names = list(map(str, shown))
-  for difference in differences:
-    if not difference.seeds:
-      continue
+  for difference in filter(lambda d: d.seeds, differences):
+    arm, other, n = difference.one, difference.other, len(difference.seeds)
     curves = arms.curves(
-      arm.runs[seed]
-      for arm in (difference.one, difference.other)
-      for seed in difference.seeds
+      of.runs[seed] for of in (arm, other) for seed in difference.seeds
     )
-    n, steps = len(difference.seeds), curves.index
-    one, other = np.split(curves.to_numpy(), 2, axis=1)
-    mean = (one - other).mean(axis=1)
-    arm = difference.one
+    one, base = np.split(curves.to_numpy(), 2, axis=1)
+    steps, mean = curves.index, (one - base).mean(axis=1)
     style = _style(arm, names.index(str(arm)), hollow=n == 1)
     axes.plot(steps, mean, label=f'{arm}: {_end(difference)}', **style)
     if n > 1:
       half = stats.t.isf(significance.LEVEL / 2, n - 1) * stats.sem(
-        one - other, axis=1
+        one - base, axis=1
       )
+      if len(steps) == 1:  # A band would have no width.
+        axes.vlines(steps, mean - half, mean + half, color=style['color'])
       axes.fill_between(
         steps, mean - half, mean + half, color=style['color'], alpha=0.15,
         linewidth=0,
       )  # fmt: skip
-  _dress(axes, differences)
+  _limit(axes, differences)
+  axes.axhline(0, color='black', linewidth=1)
+  if axes.get_legend_handles_labels()[1]:
+    axes.legend(fontsize=8)
+  axes.set(xlabel='step', ylabel='difference in validation loss (nats a token)')
+  axes.grid(alpha=0.3)
+  if differences:
+    title = f'against {differences[0].other}'
+    if any(d.paired for d in differences):
+      title += ', with 95% intervals'
+    axes.set_title(title, fontsize=10)
 
 
 def _end(difference: judge.Difference) -> str:
@@ -87,48 +93,34 @@ def _end(difference: judge.Difference) -> str:
   return f'{difference.mean:+.3f}'
 
 
-def _dress(axes: Any, differences: Sequence[judge.Difference]) -> None:
-  """Zero, limits, title and legend of axes of differences over steps.
-
-  What is near 0 is to be readable: an arm far beyond it may lie outside.
-  """
-  axes.axhline(0, color='black', linewidth=1)
+def _limit(axes: Any, differences: Sequence[judge.Difference]) -> None:
+  """Makes readable what is near 0: an arm far beyond it may lie outside."""
   ends = [
     (d.paired.low, d.paired.high) if d.paired else (d.mean, d.mean)
     for d in differences
     if d.seeds and math.isfinite(d.mean)
   ]
-  if ends:
-    # Four times lets those of like size in, and leaves AdamW out where the
-    # others differ by a hundredth of its distance.
-    reach = 4 * median_low(max(-low, high) for low, high in ends)
-    kept = [x for pair in ends for x in pair if abs(x) <= reach]
-    low, high = min(0, *kept), max(0, *kept)
-    margin = 0.5 * (high - low) or 0.01
-    axes.set_ylim(low - margin, high + margin)
-    for line in axes.lines:
-      y = line.get_ydata()
-      if len(y) and all(x < low - margin or x > high + margin for x in y):
-        line.set_label(f'{line.get_label()} (outside)')
-  if axes.get_legend_handles_labels()[1]:
-    axes.legend(fontsize=8)
-  axes.set(xlabel='step', ylabel='difference in validation loss (nats a token)')
-  axes.grid(alpha=0.3)
-  if differences:
-    title = f'against {differences[0].other}, with 95% intervals'
-    axes.set_title(title, fontsize=10)
+  if not ends:
+    return
+  # Four times lets those of like size in, and leaves AdamW out where the
+  # others differ by a hundredth of its distance.
+  reach = 4 * median_low(max(-low, high) for low, high in ends)
+  kept = [x for pair in ends for x in pair if abs(x) <= reach]
+  low, high = min(0, *kept), max(0, *kept)
+  margin = 0.5 * (high - low) or 0.01
+  axes.set_ylim(low - margin, high + margin)
+  for line in axes.lines:
+    y = line.get_ydata()
+    if len(y) and all(x < low - margin or x > high + margin for x in y):
+      line.set_label(f'{line.get_label()} (outside)')
 
 
 def against_rate(axes: Any, shown: Sequence[Arm]) -> None:
-  """Draws the final loss of each arm against the learning rate.
+  """Draws the final loss of each arm at its best against the learning rate.
 
   Losses are means over the tuning seeds, at the best of the other tuned knobs;
   hollow where that is one seed. Crosses at the top diverged. Bars at the bottom
   span the rates within 1% of the best, arrows where the rates tried end before.
-
-  Args:
-    axes: Matplotlib's.
-    shown: The arms, each at its best setting.
   """
   lows = []
   for i, arm in enumerate(shown):

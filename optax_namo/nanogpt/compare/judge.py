@@ -30,48 +30,52 @@ class Difference(NamedTuple):
   Attributes:
     one: The arm.
     other: What it is compared with.
-    seeds: The seeds that both have: same data, same initialization.
-    paired: Loss of the one minus that of the other, in nats a token; None where
-      there are fewer than two such seeds, or a run diverged.
+    gains: Loss of the one minus that of the other by the seeds that both have:
+      same data, same initialization. In nats a token.
+    paired: Their test; None where there are fewer than two, or a run diverged.
     p: The p-value, corrected for the number of differences; None likewise.
     more: How many more pairs would show a difference of 0.005; None likewise.
   """
 
   one: Arm
   other: Arm
-  seeds: tuple[int, ...]
+  gains: dict[int, float]
   paired: significance.Paired | None
   p: float | None
   more: int | None
+
+  @property
+  def seeds(self) -> tuple[int, ...]:
+    return tuple(self.gains)
 
   @property
   def mean(self) -> float:
     """Mean difference over one seed or more; not finite where one diverged."""
     if self.paired:
       return self.paired.mean
-    one, other = (
-      [arm.losses[seed] for seed in self.seeds]
-      for arm in (self.one, self.other)
-    )
-    return math.fsum(one) / len(one) - math.fsum(other) / len(other)
+    return sum(self.gains.values()) / len(self.gains)
 
   @property
   def seen(self) -> bool:
     return self.p is not None and self.p < significance.LEVEL
 
 
-def common(one: Arm, other: Arm) -> tuple[int, ...]:
-  """The seeds that judge both."""
-  return tuple(seed for seed in one.runs if seed in other.runs)
+def gains(one: Arm, other: Arm) -> dict[int, float]:
+  """Loss of the one minus that of the other, by the seeds that judge both."""
+  losses, base = one.losses, other.losses
+  return {seed: x - base[seed] for seed, x in losses.items() if seed in base}
 
 
-def paired(one: Arm, other: Arm) -> significance.Paired | None:
-  """The difference of two arms; see ``Difference.paired``."""
-  seeds = common(one, other)
-  losses = [[arm.losses[seed] for seed in seeds] for arm in (one, other)]
-  if len(seeds) < 2 or not all(map(math.isfinite, [*losses[0], *losses[1]])):
-    return None
-  return significance.paired(*losses)
+def difference(one: Arm, other: Arm, among: int = 1) -> Difference:
+  """Of two arms, and how many pairs show more among so many differences."""
+  by_seed = gains(one, other)
+  values = list(by_seed.values())
+  if len(values) < 2 or not all(map(math.isfinite, values)):
+    return Difference(one, other, by_seed, None, None, None)
+  test = significance.paired(values)
+  level = significance.LEVEL / among
+  needed = significance.pairs_needed(test.sd, DIFFERENCE, level=level)
+  return Difference(one, other, by_seed, test, test.p, max(needed - test.n, 0))
 
 
 def differences(pairs: Sequence[tuple[Arm, Arm]]) -> list[Difference]:
@@ -80,18 +84,9 @@ def differences(pairs: Sequence[tuple[Arm, Arm]]) -> list[Difference]:
   p-values are Holm-corrected for their number, of which pairs that cannot be
   judged count as well.
   """
-  tests = [paired(one, other) for one, other in pairs]
-  corrected = significance.holm([test.p if test else 1.0 for test in tests])
-  level = significance.LEVEL / max(len(pairs), 1)
-  found = []
-  for (one, other), test, p in zip(pairs, tests, corrected):
-    more = None
-    if test:
-      needed = significance.pairs_needed(test.sd, DIFFERENCE, level=level)
-      more = max(needed - test.n, 0)
-    seeds, p_or_none = common(one, other), p if test else None
-    found.append(Difference(one, other, seeds, test, p_or_none, more))
-  return found
+  found = [difference(one, other, len(pairs)) for one, other in pairs]
+  corrected = significance.holm([1.0 if d.p is None else d.p for d in found])
+  return [d._replace(p=p) if d.paired else d for d, p in zip(found, corrected)]
 
 
 def default_baseline(arms: Sequence[Arm]) -> Baseline:
@@ -107,29 +102,17 @@ def default_baseline(arms: Sequence[Arm]) -> Baseline:
 def against(arm: Arm, baseline: Baseline, arms: Iterable[Arm]) -> Arm | None:
   """What an arm is compared with: itself with the knobs of the baseline.
 
-  Args:
-    arm: The arm.
-    baseline: The baseline.
-    arms: The arms there are.
-
-  Returns:
-    The arm with the baseline's knobs that runs the same task, and otherwise
-    differs least from this one; None where there is none, or it is this one.
+  Of the arms that have these and run the same task, the one that otherwise
+  differs least; None where there is none, or it is this one.
   """
   named = {'optimizer': baseline} if isinstance(baseline, str) else baseline
   wanted = {**arm.knobs, **named}
   free = _OWN - set(named)
-  candidates = [
-    other
-    for other in arms
-    if all(other.knobs[k] == wanted[k] for k in wanted if k not in free)
-  ]
+  differ = lambda other: {k for k in wanted if other.knobs[k] != wanted[k]}
+  candidates = [other for other in arms if differ(other) <= free]
   if not candidates or arm in candidates:
     return None
-  return max(
-    candidates,
-    key=lambda other: sum(other.knobs[k] == wanted[k] for k in wanted),
-  )
+  return min(candidates, key=lambda other: len(differ(other)))
 
 
 def compare(
@@ -141,13 +124,10 @@ def compare(
     arms: The arms, each at its best setting.
     baseline: What they are compared with; None means ``default_baseline``.
   """
-  if not arms:
-    return []
-  if baseline is None:
+  if arms and baseline is None:
     baseline = default_baseline(arms)
-  return differences(
-    [(arm, other) for arm in arms if (other := against(arm, baseline, arms))]
-  )
+  pairs = [(arm, against(arm, baseline or {}, arms)) for arm in arms]
+  return differences([(arm, other) for arm, other in pairs if other])
 
 
 def conclusion(difference: Difference) -> str:
@@ -159,11 +139,11 @@ def conclusion(difference: Difference) -> str:
   if difference.seen:
     sentence = f'{one} is {size(test)} {other} ({said})'
   else:
+    would = f'need {more} more seed{"s"[: more != 1]}' if more else 'be seen'
     sentence = (
       f'{one} and {other}: no difference seen,'
       f' {test.mean:.{decimals(test)}f} {interval(test)}, {said};'
-      f' {DIFFERENCE} would'
-      + (f' need {more} more seed{"s"[: more > 1]}' if more else ' be seen')
+      f' {DIFFERENCE} would {would}'
     )
   # At an edge, or fixed in what the other one was tuned in.
   loose = [
@@ -178,12 +158,11 @@ def conclusion(difference: Difference) -> str:
 
 
 def _why(difference: Difference) -> str:
-  one, other, seeds, *_ = difference
+  seeds = difference.seeds
   if len(seeds) == 1:
     return f'only {tuning.seed_list(seeds)} in common'
-  for arm in (one, other):
-    gone = [seed for seed in seeds if math.isinf(arm.losses[seed])]
-    if gone:
+  for arm in difference[:2]:
+    if gone := [seed for seed in seeds if math.isinf(arm.losses[seed])]:
       return f'{arm} diverged ({tuning.seed_list(gone)})'
   return 'no seed in common'
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A comparison to read: Markdown tables, sentences and a figure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import math
 import pathlib
 import statistics
@@ -33,6 +33,9 @@ def table(
 ) -> str:
   """What a comparison shows, in Markdown.
 
+  The table of the arms, what to know of their tuning, the table of their paired
+  differences to the baseline, and what may be concluded.
+
   Args:
     rows: Rows of results.jsonl.
     baseline: What the arms are compared with, an optimizer or values of knobs;
@@ -41,10 +44,6 @@ def table(
     tuning_seeds: The seeds that choose each arm's setting, which the others
       judge; None means that the seeds that all settings have choose, and all
       judge.
-
-  Returns:
-    The table of the arms, what to know of their tuning, the table of their
-    paired differences to the baseline, and what may be concluded.
   """
   bests = tuning.bests(rows, tuned=tuned, tuning_seeds=tuning_seeds)
   parts = [
@@ -65,39 +64,31 @@ def draw(
 ) -> None:
   """Draws differences to the baseline over steps, and loss against the rate.
 
-  A row of two pictures for each arm that is a baseline.
-
-  Args:
-    rows: Rows of results.jsonl.
-    path: The PNG file to write.
-    baseline: As ``table``'s.
-    **chosen: ``tuned`` and ``tuning_seeds``, as ``table``'s.
+  A row of two pictures for each arm that is a baseline, into a PNG file; the
+  arguments are those of ``table``.
   """
   bests = tuning.bests(rows, **chosen)
   groups: dict[str, list[judge.Difference]] = {}
   for difference in judge.compare(bests, baseline):
     groups.setdefault(str(difference.other), []).append(difference)
+  shown = list(groups.values()) or [[]]
   fig = figure.Figure(
-    figsize=(11, 4.2 * max(len(groups), 1)), dpi=150, layout='constrained'
+    figsize=(11, 4.2 * len(shown)), dpi=150, layout='constrained'
   )
-  grid = fig.subplots(max(len(groups), 1), 2, squeeze=False)
-  for (left, right), group in zip(grid, list(groups.values()) or [[]]):
-    shown = [arm for arm in bests if any(arm in d[:2] for d in group)]
-    figures.over_steps(left, group, shown)
-    figures.against_rate(right, shown or bests)
+  grid = fig.subplots(len(shown), 2, squeeze=False)
+  for (left, right), group in zip(grid, shown):
+    arms = [arm for arm in bests if any(arm in d[:2] for d in group)]
+    figures.over_steps(left, group, arms)
+    figures.against_rate(right, arms or bests)
   fig.savefig(path)
 
 
-def markdown(lines: Sequence[Mapping[str, str]]) -> str:
+def markdown(lines: Iterable[Mapping[str, str]]) -> str:
   """A table whose lines map from its headers to cells."""
+  lines = list(lines)
   header = '|'.join(f' {name} ' if name else ' ' for name in lines[0])
-  return '\n'.join(
-    [
-      f'|{header}|',
-      '|---' * len(lines[0]) + '|',
-      *(f'| {" | ".join(line.values())} |' for line in lines),
-    ]
-  )
+  cells = [f'| {" | ".join(line.values())} |' for line in lines]
+  return '\n'.join([f'|{header}|', '|---' * len(lines[0]) + '|', *cells])
 
 
 def loss(arm: Arm, digits: int = 3) -> str:
@@ -114,28 +105,21 @@ def loss(arm: Arm, digits: int = 3) -> str:
 
 
 def differences(
-  found: Sequence[judge.Difference], digits: int | None = None
+  found: Iterable[judge.Difference], digits: int | None = None
 ) -> str:
   """The table of paired differences; decimals as of the interval, or given."""
-  lines = []
-  for one, other, seeds, test, p, more in found:
-    mean = interval = chance = '-'
-    if test and p is not None:
-      mean = f'{test.mean:+.{digits or judge.decimals(test)}f}'
-      interval = judge.interval(test, digits)
-      chance = judge.p_value(p)
-    lines.append(
-      {
-        '': str(one),
-        'against': str(other),
-        'difference': mean,
-        '95% interval': interval,
-        'pairs': str(len(seeds)),
-        'p': chance,
-        f'more seeds to see {judge.DIFFERENCE}': str(more) if test else '-',
-      }
-    )
-  return markdown(lines)
+  return markdown(
+    {
+      '': str(one),
+      'against': str(other),
+      'difference': f'{t.mean:+.{digits or judge.decimals(t)}f}' if t else '-',
+      '95% interval': judge.interval(t, digits) if t else '-',
+      'pairs': str(len(seeds)),
+      'p': '-' if p is None else judge.p_value(p),
+      f'more seeds to see {judge.DIFFERENCE}': str(more) if t else '-',
+    }
+    for one, other, seeds, t, p, more in found
+  )
 
 
 def _arms(bests: Sequence[Arm], tuned: Collection[str]) -> str:
@@ -175,7 +159,7 @@ def _steps_to_adamw(arm: Arm, bests: Sequence[Arm]) -> str:
   """The first evaluation at which the mean is at the last one of AdamW."""
   is_adamw = arm.optimizer == 'adamw'
   adamw = arm if is_adamw else judge.against(arm, 'adamw', bests)
-  if not arm.runs or not adamw or not adamw.runs:
+  if not (adamw and arm.runs and adamw.runs):
     return '-'
   if math.inf in (*arm.losses.values(), *adamw.losses.values()):
     return '-'
@@ -185,8 +169,7 @@ def _steps_to_adamw(arm: Arm, bests: Sequence[Arm]) -> str:
 
 
 def _time(arm: Arm) -> str:
-  times = [row['ms_per_step'] for row in arm.runs.values()]
-  times = [time for time in times if time]
+  times = [t for row in arm.runs.values() if (t := row['ms_per_step'])]
   return f'{statistics.median(times):.1f}' if times else '-'
 
 
@@ -195,15 +178,13 @@ def _caption(
   bests: Sequence[Arm],
   tuning_seeds: Collection[int] | None,
 ) -> str:
-  of = lambda knob: ' and '.join(
-    map(str, sorted({row['config'][knob] for row in rows}))
-  )
-  data = ' and '.join(
-    sorted({pathlib.Path(row['config']['data']).stem for row in rows})
-  )
-  seeds = tuning.seed_list({row['config']['seed'] for row in rows})
+  configs = [row['config'] for row in rows]
+  each = lambda values: ' and '.join(map(str, sorted(set(values))))
   text = (
-    f'{of("steps")} steps of the preset {of("preset")} on {data}, {seeds},'
+    f'{each(config["steps"] for config in configs)} steps of the preset'
+    f' {each(config["preset"] for config in configs)} on'
+    f' {each(pathlib.Path(config["data"]).stem for config in configs)},'
+    f' {tuning.seed_list({config["seed"] for config in configs})},'
     f' {len(rows)} runs. Validation loss in nats a token at the last step, mean'
     ' ± standard deviation over the seeds, of each arm at the best of its'
     ' settings, which are compared on the same seeds.'
@@ -213,8 +194,7 @@ def _caption(
     text += f' The settings were chosen on {chose}, and are judged on others.'
   else:
     text += ' The seeds that chose a setting judge it as well.'
-  unfinished = sum(not arms.finished(row) for row in rows)
-  if unfinished:
+  if unfinished := sum(not arms.finished(row) for row in rows):
     text += f' Runs that did not finish, and do not count: {unfinished}.'
   if any(arm.edges for arm in bests):
     text += ' ↓ and ↑: the best is the lowest or highest value tried.'
@@ -223,8 +203,7 @@ def _caption(
     ' rates whose loss is within 1% of the best, interpolated; ≥ where the'
     ' rates tried end before.'
   )
-  devices = sorted({row['device'] for row in rows if row['device']})
-  if devices:
+  if devices := sorted({row['device'] for row in rows if row['device']}):
     text += (
       f' ms/step is the median after compilation on {", ".join(devices)}, an'
       ' absolute time of that machine alone.'
@@ -255,13 +234,14 @@ def _conclusions(found: Sequence[judge.Difference]) -> str:
   """The table of paired differences, and a conclusion from each."""
   if not found:
     return ''
-  caption = (
-    'Differences are paired over seeds: same data, same initialization.'
-    ' Intervals are those of the t-test of one pairing; its p is Holm-corrected'
-    f' for the {len(found)} here. With the seeds of the last column'
-    f' more, a true difference of {judge.DIFFERENCE} is found with probability'
-    f' {POWER} at the level {LEVEL}, so corrected, if the spread seen is the'
-    ' true one.'
-  )
+  caption = 'Differences are paired over seeds: same data, same initialization.'
+  if any(difference.paired for difference in found):
+    caption += (
+      ' Intervals are those of the t-test of one pairing; its p is'
+      f' Holm-corrected for the {len(found)} here. With the seeds of the last'
+      f' column more, a true difference of {judge.DIFFERENCE} is found with'
+      f' probability {POWER} at the level {LEVEL}, so corrected, if the spread'
+      ' seen is the true one.'
+    )
   sentences = [f'- {judge.conclusion(difference)}' for difference in found]
   return '\n\n'.join([differences(found), caption, '\n'.join(sentences)])

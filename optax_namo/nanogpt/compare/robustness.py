@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far from the best learning rate the loss is still as good."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import itertools
 import math
 from typing import NamedTuple
 
@@ -14,11 +15,8 @@ TOLERANCE = 0.01  # Of the best loss.
 class Width(NamedTuple):
   """The rates around the best at which the loss is within 1% of the best.
 
-  Attributes:
-    low: The least of them.
-    high: The largest of them.
-    low_ends: Whether a loss above was seen below ``low``.
-    high_ends: Whether one was seen above ``high``.
+  They go from ``low`` to ``high``; ``_ends``: whether a loss above was seen
+  beyond.
   """
 
   low: float
@@ -45,9 +43,6 @@ def width(losses: Mapping[float, float]) -> Width:
   Args:
     losses: Final loss by learning rate, rates ascending, one or more finite.
 
-  Returns:
-    The width.
-
   Examples:
     >>> str(width({0.01: 1.02, 0.02: 1.0, 0.04: 1.01, 0.08: 1.05}))
     '1.5'
@@ -57,21 +52,21 @@ def width(losses: Mapping[float, float]) -> Width:
   rates = list(losses)
   best = min(rates, key=losses.__getitem__)
   level = (1 + TOLERANCE) * losses[best]
-  below = _reach({r: losses[r] for r in reversed(rates) if r <= best}, level)
-  above = _reach({r: losses[r] for r in rates if r >= best}, level)
-  return Width(below[0], above[0], below[1], above[1])
+  at = rates.index(best)
+  low, low_ends = _reach(losses, rates[at::-1], level)
+  high, high_ends = _reach(losses, rates[at:], level)
+  return Width(low, high, low_ends, high_ends)
 
 
-def _reach(losses: Mapping[float, float], level: float) -> tuple[float, bool]:
+def _reach(
+  losses: Mapping[float, float], rates: Sequence[float], level: float
+) -> tuple[float, bool]:
   """From the best rate outwards, where the loss crosses the level."""
-  (last, loss), *rest = losses.items()
-  for rate, following in rest:
-    if not math.isfinite(following):
-      break
-    if following > level:
-      crossing = np.interp(
-        level, [loss, following], [math.log(last), math.log(rate)]
-      )
-      return math.exp(crossing), True
-    last, loss = rate, following
-  return last, False
+  for last, rate in itertools.pairwise(rates):
+    if not math.isfinite(losses[rate]):
+      return last, False
+    if losses[rate] > level:
+      logs = [math.log(last), math.log(rate)]
+      ends = [losses[last], losses[rate]]
+      return math.exp(np.interp(level, ends, logs)), True
+  return rates[-1], False

@@ -42,13 +42,9 @@ class Paired(NamedTuple):
 def paired(a: Sequence[float], b: Sequence[float] | float = 0.0) -> Paired:
   """The paired t-test of a - b, and its interval.
 
-  Args:
-    a: Finite numbers, two or more.
-    b: As many, in the same order; or a number that each is paired with.
-
-  Returns:
-    What they say. Where all differences are the same number the interval is a
-    point, and p is 0, or 1 for the number 0.
+  Of two or more finite numbers each, or one that each is paired with. Where all
+  differences are the same number the interval is a point, and p is 0, or 1 for
+  the number 0.
 
   Examples:
     >>> test = paired([1.0, 2.0, 4.0], [0.0, 1.0, 1.0])  # Of 1, 1 and 3.

@@ -93,18 +93,14 @@ def run(
   do the same in the same folder: each run is one's alone.
 
   Args:
-    runs: Configs of one corpus.
+    runs: Configs of one corpus, checked before (``check``).
     corpus: The data of all.
-    out: The folder of the comparison, checked before (``check``).
+    out: The folder of the comparison.
     max_minutes: No run is begun after so many minutes; None means no end.
-    stop: See ``train.fit``.
+    stop: See ``train.fit``, which then raises ``train.Stopped``.
 
   Returns:
     All rows of the folder, also those of earlier sweeps.
-
-  Raises:
-    OSError: The folder cannot be written.
-    train.Stopped: As ``stop`` asked.
   """
   try:
     (out / 'runs').mkdir(parents=True, exist_ok=True)
@@ -169,12 +165,7 @@ def _train(
 
 
 def diverged(losses: Sequence[float], vocab_size: int) -> bool:
-  """Whether a run is worse than at its first evaluation, or than a guess.
-
-  Args:
-    losses: Its validation losses, in nats a token.
-    vocab_size: Number of ids that a guess is among.
-  """
+  """Whether a run is worse than at its first evaluation, or than a guess."""
   ceiling = min(losses[0], math.log(vocab_size))
   return not (all(map(math.isfinite, losses)) and losses[-1] <= ceiling)
 
@@ -182,12 +173,7 @@ def diverged(losses: Sequence[float], vocab_size: int) -> bool:
 def ms_per_step(config: Config, rows: Sequence[dict[str, Any]]) -> float | None:
   """Median over the steps but the first few, which waited for compilation.
 
-  Args:
-    config: The run.
-    rows: Its metrics, with ``tokens_per_second``.
-
-  Returns:
-    Milliseconds a step, or None where all steps were the first few.
+  None where the metrics have no others.
   """
   first = rows[0]['tokens_per_second']  # Of all steps fetched together.
   tokens = config.batch_size * config.accumulate * config.sizes.block_size

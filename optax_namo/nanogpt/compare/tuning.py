@@ -20,14 +20,13 @@ def best(arm: Arm, tuning_seeds: Collection[int] | None = None) -> Arm | None:
 
   Args:
     arm: The arm, with the settings that were tried.
-    tuning_seeds: The seeds that choose; the setting is then judged by its other
-      seeds. None means the seeds that all settings have (where there is none,
-      the settings that have the commonest seed, and what those share), and that
-      all seeds of the setting judge it.
+    tuning_seeds: The seeds that choose, which the setting's others judge. None
+      means the seeds that all settings have (where there is none, the settings
+      that have the commonest seed, and what those share), and that all judge.
 
   Returns:
-    The arm with its setting, and what chose it. None where no setting has all
-    of ``tuning_seeds`` and the arm has more than one: nothing chooses.
+    The arm with its setting; None where it has several, and none of them all
+    of ``tuning_seeds``.
   """
   tried = arm.search.tried
   if tuning_seeds is None:
@@ -65,12 +64,10 @@ def bests(
 def notes(arm: Arm) -> list[str]:
   """What a reader must know of how an arm was tuned, a clause each."""
   search = arm.search
-  apart = lambda setting: arms.told(
-    {
-      knob: value
-      for knob, value in setting.items()
-      if len({other.values[knob] for other in search.tried}) > 1
-    }
+  told = [setting.values for setting in search.tried]
+  varied = [k for k in arm.setting if len({values[k] for values in told}) > 1]
+  apart = lambda values: arms.told(
+    {k: values[k] for k in values if k in varied}
   )
   notes = [
     f'not tuned: best {arms.words(knob)} {arms.number(arm.setting[knob])} is'

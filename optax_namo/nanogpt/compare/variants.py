@@ -22,14 +22,13 @@ def runs_of(
 ) -> list[Config]:
   """The runs of a comparison, one seed after the other.
 
+  Each of them once, though several variants may ask for it.
+
   Args:
     variants: By label, a mapping from knobs to a value or a list of values; the
       runs are the product of the lists. ``seeds`` stand in for ``seed``.
     seeds: The seeds of the variants that have none of their own.
     **shared: The knobs that the variants do not name; None means default.
-
-  Returns:
-    The configs, each of them once, though several variants may ask for it.
 
   Raises:
     ValueError: A variant names an unknown knob or a value out of range, or runs
@@ -69,11 +68,10 @@ def _product(
     raise ValueError(f'{strange} are no knobs; known are {_KNOWN}.{meant}')
   lists: dict[str, Sequence[Any]] = {'seed': seeds}
   for name, value in knobs.items():
-    values = value if isinstance(value, list) else [value]
-    lists['seed' if name == 'seeds' else name] = values
-  for name, several in lists.items():
-    if not several:
-      raise ValueError(f'{name} is an empty list: give a value or more.')
+    name = 'seed' if name == 'seeds' else name
+    lists[name] = value if isinstance(value, list) else [value]
+  if empty := [name for name, several in lists.items() if not several]:
+    raise ValueError(f'{empty[0]} is an empty list: give a value or more.')
   for one in itertools.product(*lists.values()):
     yield make_config(**{**shared, **dict(zip(lists, one))})
 
@@ -92,12 +90,6 @@ def around_the_default(
       default where one is missing.
     adam_learning_rates: Peak rates of the rest; empty for the default.
     **shared: The knobs that the default depends on; None means default.
-
-  Returns:
-    The variants, by optimizer.
-
-  Raises:
-    ValueError: An optimizer is unknown, or rates are given for no optimizer.
   """
   if strange := sorted(set(learning_rates) - set(optimizers)):
     raise ValueError(
@@ -106,11 +98,9 @@ def around_the_default(
   variants: dict[str, dict[str, Any]] = {}
   for name in optimizers:
     default = make_config(**{**shared, 'optimizer': name}).learning_rate
-    rates = [float(f'{default * factor:.2g}') for factor in _FACTORS]
-    variants[name] = {
-      'optimizer': name,
-      'learning_rate': learning_rates.get(name) or rates,
-    }
+    around = [float(f'{default * factor:.2g}') for factor in _FACTORS]
+    rates = learning_rates.get(name) or around
+    variants[name] = {'optimizer': name, 'learning_rate': rates}
     if adam_learning_rates:
       variants[name]['adam_learning_rate'] = adam_learning_rates
   return variants
