@@ -246,8 +246,8 @@ def _run(
   r, t = _polynomial(rows[0], r, square, product, bits)
   *_, q = _repeat(step, (r, t, t), rows[1:])
   q = turned(q)
-  if preconditioning == 'aol':  # Q D may pass float16's range, no row of D Y.
-    y = y.astype(wide) * scale
+  if scale is not None and preconditioning == 'aol':
+    y = y.astype(wide) * scale  # Q D may pass float16's range.
   elif scale is not None:
     q = q * scale.mT
   return product(q, y).astype(dtype)
