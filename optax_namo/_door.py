@@ -94,11 +94,11 @@ def routed(
   def init(params):
     params = _precision.widen(params)
     specs = specs_of(params)
-    matrices = _group(_wrapped, params, specs)
+    group = _grouping(params, specs)
+    matrices = group(_wrapped, params)
     _check_containers(matrices)
     state = _state(
-      _factored.unwrap(chain.init(matrices)),
-      rest.init(_group(_other, params, specs)),
+      _factored.unwrap(chain.init(matrices)), rest.init(group(_other, params))
     )
     return sharding.on_devices_of(state, params)
 
@@ -111,24 +111,25 @@ def routed(
     params = None if params is None else _precision.widen(params)
     gradients = _precision.widen_gradients(updates, params)
     specs = specs_of(gradients)
+    group = _grouping(gradients, specs)
     # A mask of the whole tree, as a group's stage needs it. Around this there
     # may be another routed, whose tree is the whole one.
     whole = extra_args.pop('resolve_mask', None) or functools.partial(
       trees.decay_mask, params=params
     )
-    masks = lambda entry: lambda mask: _group(entry, whole(mask), specs)
+    masks = lambda entry: lambda mask: group(entry, whole(mask))
 
     matrices, of_matrices = chain.update(
-      _group(_wrapped, gradients, specs),
+      group(_wrapped, gradients),
       state.inner_states['namo'].inner_state,
-      _group(_matrix, params, specs),
+      group(_matrix, params),
       resolve_mask=masks(_each_part),
       **extra_args,
     )
     others, of_others = rest.update(
-      _group(_other, gradients, specs),
+      group(_other, gradients),
       state.inner_states['adamw'].inner_state,
-      _group(_other, params, specs),
+      group(_other, params),
       resolve_mask=masks(_other),
       **extra_args,
     )
@@ -160,13 +161,15 @@ def alone(
   def init(params):
     params = _precision.widen(params)
     specs = dims.of_matrices(weight_dimension_numbers, params)
-    return _factored.unwrap(chain.init(_group(_wrapped, params, specs)))
+    group = _grouping(params, specs)
+    return _factored.unwrap(chain.init(group(_wrapped, params)))
 
   def update(updates, state, params=None):
     _precision.check_real('gradient', updates)
     specs = dims.of_matrices(weight_dimension_numbers, updates)
+    group = _grouping(updates, specs)
     matrices, state = chain.update(
-      _group(_wrapped, updates, specs), state, _group(_matrix, params, specs)
+      group(_wrapped, updates), state, group(_matrix, params)
     )
     return _merged(updates, specs, matrices), state
 
@@ -193,14 +196,18 @@ def _other(x, spec):
   return x if spec is None else _MASKED
 
 
-def _group(
-  entry: Callable[[Any, dims.Spec], Any], tree: Any, specs: Sequence[dims.Spec]
-) -> Any:
-  """A tree, or None, with what stands for each leaf in one of the groups."""
-  if tree is None:
-    return None
-  leaves, treedef = jax.tree.flatten(tree)
-  return trees.unflatten(treedef, list(map(entry, leaves, specs)), boxed=True)
+def _grouping(
+  tree: Any, specs: Sequence[dims.Spec]
+) -> Callable[[Callable[[Any, dims.Spec], Any], Any], Any]:
+  """From an entry for each leaf of a tree like this one to a group's tree."""
+  unflatten = trees.unflattener(jax.tree.structure(tree), boxed=True)
+
+  def group(entry, tree):
+    if tree is None:
+      return None
+    return unflatten(map(entry, jax.tree.leaves(tree), specs))
+
+  return group
 
 
 def _check_containers(matrices: Any) -> None:

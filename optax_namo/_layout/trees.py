@@ -8,7 +8,8 @@ axes and stays in its box, by which Flax shards it. State of another shape, such
 as one scale for each column, must not inherit the box.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+import functools
 from typing import Any
 
 import jax
@@ -29,22 +30,23 @@ def is_box(node: Any) -> bool:
   return structure.num_nodes == 1 or is_box(content)
 
 
-def unflatten(treedef: Any, entries: Sequence[Any], *, boxed: bool) -> Any:
-  """A tree like that of the parameters, from one entry for each leaf.
+def unflattener(treedef: Any, *, boxed: bool) -> Callable[[Iterable[Any]], Any]:
+  """From one entry for each leaf of the parameters to a tree like theirs.
+
+  An entry is an array, or what stands for it: a tuple of its parts, or
+  ``optax.MaskedNode()``.
 
   Args:
     treedef: The structure of the parameters.
-    entries: For each of their leaves an array, or what stands for it: a tuple
-      of its parts, or ``optax.MaskedNode()``.
     boxed: Whether arrays stay in their parameters' boxes: those of the
       parameters' shapes do. Parts never do, and a masked leaf leaves no
       ``nnx.Variable``, for NNX reads the shape of what is in one.
-
-  Returns:
-    The tree of the entries.
   """
+  places = treedef.unflatten(range(treedef.num_leaves))
+  if not any(map(is_box, jax.tree.leaves(places, is_leaf=is_box))):
+    return treedef.unflatten
 
-  def fill(node):
+  def fill(entries, node):
     leaves = jax.tree.leaves(node)
     if not leaves:  # Masked.
       return node if boxed else _content(node)
@@ -56,8 +58,16 @@ def unflatten(treedef: Any, entries: Sequence[Any], *, boxed: bool) -> Any:
       stays = boxed and not isinstance(entry, tuple)
     return jax.tree.map(lambda _: entry, node) if stays else entry
 
-  places = treedef.unflatten(range(treedef.num_leaves))
-  return jax.tree.map(fill, places, is_leaf=is_box)
+  def unflatten(entries):
+    filled = functools.partial(fill, list(entries))
+    return jax.tree.map(filled, places, is_leaf=is_box)
+
+  return unflatten
+
+
+def unflatten(treedef: Any, entries: Iterable[Any], *, boxed: bool) -> Any:
+  """A tree like that of the parameters; see ``unflattener``."""
+  return unflattener(treedef, boxed=boxed)(entries)
 
 
 def _is_variable(node: Any) -> bool:
