@@ -187,7 +187,7 @@ class Facts:
     return f'{", ".join(most)} and {last}'
 
   def over_batches(self, rule: str) -> str:
-    return plus_minus(hypotheses.over_batches(self._rows, rule), '+')
+    return plus_minus(hypotheses.over_batches(self._rows)[rule], '+')
 
   def over_widths(self) -> str:
     """By a doubling, with decay and without."""
