@@ -18,7 +18,6 @@ from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
 from benchmarks.evidence.answers import MUON
-from benchmarks.evidence.answers import NAMO
 from benchmarks.evidence.answers import NAMO_D
 from optax_namo.nanogpt import files
 from optax_namo.nanogpt.compare import judge
@@ -198,9 +197,8 @@ class Facts:
     return make_config().sizes
 
   def _to_muon(self, batch: int) -> list[Paired]:
-    arms = self.arms(self.batches[batch])
-    found = [judge.difference(arms[x], arms[MUON]) for x in (NAMO_D, NAMO)]
-    return [d.paired for d in found]
+    pairs = answers.by_batch(self._rows).values()
+    return [judge.difference(*of[batch]).paired for of in pairs]
 
   def closest(self) -> int:
     """The batch size at which seeds agree best on differences to Muon."""
