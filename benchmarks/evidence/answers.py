@@ -53,8 +53,13 @@ def arms(rows: Rows, name: str) -> Arms:
   raise ValueError(f'{name!r} is no question of {list(plan.QUESTIONS)}.')
 
 
-def by_batch(rows: Rows) -> dict[int, Arms]:
-  return {batch: arms(rows, name) for batch, name in NOISE.items()}
+def by_batch(rows: Rows) -> dict[str, Pairs]:
+  """Each of ours and Muon at each batch size, by its name."""
+  found = {batch: arms(rows, name) for batch, name in NOISE.items()}
+  return {
+    rule: {batch: (of[rule], of[MUON]) for batch, of in found.items()}
+    for rule in (NAMO_D, NAMO)
+  }
 
 
 def by_width(rows: Rows) -> dict[str, Pairs]:
@@ -62,10 +67,9 @@ def by_width(rows: Rows) -> dict[str, Pairs]:
   pair = lambda of, varied: (of[NAMO_D + varied], of[MUON + varied])
   return {
     decay: {
-      width: pair(arms(rows, name), varied)
-      for width, (name, varied) in widths.items()
+      n: pair(arms(rows, name), varied) for n, (name, varied) in of.items()
     }
-    for decay, widths in WIDTHS.items()
+    for decay, of in WIDTHS.items()
   }
 
 

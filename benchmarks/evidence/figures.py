@@ -70,18 +70,12 @@ def varied(arms: answers.Arms) -> figure.Figure:
   return fig
 
 
-def noise(by_batch: dict[int, answers.Arms]) -> figure.Figure:
+def noise(by_rule: dict[str, answers.Pairs]) -> figure.Figure:
   """Differences to Muon by batch size and ratio of signal to noise."""
-  fig, (ax,) = _axes()
-  lines = {
-    name: {n: (of[name], of[answers.MUON]) for n, of in by_batch.items()}
-    for name in (answers.NAMO_D, answers.NAMO)
-  }
-  octaves = _over(ax, lines, 0.06)
-  ratios = [
-    answers.signal_to_noise(of[answers.MUON]) for of in by_batch.values()
-  ]
-  ax.set_xticks(octaves, [f'{n}\n{r:.3f}' for n, r in zip(by_batch, ratios)])
+  fig, ax, octaves = _over(by_rule, 0.06)
+  muons = {n: muon for n, (_, muon) in by_rule[answers.NAMO].items()}
+  told = [f'{n}\n{answers.signal_to_noise(x):.3f}' for n, x in muons.items()]
+  ax.set_xticks(octaves, told)
   ax.set(
     xlabel='sequences a batch; below, ‖M‖/‖G‖ of Muon, M looked ahead',
     ylabel='loss − loss of Muon (nats)',
@@ -91,10 +85,8 @@ def noise(by_batch: dict[int, answers.Arms]) -> figure.Figure:
 
 def width(by_decay: dict[str, answers.Pairs]) -> figure.Figure:
   """Difference of NAMO-D to Muon by the width of the model."""
-  fig, (ax,) = _axes()
-  octaves = _over(ax, by_decay, 0.03, styles=('-', '--'))
-  widths = next(iter(by_decay.values()))
-  ax.set_xticks(octaves, list(map(str, widths)))
+  fig, ax, octaves = _over(by_decay, 0.03, styles=('-', '--'))
+  ax.set_xticks(octaves, [f'{2**x:.0f}' for x in octaves])
   ax.set(
     xlabel='width of the model',
     ylabel='loss of NAMO-D − loss of Muon (nats)',
@@ -103,23 +95,23 @@ def width(by_decay: dict[str, answers.Pairs]) -> figure.Figure:
 
 
 def _over(
-  axes,
   lines: dict[str, answers.Pairs],
   shift: float,
   styles: Sequence[str] = ('-', '-'),
-) -> np.ndarray:
-  """Two lines of differences, side by side, over octaves; these."""
+):
+  """Two lines of differences, side by side, over octaves; with these."""
+  fig, (ax,) = _axes()
   sides = -shift, shift
   for at, (name, pairs), style in zip(sides, lines.items(), styles):
     octaves = np.log2(list(pairs))
     found = judge.differences(list(pairs.values()))
     along(
-      axes, octaves + at, found, color=color(found[0].one), marker='o',
+      ax, octaves + at, found, color=color(found[0].one), marker='o',
       linestyle=style, label=name,
     )  # fmt: skip
-  axes.axhline(0, color='black', linewidth=1)
-  axes.legend()
-  return octaves
+  ax.axhline(0, color='black', linewidth=1)
+  ax.legend()
+  return fig, ax, octaves
 
 
 def rates(arms: answers.Arms) -> figure.Figure:

@@ -54,22 +54,23 @@ def _verdict(holds: bool, contradicted: bool) -> str:
   return 'Contradicted.' if contradicted else 'Neither shown nor contradicted.'
 
 
-def _slopes(pairs: answers.Pairs, seeds: Sequence[int]) -> list[float]:
+def _slopes(
+  found: dict[str, answers.Pairs], seeds: Sequence[int]
+) -> dict[str, list[float]]:
   """Of two arms' difference over log2 of what both are put to, one a seed."""
-  gains = [_gains(one, other, seeds) for one, other in pairs.values()]
-  return np.polyfit(np.log2(list(pairs)), gains, 1)[0].tolist()
+  gains = lambda pairs: [_gains(*pair, seeds) for pair in pairs.values()]
+  slopes = lambda pairs: np.polyfit(np.log2(list(pairs)), gains(pairs), 1)[0]
+  return {name: slopes(pairs).tolist() for name, pairs in found.items()}
 
 
-def over_batches(rows: Rows, rule: str) -> list[float]:
-  """Slopes of a rule's difference to Muon, one a seed."""
-  batches = answers.by_batch(rows).items()
-  return _slopes({n: (of[rule], of[MUON]) for n, of in batches}, plan.FINAL)
+def over_batches(rows: Rows) -> dict[str, list[float]]:
+  """By NAMO-D and NAMO, slopes of the difference to Muon."""
+  return _slopes(answers.by_batch(rows), plan.FINAL)
 
 
 def over_widths(rows: Rows) -> dict[str, list[float]]:
-  """By the decay, slopes of NAMO-D's difference to Muon, one an unseen seed."""
-  found = answers.by_width(rows).items()
-  return {decay: _slopes(pairs, plan.UNSEEN) for decay, pairs in found}
+  """By the decay, slopes of NAMO-D's difference to Muon, on unseen seeds."""
+  return _slopes(answers.by_width(rows), plan.UNSEEN)
 
 
 def order(rows: Rows) -> str:
@@ -89,8 +90,8 @@ def noise(rows: Rows) -> str:
   """The gain over Muon grows as the batch shrinks (H2), or as it grows (H5)."""
   told, seen = _told(
     {
-      f'slope of {rule} − Muon a doubling': paired(over_batches(rows, rule))
-      for rule in (NAMO_D, NAMO)
+      f'slope of {rule} − Muon a doubling': paired(slopes)
+      for rule, slopes in over_batches(rows).items()
     }
   )
   if seen and min(seen) > 0:

@@ -18,7 +18,6 @@ from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
 from benchmarks.evidence.answers import MUON
-from benchmarks.evidence.answers import NAMO
 from benchmarks.evidence.answers import NAMO_D
 from optax_namo.nanogpt import files
 from optax_namo.nanogpt.compare import judge
@@ -29,11 +28,11 @@ from optax_namo.nanogpt.compare.significance import Paired
 from optax_namo.nanogpt.compare.significance import paired
 from optax_namo.nanogpt.config import make_config
 
-PAGES = [report.HERE.parents[1] / 'README.md'] + [
-  report.HERE.parents[1] / 'docs' / f'{name}.md'
-  for name in ('choosing', 'cost', 'evidence', 'rates')
-]
+_DOCS = report.HERE.parents[1] / 'docs'
+_NAMES = '../README', 'choosing', 'cost', 'evidence', 'rates'
+PAGES = [_DOCS / f'{name}.md' for name in _NAMES]
 _DIRECTIVE = re.compile(r'<!--=(.*?)-->(.*?)<!--/-->', re.DOTALL)
+_NOISE = [name for batch, name in answers.NOISE.items() if batch != 16]
 _NUMBERS = 'no one two three four five six seven eight'.split()
 _PARTS = {2: 'half', 3: 'third', 4: 'quarter', 10: 'tenth', 100: 'hundredth'}
 
@@ -83,21 +82,13 @@ class Facts:
   by its name in the tables, 'NAMO-D, 4 steps'.
   """
 
-  spread, part = staticmethod(spread), staticmethod(part)
-  NOISE = [name for n, name in answers.NOISE.items() if n != 16]
+  batches = answers.NOISE
 
   def __init__(self, rows: Iterable[Row]):
     self._rows = plan.Rows(rows)
 
-  def __getitem__(self, name: str):
-    return getattr(self, name)
-
   def arms(self, question: str) -> answers.Arms:
     return answers.arms(self._rows, question)
-
-  @property
-  def batches(self) -> dict[int, answers.Arms]:
-    return answers.by_batch(self._rows)
 
   def _differences(self, question: str) -> list[judge.Difference]:
     """Without those to AdamW, which is known to be behind."""
@@ -191,11 +182,11 @@ class Facts:
 
   def sizes(self) -> str:
     """'1, 2, 4 and 64', of batches beside 16."""
-    *most, last = (n for n in answers.NOISE if n != 16)
-    return f'{", ".join(map(str, most))} and {last}'
+    *most, last = (str(n) for n in self.batches if n != 16)
+    return f'{", ".join(most)} and {last}'
 
   def over_batches(self, rule: str) -> str:
-    return plus_minus(hypotheses.over_batches(self._rows, rule), '+')
+    return plus_minus(hypotheses.over_batches(self._rows)[rule], '+')
 
   def over_widths(self) -> str:
     """By a doubling, with decay and without."""
@@ -205,25 +196,22 @@ class Facts:
   def preset(self):
     return make_config().sizes
 
-  def _to_muon(self) -> dict[int, list[Paired]]:
-    """NAMO-D's and NAMO's differences to it, by the batch size."""
-    return {
-      n: [judge.difference(of[x], of[MUON]).paired for x in (NAMO_D, NAMO)]
-      for n, of in self.batches.items()
-    }
+  def _to_muon(self, batch: int) -> list[Paired]:
+    pairs = answers.by_batch(self._rows).values()
+    return [judge.difference(*of[batch]).paired for of in pairs]
 
   def closest(self) -> int:
     """The batch size at which seeds agree best on differences to Muon."""
-    tests = self._to_muon()
-    return min(tests, key=lambda n: max(test.half for test in tests[n]))
+    widest = lambda batch: max(test.half for test in self._to_muon(batch))
+    return min(self.batches, key=widest)
 
   def room(self) -> float:
     """The gain over Muon that intervals leave room for there."""
-    return -min(test.low for test in self._to_muon()[self.closest()])
+    return -min(test.low for test in self._to_muon(self.closest()))
 
   def signal(self) -> str:
-    of = self.batches.values()
-    return spread((answers.signal_to_noise(arms[MUON]) for arms in of), 2)
+    muons = [self.arms(question)[MUON] for question in self.batches.values()]
+    return spread(map(answers.signal_to_noise, muons), 2)
 
   def noise_alone(self) -> float:
     """What the ratio is of gradients that are noise, looked ahead."""
@@ -232,19 +220,19 @@ class Facts:
     return math.sqrt(b1**4 * (1 - b1) / (1 + b1) + (1 - b1**2) ** 2)
 
   def times_by_batch(self, name: str) -> list[float]:
-    return [self.times(question, name) for question in answers.NOISE.values()]
+    return [self.times(question, name) for question in self.batches.values()]
 
   def rates_by_batch(self, name: str) -> str:
     """The cells of both rates by batch size."""
-    settings = [arms[name].setting for arms in self.batches.values()]
-    return ' | '.join(
-      f'{of["learning_rate"]:g}, {of["adam_learning_rate"]:g}'
-      for of in settings
-    )
+    cell = '{learning_rate:g}, {adam_learning_rate:g}'.format_map
+    arms = (self.arms(question)[name] for question in self.batches.values())
+    return ' | '.join(cell(arm.setting) for arm in arms)
 
 
 def filled(text: str, facts: Facts) -> str:
   """A page with what the rows say; lines stay as they are where that is so."""
+  names = {name: getattr(facts, name) for name in dir(facts) if name[0] != '_'}
+  names |= {'spread': spread, 'part': part, 'NOISE': _NOISE}
   if broken := re.search(r'^\s*<!--[=/][^\n]*', text, re.MULTILINE):
     raise ValueError(
       f'{broken[0]!r} begins a line, where Markdown ends a paragraph: break it'
@@ -253,7 +241,7 @@ def filled(text: str, facts: Facts) -> str:
 
   def said(match: re.Match[str]) -> str:
     expression, before = match.groups()
-    new = eval(f'f"""{{{expression}}}"""', {}, facts)
+    new = eval(f'f"""{{{expression}}}"""', names)
     if new.split() == before.split():
       return match[0]
     return f'<!--={expression}-->{new}<!--/-->'

@@ -52,16 +52,12 @@ class GPTConfig:
   dtype: str = 'float32'
 
   def __post_init__(self):
-    for name in (
-      'vocab_size',
-      'block_size',
-      'num_layers',
-      'num_heads',
-      'embed_dim',
-    ):
-      value = getattr(self, name)
-      if not isinstance(value, int) or value < 1:
-        raise ValueError(f'{name} must be a positive integer, got {value!r}.')
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.type is int and not (isinstance(value, int) and value > 0):
+        raise ValueError(
+          f'{field.name} must be a positive integer, got {value!r}.'
+        )
     if self.embed_dim % self.num_heads:
       raise ValueError(
         f'embed_dim={self.embed_dim} is not a multiple of'

@@ -115,9 +115,7 @@ def _restore(folder: pathlib.Path, config: Config, vocab_size: int) -> gpt.GPT:
     )
   )
   fresh = jax.tree.map(
-    lambda leaf, where: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=where
-    ),
+    lambda leaf, where: leaf.update(sharding=where),
     fresh,
     shardings(mesh, fresh),
   )

@@ -98,7 +98,7 @@ def test_a_slope_over_batch_sizes():
     if row['config']['optimizer'] == 'namo':
       row['val_losses'][0][1] -= 0.003 * math.log2(row['config']['batch_size'])
   known = Rows(rows)
-  slopes = hypotheses.over_batches(known, answers.NAMO)
+  slopes = hypotheses.over_batches(known)[answers.NAMO]
   np.testing.assert_allclose(np.mean(slopes), -0.003, atol=2e-4)
   assert len(slopes) == len(plan.FINAL)
   verdict = dict((n, said) for n, _, said in hypotheses.verdicts(known))

@@ -43,12 +43,9 @@ def _style(arm: Arm, i: int, hollow: bool) -> dict[str, Any]:
 def over_steps(
   axes: Any, differences: Sequence[judge.Difference], shown: Sequence[Arm]
 ) -> None:
-  """Draws the difference of each arm to its baseline over steps.
+  """Draws the difference of each arm to the one baseline over steps.
 
-  Args:
-    axes: Matplotlib's.
-    differences: What to draw, all with one baseline.
-    shown: All arms of the figure, which decide on the markers.
+  All arms of the figure, ``shown``, decide on the markers.
   """
   names = list(map(str, shown))
   for difference in filter(lambda d: d.seeds, differences):

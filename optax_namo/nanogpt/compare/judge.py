@@ -118,12 +118,7 @@ def against(arm: Arm, baseline: Baseline, arms: Iterable[Arm]) -> Arm | None:
 def compare(
   arms: Sequence[Arm], baseline: Baseline | None = None
 ) -> list[Difference]:
-  """The difference of every arm to its baseline, where it has one.
-
-  Args:
-    arms: The arms, each at its best setting.
-    baseline: What they are compared with; None means ``default_baseline``.
-  """
+  """The difference of every arm to its baseline, where it has one."""
   if arms and baseline is None:
     baseline = default_baseline(arms)
   pairs = [(arm, against(arm, baseline or {}, arms)) for arm in arms]

@@ -84,12 +84,8 @@ def around_the_default(
 ) -> dict[str, dict[str, Any]]:
   """A variant for each optimizer, over learning rates alone.
 
-  Args:
-    optimizers: Keys of ``config.OPTIMIZERS``.
-    learning_rates: Peak rates of the matrices by optimizer; three around the
-      default where one is missing.
-    adam_learning_rates: Peak rates of the rest; empty for the default.
-    **shared: The knobs that the default depends on; None means default.
+  Of an optimizer without any, over three around the default, which the shared
+  knobs decide on.
   """
   if strange := sorted(set(learning_rates) - set(optimizers)):
     raise ValueError(
