@@ -375,25 +375,26 @@ def test_clip_of_each_head():
 
 
 def test_written_out_optimizer_is_namo_d():
-  """But for the two stages, which give way to its own."""
+  """But for the stages of the page, which give way to its own."""
   names = _stages()
   make, params = names['my_optimizer'], names['params']
   own = {
     'add_cautious_decay': optax_namo.add_adaptive_decay,
+    'average_direction': lambda decay: optax.identity(),
     'clip_heads': lambda max_norm: optax.identity(),
   }
   function = types.FunctionType(make.__code__, {**make.__globals__, **own})
   txs = (
-    function(params, 0.05, 3e-3),
+    function(0.05, 3e-3),
     optax_namo.namo_d(0.05, adam_learning_rate=3e-3),
   )
   found, expected = (
     tx.update(params, tx.init(params), params)[0] for tx in txs
   )
   chex.assert_trees_all_close(found, expected, rtol=1e-6)
-  mine = make(params, 0.05, 3e-3)
+  mine = make(0.05, 3e-3)
   other, _ = mine.update(params, mine.init(params), params)
-  with pytest.raises(AssertionError):  # The two stages do something.
+  with pytest.raises(AssertionError):  # The stages do something.
     chex.assert_trees_all_close(other, expected, rtol=1e-6)
 
 
@@ -401,7 +402,7 @@ def test_written_out_optimizer_in_nnx():
   model = nnx.Linear(4, 6, rngs=nnx.Rngs(0))
   pure = getattr(nnx, 'as_pure', None) or nnx.pure  # Until flax 0.12.6.
   params = pure(nnx.state(model, nnx.Param))
-  tx = _stages()['my_optimizer'](params, 0.05, 3e-3)
+  tx = _stages()['my_optimizer'](0.05, 3e-3)
   optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
   optimizer.update(model, nnx.state(model, nnx.Param))
   moved = jnp.abs(model.kernel[...] - params['kernel'])
