@@ -37,3 +37,6 @@ from optax_namo._stages import orthogonalize as orthogonalize
 from optax_namo._stages import scale_by_shape as scale_by_shape
 
 __version__ = '0.1.0'
+
+# For help() and `import *`.
+__all__ = sorted(name for name in globals() if not name.startswith('_'))

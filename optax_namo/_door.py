@@ -60,8 +60,8 @@ def routed(
   Raises:
     ValueError: Dimension numbers do not fit a leaf, or a gradient has another
       shape than its parameter.
-    TypeError: A parameter or a gradient is not real floating, or the chain does
-      not end with arrays.
+    TypeError: A parameter or a gradient is not real floating, an argument is no
+      transformation, or the chain does not end with arrays.
 
   Examples:
     >>> import jax.numpy as jnp, optax
@@ -84,6 +84,12 @@ def routed(
     Section 4 of arXiv 2602.17080: embeddings, output heads and vectors are
     AdamW's.
   """
+  for name, tx in (('matrix_chain', matrix_chain), ('rest', rest)):
+    if not (hasattr(tx, 'init') and hasattr(tx, 'update')):
+      raise TypeError(
+        f'{name} must be an optax transformation, such as optax.adamw(1e-3),'
+        f' got {tx!r}.'
+      )
   chain = optax.with_extra_args_support(matrix_chain)
   rest = optax.with_extra_args_support(rest)
   if weight_dimension_numbers is None:

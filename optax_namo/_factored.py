@@ -141,10 +141,11 @@ def flatten(updates: Any) -> tuple[list[Factored], Any]:
   """The ``Factored`` leaves and their treedef; TypeError for other leaves."""
   leaves, treedef = jax.tree.flatten(updates, is_leaf=is_factored)
   for leaf in leaves:
-    if not is_factored(leaf):
+    if not is_factored(leaf) or leaf.scale is None:
+      kind = 'one without a scale' if is_factored(leaf) else type(leaf).__name__
       raise TypeError(
         'this stage takes the Factored updates of adaptive_momentum, got'
-        f' {type(leaf).__name__}. It belongs between adaptive_momentum and'
+        f' {kind}. It belongs between adaptive_momentum and'
         ' apply_scale in the chain.'
       )
   return leaves, treedef
@@ -181,7 +182,9 @@ def stage(
     A stateless transformation of ``Factored`` updates.
 
   Raises:
-    TypeError: The updates are not ``Factored``.
+    TypeError: The updates are not ``Factored``, or what the function returns.
+    ValueError: The function changes the shape of a direction or the axes of a
+      scale.
 
   Examples:
     >>> import dataclasses
@@ -199,6 +202,24 @@ def stage(
   References:
     The arrows between the lines of Algorithms 1 and 2 of arXiv 2602.17080.
   """
+
+  def checked(u, p):
+    new = function(u, p)
+    if not is_factored(new):
+      raise TypeError(
+        'the function of stage() must return a Factored, got'
+        f' {type(new).__name__}: return dataclasses.replace(u, direction=...).'
+      )
+    for field in ('direction', 'scale'):
+      old, shape = getattr(u, field).shape, jnp.shape(getattr(new, field))
+      if field == 'direction' and shape != old or len(shape) != len(old):
+        raise ValueError(
+          f'the function of stage() made a {field} of shape {shape} of one of'
+          f' shape {old}: a direction keeps its shape, a scale its axes, with'
+          ' keepdims=True.'
+        )
+    return new
+
   return optax.stateless(
-    lambda updates, params: tree_map(function, updates, params)
+    lambda updates, params: tree_map(checked, updates, params)
   )

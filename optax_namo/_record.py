@@ -142,8 +142,9 @@ def record(
     if not isinstance(state, RecordState):
       raise ValueError(
         'record got a state that was made without it. Make one with init, and'
-        ' carry the rest over: optax.tree.set(tx.init(params),'
-        ' NamoState=optax.tree.get(state, "NamoState")).'
+        ' carry the moments over: optax.tree.set(tx.init(params), **{name:'
+        ' optax.tree.get(state, name) for name in ("NamoState",'
+        ' "ScaleByAdamState")}).'
       )
     treedef: Any
     kept, treedef = jax.tree.flatten(state)

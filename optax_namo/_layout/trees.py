@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -92,6 +93,16 @@ def _only_child(node: Any) -> Any:
   return child if nameless or getattr(key, 'name', None) == 'value' else node
 
 
+def _unboxed(tree: Any, is_leaf: Callable[[Any], bool]) -> Any:
+  """A tree of values with what is in its boxes in place of them."""
+  boxed = lambda x: not is_leaf(x) and _only_child(x) is not x
+  return jax.tree.map(
+    lambda x: _content(x) if boxed(x) else x,
+    tree,
+    is_leaf=lambda x: is_leaf(x) or boxed(x),
+  )
+
+
 def _content(node: Any) -> Any:
   child = _only_child(node)
   return node if child is node else _content(child)
@@ -156,14 +167,22 @@ def spread(
   Raises:
     ValueError: It is no prefix of ``tree``.
   """
-  try:
+
+  def spread_over(prefix):
     return jax.tree.map(
       lambda value, subtree: jax.tree.map(lambda _: value, subtree),
       prefix,
       tree,
       is_leaf=is_leaf,
     )
+
+  try:
+    return spread_over(prefix)
   except (ValueError, TypeError) as error:
+    try:  # Made of boxed parameters, for the arrays that nnx.Optimizer updates.
+      return spread_over(_unboxed(prefix, is_leaf or (lambda x: False)))
+    except (ValueError, TypeError):
+      pass
     raise ValueError(
       f'{what} with the structure of the parameters, or a prefix of it; a'
       ' callable from the parameters to such a tree always fits. Got'
@@ -175,10 +194,11 @@ def spread(
 def check_mask(mask: Any) -> None:
   """Raises TypeError where a mask holds what is no boolean."""
   for leaf in [] if _is_function(mask) else jax.tree.leaves(mask):
-    if not jnp.issubdtype(getattr(leaf, 'dtype', type(leaf)), bool):
+    if not isinstance(leaf, bool | np.bool_):
       raise TypeError(
         'weight_decay_mask must be a tree of booleans, True for what decays,'
-        f' or a function from the parameters to one, got {leaf!r}.'
+        f' or a function from the parameters to one, got {leaf!r}. Under'
+        ' optax.inject_hyperparams name a function in static_args.'
       )
 
 

@@ -71,8 +71,9 @@ def _compare(path: pathlib.Path, config: Config) -> list[str]:
     return []
   changed = changes(_fields(path), config)
   if not may_resume(changed):
+    fixed = [line for name, line in changed.items() if not may_resume([name])]
     raise ValueError(
-      f'--resume: {path} belongs to another run: {"; ".join(changed.values())}.'
+      f'--resume: {path} belongs to another run: {"; ".join(fixed)}.'
       ' Give the flags of the run there, or another --out.'
     )
   return list(changed.values())

@@ -8,6 +8,7 @@ import itertools
 import pathlib
 import platform
 import shlex
+import sys
 import textwrap
 from typing import Any
 
@@ -92,7 +93,8 @@ def _shown(path: pathlib.Path) -> str:
 
 
 def _module(name: str, *arguments: str) -> str:
-  return ' '.join(['python -m', f'optax_namo.nanogpt{name}', *arguments])
+  python = _shown(pathlib.Path(sys.orig_argv[0]))  # As it was typed.
+  return ' '.join([python, '-m', f'optax_namo.nanogpt{name}', *arguments])
 
 
 def _train(knobs: dict[str, Any], out: pathlib.Path, *more: str) -> str:

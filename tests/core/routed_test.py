@@ -274,3 +274,29 @@ def test_a_split_leaf_outside_of_a_door():
   params = _PARAMS['qkv']
   with pytest.raises(ValueError, match=r'put the chain into routed\('):
     chain.init(params)
+
+
+@pytest.mark.parametrize('rest', [1e-3, optax.adamw])
+def test_what_is_no_transformation(rest):
+  with pytest.raises(TypeError, match='rest must be an optax transformation'):
+    optax_namo.routed(optax.chain(*_stages()), rest)
+
+
+def test_numbers_and_masks_made_of_nnx_parameters():
+  """nnx.Optimizer updates arrays, without the boxes that these come in."""
+  model = nnx.Linear(4, 6, rngs=nnx.Rngs(0))
+  params = nnx.state(model, nnx.Param)
+  numbers = optax_namo.matrix_dimension_numbers(params)
+  mask = jax.tree.map(lambda x: x.ndim > 1, params)
+  tx = optax_namo.namo_d(
+    0.1,
+    weight_decay=0.5,
+    adam_weight_decay=0.5,
+    weight_dimension_numbers=numbers,
+    weight_decay_mask=mask,
+  )
+  optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+  before = model.bias[...] + 1.0
+  model.bias[...] = before
+  optimizer.update(model, jax.tree.map(jnp.zeros_like, params))
+  chex.assert_trees_all_equal(model.bias[...], before)

@@ -54,3 +54,36 @@ def test_out_of_place():
   stage = optax_namo.stage(lambda u, p: u)
   with pytest.raises(TypeError, match='between adaptive_momentum and'):
     stage.update(jnp.ones((2, 3)), stage.init(None))
+
+
+@pytest.mark.parametrize(
+  'function, error, message',
+  [
+    (lambda u, p: u.direction, TypeError, 'return dataclasses.replace'),
+    (lambda u, p: None, TypeError, 'must return a Factored, got NoneType'),
+    (
+      lambda u, p: dataclasses.replace(u, scale=jnp.ones(4)),
+      ValueError,
+      r'a scale of shape \(4,\)',
+    ),
+    (
+      lambda u, p: dataclasses.replace(u, direction=u.direction.T),
+      ValueError,
+      r'a direction of shape \(6, 4\)',
+    ),
+  ],
+  ids=['array', 'none', 'scale', 'transposed'],
+)
+def test_what_a_function_must_return(function, error, message):
+  tx = optax.chain(optax_namo.adaptive_momentum(), optax_namo.stage(function))
+  w = jnp.ones((4, 6))
+  with pytest.raises(error, match=message):
+    tx.update(w, tx.init(w))
+
+
+def test_before_the_first_stage():
+  chain = optax.chain(optax_namo.orthogonalize(), optax_namo.apply_scale())
+  tx = optax_namo.routed(chain, optax.sgd(0.1))
+  params = {'w': jnp.ones((4, 6))}
+  with pytest.raises(TypeError, match='one without a scale'):
+    tx.update(params, tx.init(params), params)

@@ -119,3 +119,12 @@ def test_what_is_no_boolean(mask):
     TypeError, match='weight_decay_mask must be a tree of bool'
   ):
     _updates(optax_namo.namo_d(0.1, weight_decay_mask=mask))
+
+
+def test_a_mask_that_optax_takes_for_a_schedule():
+  tx = optax.inject_hyperparams(optax_namo.namo_d)(
+    learning_rate=0.1,
+    weight_decay_mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p),
+  )
+  with pytest.raises(TypeError, match='static_args'):
+    tx.init(_PARAMS)

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shlex
+import sys
 
 import pytest
 
@@ -30,7 +31,8 @@ def _written(out, config, rows=(), **more):
 def _config(command):
   """The config that the flags of a command stand for, --out, --resume."""
   python, m, module, *arguments = shlex.split(os.path.expandvars(command))
-  assert (python, m, module) == ('python', '-m', 'optax_namo.nanogpt')
+  assert (python, m) == (sys.orig_argv[0], '-m')  # As it was typed.
+  assert module == 'optax_namo.nanogpt'
   resume = arguments[-1:] == ['--resume']
   flags = dict(
     argument[2:].split('=') for argument in arguments[: -1 if resume else None]
@@ -54,7 +56,9 @@ def test_commands_are_those_of_the_run(tmp_path, changes, home, monkeypatch):
   config = helpers.config(data=str(tmp_path / 'my text.txt'), **changes)
   out = tmp_path / 'my run'
   text = _written(out, config)
-  train, sample, plot, again = re.findall('^python -m .*', text, re.MULTILINE)
+  train, sample, plot, again = re.findall(
+    '^.*python.* -m .*', text, re.MULTILINE
+  )
   assert _config(train) == (config, out, False)
   assert _config(again) == (config, out, True)
   for command, name in ((plot, 'plot'), (sample, 'sample')):
@@ -81,7 +85,7 @@ def test_relative_paths_stay(tmp_path, monkeypatch):
 def test_defaults_are_not_told(tmp_path):
   out = tmp_path / 'out'
   text = _written(out, make_config())
-  assert f'\npython -m optax_namo.nanogpt --out={out}\n' in text
+  assert f' -m optax_namo.nanogpt --out={out}\n' in text
 
 
 def test_losses_in_a_small_table(tmp_path):
