@@ -143,7 +143,7 @@ def routing_table(
     total of 1           adamw                                       6
   """
   hyperparameters.choice('columns', columns, (None, *get_args(axes.Columns)))
-  leaves = jax.tree_util.tree_leaves_with_path(params)
+  shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
   if use is not None:
     if weight_dimension_numbers is not None or rules:
       raise ValueError(
@@ -160,10 +160,8 @@ def routing_table(
     specs = dims.resolve(weight_dimension_numbers, params)
     whys = ['given'] * len(specs)
 
-  def route(path_and_leaf, spec, why):
-    path, leaf = path_and_leaf
-    shape = jnp.shape(leaf)
-    name, size = trees.path_string(path), math.prod(shape)
+  def route(name, shape, spec, why):
+    size = math.prod(shape)
     if spec is None:
       return Route(name, shape, 'adamw', (), (), size, why)
     inner, parts = spec, [shape]
@@ -184,4 +182,4 @@ def routing_table(
       why,
     )
 
-  return RoutingTable(map(route, leaves, specs, whys))
+  return RoutingTable(map(route, trees.paths(params), shapes, specs, whys))
