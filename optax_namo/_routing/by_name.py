@@ -229,7 +229,8 @@ def _vector(
     doubt = _OTHERWISE if names.convention(path).certain else ''
   if not why and not _is_wide(shape):
     why = f'rank {len(shape)}' if len(shape) < 2 else 'vector'
-  doubt = why if why == names.IN_A_HEAD and _is_wide(shape) else doubt
+  if why == names.IN_A_HEAD and _is_wide(shape):
+    doubt = 'of the layers of this head the last is not told'
   return Decision(path, shape, None, why, doubt) if why else None
 
 
@@ -264,14 +265,14 @@ def _matrix(
     if len(read) == 1 and not (why == 'attention' and rank > 3):
       if told or (convention.certain and layout not in convention.layouts):
         return adamw('bias', _OTHERWISE)
-      return matrix(read[0], 'bias', _nameless(path))
+      return matrix(read[0], 'bias', _guess(path, shape))
     if told:
       return matrix(guess, why)
   if rank > 2:
     return adamw('unexplained', 'nothing tells its axes')
   leaf = path.rpartition('/')[2]
   why = f'name {leaf}' if convention.leaf else 'rank 2'
-  return matrix(names.matrix(path, rank), why, _nameless(path))
+  return matrix(names.matrix(path, rank), why, _guess(path))
 
 
 def _stack(path: str, stacks: dict[str, _Shape]) -> _Shape:
@@ -283,10 +284,14 @@ def _stack(path: str, stacks: dict[str, _Shape]) -> _Shape:
   return ()
 
 
-def _nameless(path: str) -> str:
-  """Embeddings and heads in lists look like any other matrix."""
-  number = path.rpartition('/')[2].isdigit()
-  return 'it has a number for a name' if number else ''
+def _guess(path: str, beside_bias: _Shape = ()) -> str:
+  """What to doubt of a matrix."""
+  leaf = path.rpartition('/')[2]
+  if leaf.isdigit():  # Perhaps an embedding or a head.
+    return 'it has a number for a name'
+  if re.match(r'W|w\d', leaf) and len(set(beside_bias)) == 1:
+    return 'the bias beside it fits either axis'
+  return ''
 
 
 def _readings(
@@ -319,34 +324,38 @@ def _fits(numbers: MuonDimensionNumbers, shape: _Shape, bias: _Shape) -> bool:
   return rest == bias[: len(rest)] and set(bias[len(rest) :]) <= {1}
 
 
-def _message(decisions: list[Decision]) -> str:
+def _message(decisions: Sequence[Decision]) -> str:
   """What to warn of, with the mend; empty if there is nothing."""
-  alike: dict[Any, list[Decision]] = {}
+  alike: dict[Any, list[str]] = {}
   for one in decisions:
-    if one.doubt and len(decisions) > 1 or one.doubt and one.numbers is None:
+    if one.doubt:
       key = re.sub(r'\d+', '*', one.path), one.shape, one.doubt, one.numbers
-      alike.setdefault(key, []).append(one)
+      alike.setdefault(key, []).append(one.path)
   if not alike:
     return ''
+  listed, rules = [], []
+  for (_, shape, doubt, numbers), paths in alike.items():
+    more = f' and {len(paths) - 1} like it' if len(paths) > 1 else ''
+    group = 'taken for a matrix' if numbers else 'AdamW'
+    listed.append(f'{paths[0]!r}{more} of shape {shape}: {doubt}, {group}')
+    if not numbers:
+      rules.append(_rule(paths, decisions))
   none = all(one.numbers is None for one in decisions)
-  listed = '; '.join(
-    f'{members[0].path!r}'
-    f'{f" and {len(members) - 1} like it" if len(members) > 1 else ""}'
-    f' of shape {members[0].shape}: {members[0].doubt},'
-    f' {"AdamW" if members[0].numbers is None else "taken for a matrix"}'
-    for members in alike.values()
-  )
-  rules = ', '.join(dict.fromkeys(_rule(few[0]) for few in alike.values()))
+  loud = 'NO LEAF IS A MATRIX, all train with AdamW. ' if none else ''
+  known = ', '.join(dict.fromkeys(rules))
   return (
-    f'{"NO LEAF IS A MATRIX, all train with AdamW. " if none else ""}'
-    f'matrix_dimension_numbers goes by names and cannot be sure of {listed}.'
-    ' dimension_numbers_by_use(loss, params, ...) reads the program instead. To'
-    f' keep it so: rules=[{rules}].'
-  )
+    f'{loud}matrix_dimension_numbers goes by names and cannot be sure of'
+    f' {"; ".join(listed)}. dimension_numbers_by_use(loss, params, ...) reads'
+    f' the program instead. {f"To keep AdamW: rules=[{known}]." * bool(known)}'
+  ).strip()
 
 
-def _rule(one: Decision) -> str:
-  """A rule that says what was done with the leaf and those like it, as code."""
-  quote = '"' if "'" in one.path else "'"
-  path = re.sub(r'\d+', r'\\d+', re.escape(one.path))
-  return f'(r{quote}^{path}${quote}, {one.numbers})'
+def _rule(paths: Sequence[str], decisions: Sequence[Decision]) -> str:
+  """A rule that keeps these leaves, and no matrix, with AdamW, as code."""
+  pattern = re.sub(r'\d+', r'\\d+', re.escape(paths[0]))
+  if any(
+    one.numbers and re.search(f'^{pattern}$', one.path) for one in decisions
+  ):
+    pattern = f'({"|".join(map(re.escape, paths))})'
+  quote = '"' if "'" in pattern else "'"
+  return f'(r{quote}^{pattern}${quote}, None)'

@@ -38,7 +38,7 @@ _ADAMW = (
   ('embedding', r'(^|/)([a-z]+_)?emb/(weight|embeddings)$'),
   ('state space', r'(^|/)A_log$'),
   ('head', rf'(?i)(^|/)({_HEADS}){_OWN}'),
-  ('layer scale', rf'(?i)(^|/)layer_?scale[^/]*{_OWN}'),
+  ('layer scale', r'(?i)(^|/)layer_?scale[^/]*(/|$)'),
   # Stacked ones too, of Flax, Equinox, Haiku (offset) and Keras (beta, gamma).
   ('norm', r'(^|/)(scale|gamma)$'),
   ('norm', r'(?i)(^|/)([^/]*norm|([^/]*_)?ln)(_?[a-z\d])?/(weight|w)$'),
@@ -154,9 +154,11 @@ def plain(paths: Sequence[str]) -> list[str]:
   boxed = len(ends) == 1 < len(paths) and not any(map(_says, ends))
   if boxed and all('/' in path for path in paths):
     return plain([path.rpartition('/')[0] for path in paths])
-  leaf = r'(^|/)(kernel|weight|w|embeddings?)/'
-  within = lambda path: re.search(rf'{leaf}[^/]+$', path) and not _says(path)
-  return [_parent(path) if within(path) else path for path in paths]
+  leaf = r'(^|/)(kernel|weight|w|embeddings?|bias|scale)/[^/]+$'
+  within = lambda path: re.search(leaf, path) and not _says(path)
+  # Of a normalized weight.
+  whole = lambda path: re.search(r'(^|/)(kernel|weight)/weight$', path)
+  return [_parent(x) if within(x) or whole(x) else x for x in paths]
 
 
 def _says(path: str) -> bool:

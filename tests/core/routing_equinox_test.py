@@ -5,6 +5,8 @@
 Expectations are ``(reduction axes, output axes)``; leaves without are AdamW's.
 """
 
+import dataclasses
+
 import chex
 import equinox as eqx
 import jax
@@ -266,6 +268,47 @@ def test_wrappers_of_layers():
     (eqx.nn.Sequential([eqx.nn.Lambda(jnp.tanh), linear]), 'layers/1/weight'),
   ]:
     assert matrices(_params(wrapper), strict=True) == {path: _ROWS}
+
+
+@pytest.mark.parametrize('kept, taken', [(0, 1), (1, 0)])
+@pytest.mark.parametrize('bias', [True, False])
+def test_a_tied_embedding_whichever_is_kept(kept, taken, bias):
+  layers = (
+    eqx.nn.Embedding(11, 6, key=_KEY),
+    eqx.nn.Linear(6, 11, use_bias=bias, key=_KEY),
+  )
+  tied = eqx.nn.Shared(
+    layers, lambda pair: pair[taken].weight, lambda pair: pair[kept].weight
+  )
+  model = {'tied': tied, 'last': layers[1], 'up': eqx.nn.Linear(6, 9, key=_KEY)}
+  assert matrices(_params(model), strict=True) == {
+    'last/weight': _ROWS,
+    'up/weight': _ROWS,
+  }
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class _Frozen:
+  """As paramax.NonTrainable, between a layer and its weight."""
+
+  tree: jax.Array
+
+
+def test_a_wrapper_of_a_weight():
+  model = {
+    'fc': eqx.nn.Linear(6, 4, key=_KEY),
+    'tok': eqx.nn.Embedding(11, 6, key=_KEY),
+    'conv': eqx.nn.Conv1d(4, 6, 3, key=_KEY),
+  }
+  for name in model:
+    model[name] = eqx.tree_at(
+      lambda x: x.weight, model[name], replace_fn=_Frozen
+    )
+  assert matrices(_params(model), strict=True) == {
+    'conv/weight/tree': ((1, 2), (0,)),
+    'fc/weight/tree': _ROWS,
+  }
 
 
 class _Scaled(eqx.nn.Linear):
