@@ -32,35 +32,32 @@ def matrix_dimension_numbers(
   rules: Sequence[tuple[str, Any]] = (),
   strict: bool = False,
 ) -> Any:
-  r"""The default routing: a model's matrices, and their axes.
+  r"""The default routing, by names: a model's matrices, and their axes.
 
-  The first evidence that a leaf has decides, in this order:
+  The first evidence that a leaf has decides:
 
   1. ``rules``.
-  2. Names of embeddings, positions, output heads, layer scales, norms and
-     biases: AdamW. A head's name speaks for a layer of this name, or for the
-     last one in a module of this name.
-  3. At most one axis above 1, or a bias of the leaf's own shape: AdamW.
-  4. The type of the layer, where the tree carries it: Equinox's and Haliax's.
-  5. The name and rank of a layer: attention (all heads are one matrix),
-     convolutions, experts, LoRA.
-  6. The bias beside the leaf. It has the leaf's outputs, behind the batch axes
-     that lead both: the leaf's last axes but for a ``weight``, which is
-     ``(out, in, ...)`` unless only ``(..., in, out)`` fits.
-  7. Of rank 2, the leaf's name: ``weight`` is ``(out, in)``, any other
+  2. Names of embeddings, output heads, layer scales, norms and biases, a bias
+     of the leaf's own shape, or at most one axis above 1: AdamW. A head's name
+     speaks for its own layer, or for the last one in a module of this name.
+  3. The type of the layer, where the tree carries it: Equinox's and Haliax's.
+  4. The name and rank of a layer: attention (all heads are one matrix),
+     convolutions, experts, LoRA; if the bias beside it agrees.
+  5. That bias. It has the leaf's outputs, behind the batch axes that lead both:
+     the leaf's last axes but for a ``weight``, which is ``(out, in, ...)``
+     unless only ``(..., in, out)`` fits.
+  6. At rank 2, the leaf's name: ``weight`` is ``(out, in)``, others
      ``(in, out)``.
 
-  What is left goes to AdamW with a warning: leaves of rank 3 and more that
-  nothing explains, and those of which two say different things. A leaf that has
-  a number for a name is a matrix, with a warning, for it may be anything.
-  ``dimension_numbers_by_use`` reads all of it off the program.
+  What is left, and where two of these say different things, goes to AdamW with
+  a warning. There is one, too, for a leaf that has a number for a name, which
+  may be anything. ``dimension_numbers_by_use`` reads the program instead.
 
   Args:
     params: A pytree of arrays: Linen parameters, ``nnx.State``, an Equinox
       module's (``eqx.filter(model, eqx.is_inexact_array)``), Haiku parameters
       or any other. Shapes suffice (``jax.ShapeDtypeStruct``).
-    rules: Rules of your own, tried first: pairs of a regular expression,
-      searched in the '/'-joined path, and
+    rules: Pairs of a regular expression, searched in the '/'-joined path, and
       ``optax.contrib.MuonDimensionNumbers``, ``SplitMatrices`` or None (AdamW).
     strict: Whether what would be a warning is an error.
 
@@ -132,21 +129,13 @@ def _callers_level() -> int:
 
 
 class Decision(NamedTuple):
-  """Where a leaf goes.
-
-  Attributes:
-    path: '/'-joined path of the leaf.
-    shape: The leaf's shape.
-    numbers: Its dimension numbers, or None for AdamW.
-    why: The evidence in a word or two.
-    doubt: Why this is a guess; empty if it is none.
-  """
+  """Where a leaf goes."""
 
   path: str
   shape: _Shape
-  numbers: Any
-  why: str
-  doubt: str = ''
+  numbers: Any  # None for AdamW.
+  why: str  # The evidence in a word or two.
+  doubt: str = ''  # Why this is a guess, if it is one.
 
 
 _LIKE_ITS_BIAS = 'bias of its shape'
@@ -168,7 +157,7 @@ def _decisions(
   told = {name: types.get(path) for name, (path, _) in zip(plain, leaves)}
   vectors = {name: _vector(name, shapes, told[name]) for name in shapes}
   stacks = {
-    _parent(_parent(name)): one.shape[:-1]
+    names.parent(names.parent(name)): one.shape[:-1]
     for name, one in vectors.items()
     if one and re.search(_NORM, one.why) and _is_wide(one.shape)
   }
@@ -201,14 +190,7 @@ def _unused(rules: Any, paths: Sequence[str]) -> str:
   if not unused or not paths:
     return ''
   (nearest,) = difflib.get_close_matches(unused[0], paths, n=1, cutoff=0.0)
-  return (
-    f'rules {unused} match no path of the parameters; nearest to the first is'
-    f' {nearest!r}.'
-  )
-
-
-def _parent(path: str) -> str:
-  return path.rpartition('/')[0]
+  return f'rules {unused} match no path; nearest to the first is {nearest!r}.'
 
 
 def _is_wide(shape: _Shape) -> bool:
@@ -278,7 +260,7 @@ def _matrix(
 def _stack(path: str, stacks: dict[str, _Shape]) -> _Shape:
   """The axes that stack the nearest norms."""
   while path:
-    path = _parent(path)
+    path = names.parent(path)
     if path in stacks:
       return stacks[path]
   return ()

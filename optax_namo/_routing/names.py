@@ -76,13 +76,27 @@ _CONVENTIONS = (
 )
 
 
-def _convolutions(path, spatial, axes):
+def _convolutions(n):
+  """In n dimensions: (spatial..., in, out) but for ``weight``.
+
+  In three the name must say so: they look like a stack of those in two, as
+  these do like a stack of those in one.
+  """
+  kernel = _M(tuple(range(n + 1)), (n + 1,))
+  rows = [
+    # Haiku's and Keras's (spatial..., out, in). Flax's are as its others.
+    (rf'{n}_?d_transpose[^/]*/(kernel|w)', _M((*range(n), n + 1), (n,))),
+    (rf'_?{n}_?d[^/]*/(kernel|w)', kernel),
+    (r'(?!local|_?\d_?d)[^/]*/(kernel|w)', kernel),
+    (r'(?!local)[^/]*/weight', _M(tuple(range(1, n + 2)), (0,))),
+  ]
   return [
-    ('convolution', rf'(?i)(^|/)conv{path.format(n)}$', n + 2, axes(n))
-    for n in spatial
+    ('convolution', f'(?i)(^|/)conv{path}$', n + 2, axes)
+    for path, axes in (rows if n < 3 else rows[:2])
   ]
 
 
+_OUTPUT = 'out|attention_output|attn_out_proj'
 # Layers where no bias tells the axes of their leaf: (why, path, rank, axes).
 # Without axes it is a matrix, as its name lays it out.
 _LAYERS = (
@@ -90,75 +104,40 @@ _LAYERS = (
   ('experts', r'(?i)(^|/)([^/]*_)?experts?(_[^/]*)?(/|$)', 3, None),
   ('experts', r'(^|/)Moe[^/]*/w[io](_\d)?$', 3, None),
   # All heads are one matrix, in Flax's attention, in Keras's, in Tunix's.
-  (
-    'attention',
-    r'(^|/)((query|key|value)/kernel|[qkv]_proj/(kernel|w))$',
-    3,
-    _M((0,), (1, 2)),
-  ),
-  (
-    'attention',
-    r'(^|/)((attention_output|attn_out_proj|out)/kernel|o_proj/(kernel|w))$',
-    3,
-    _M((0, 1), (2,)),
-  ),
+  ('attention', r'(^|/)(query|key|value)/kernel$', 3, _M((0,), (1, 2))),
+  ('attention', r'(^|/)[qkv]_proj/(kernel|w)$', 3, _M((0,), (1, 2))),
+  ('attention', rf'(^|/)({_OUTPUT})/kernel$', 3, _M((0, 1), (2,))),
+  ('attention', r'(^|/)o_proj/(kernel|w)$', 3, _M((0, 1), (2,))),
   # Gemma's: (heads, in, out), (2, heads, in, out), (heads, in, out) back.
   ('attention', r'(^|/)q_einsum/w$', 3, _M((1,), (0, 2))),
   ('attention', r'(^|/)q?kv_einsum/w$', 4, _M((2,), (1, 3))),
   ('attention', r'(^|/)attn_vec_einsum/w$', 3, _M((0, 1), (2,))),
-  # Transposed, by Haiku's and Keras's names: (spatial..., out, in). Flax's are
-  # as its other convolutions.
-  *_convolutions(
-    r'{}_?d_transpose[^/]*/(kernel|w)',
-    (1, 2, 3),
-    lambda n: _M((*range(n), n + 1), (n,)),
-  ),
-  # (spatial..., in, out). In three dimensions the name must say so: they look
-  # like a stack of those in two, as these do like a stack of those in one.
-  *_convolutions(
-    r'_?{}_?d[^/]*/(kernel|w)',
-    (1, 2, 3),
-    lambda n: _M(tuple(range(n + 1)), (n + 1,)),
-  ),
-  *_convolutions(
-    r'(?!local|_?\d_?d)[^/]*/(kernel|w)',
-    (1, 2),
-    lambda n: _M(tuple(range(n + 1)), (n + 1,)),
-  ),
-  # (out, in, spatial...).
-  *_convolutions(
-    r'(?!local)[^/]*/weight',
-    (1, 2),
-    lambda n: _M(tuple(range(1, n + 2)), (0,)),
-  ),
+  *_convolutions(1),
+  *_convolutions(2),
+  *_convolutions(3),
   # Adapters; and linear layers by the names that Haiku gives them.
   ('LoRA', r'(^|/)lora_[ab]$', 2, None),
   ('linear', r'(^|/)(linear(_\d+)?|query|key|value)/w$', 2, None),
 )
 # Two layers of one module that share what is between them.
 _PAIRS = (
-  ('query/kernel', 'out/kernel'),
-  ('query/kernel', 'attention_output/kernel'),
-  ('query/kernel', 'attn_out_proj/kernel'),
+  *(('query/kernel', f'{name}/kernel') for name in _OUTPUT.split('|')),
   ('q_proj/kernel', 'o_proj/kernel'),
   ('q_proj/w', 'o_proj/w'),
   ('lora_a', 'lora_b'),
 )
-# Linen names lifted modules so: perhaps stacks, perhaps not.
-_LIFTED = r'(^|/)(Scan|Vmap)[A-Z]'
 
 
 def plain(paths: Sequence[str]) -> list[str]:
   """Paths without what wraps the leaves: 'kernel/raw', or all in one box."""
   ends = {path.rpartition('/')[2] for path in paths}
-  boxed = len(ends) == 1 < len(paths) and not any(map(_says, ends))
-  if boxed and all('/' in path for path in paths):
-    return plain([path.rpartition('/')[0] for path in paths])
+  if len(ends) == 1 < len(paths) and not any(map(_says, ends)):
+    return plain(list(map(parent, paths)))
   leaf = r'(^|/)(kernel|weight|w|embeddings?|bias|scale)/[^/]+$'
   within = lambda path: re.search(leaf, path) and not _says(path)
   # Of a normalized weight.
   whole = lambda path: re.search(r'(^|/)(kernel|weight)/weight$', path)
-  return [_parent(x) if within(x) or whole(x) else x for x in paths]
+  return [parent(x) if within(x) or whole(x) else x for x in paths]
 
 
 def _says(path: str) -> bool:
@@ -179,12 +158,12 @@ def adamw(path: str, shapes: Shapes) -> str:
   within = re.search(rf'(?i)^(.*/)?({_HEAD}|cls)/', path)
   if within:
     layers = {
-      _parent(other)
+      parent(other)
       for other, shape in shapes.items()
       if other.startswith(within[0]) and len(shape) > 1 and not _told(other)
     }
     last = _last(layers)
-    if last is None or _parent(path) == last:
+    if last is None or parent(path) == last:
       return IN_A_HEAD if last is None else 'head'
   elif re.search(rf'(^|/)({_EMBEDDING})/', path):
     # What has a kernel, or a bias, is a layer that makes embeddings.
@@ -201,7 +180,7 @@ def adamw(path: str, shapes: Shapes) -> str:
   return ''
 
 
-def _parent(path: str) -> str:
+def parent(path: str) -> str:
   return path.rpartition('/')[0]
 
 
@@ -223,7 +202,7 @@ def _is_last(path: str, shapes: Shapes) -> bool:
     last is not None
     and len(shapes[path]) == 2
     and all(other.startswith(last[1] or '') for other in shapes)
-    and len({_parent(other) for other in shapes}) > 1
+    and len({parent(other) for other in shapes}) > 1
     and not any(
       re.search(rf'(?i)(^|/)({_HEADS}){_OWN}', other) for other in shapes
     )
@@ -238,15 +217,15 @@ def convention(path: str) -> Convention:
 
 def bias(path: str, shapes: Shapes) -> _Shape | None:
   """The shape of the bias beside a leaf: b1 beside W1, the other of a pair."""
-  parent, slash, leaf = path.rpartition('/')
+  module, slash, leaf = path.rpartition('/')
   rank, biases = len(shapes[path]), convention(path).biases
   if leaf[:1] in ('w', 'W'):
     biases += (f'b{leaf[1:]}',)
   elif leaf.isdigit() and rank == 2:
-    pair = [other for other in shapes if _parent(other) == parent]
+    pair = [other for other in shapes if parent(other) == module]
     biases = ('1',) if leaf == '0' and len(pair) == 2 else ()
   for name in biases:
-    shape = shapes.get(f'{parent}{slash}{name}')
+    shape = shapes.get(f'{module}{slash}{name}')
     # Of an adapter's w and b, neither is the other's bias.
     if shape is not None and (
       name == 'bias' or len(shape) < rank or shape == shapes[path]
@@ -278,8 +257,10 @@ def layer(path: str, shapes: Shapes) -> tuple[str, MuonDimensionNumbers | None]:
     sure = stack == 0 or not alone or path.endswith('/w')
     if why in ('attention', 'LoRA') and alone:
       sure = pair or (pair is None and not (stack or '_proj/' in path))
-    elif base == 4 and alone and re.search(_LIFTED, path):
-      sure = False  # In two dimensions, or a stack of those in one.
+    elif base == 4 and alone and re.search(r'(^|/)(Scan|Vmap)[A-Z]', path):
+      sure = (
+        False  # Linen lifted it: perhaps a stack of those in one dimension.
+      )
     if sure and numbers is None:
       return why, matrix(path, rank)
     if sure:
