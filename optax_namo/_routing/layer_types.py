@@ -55,6 +55,13 @@ def _adamw(layer: Any, rank: int) -> None:
   return None
 
 
+class Told(NamedTuple):
+  """What a layer's type says of a leaf."""
+
+  type: str
+  numbers: dims.Spec
+
+
 # (package, classes, the leaf's path within the layer, its axes). The gates of a
 # recurrent cell are one matrix, as the heads of attention are.
 _TYPES = (
@@ -73,27 +80,14 @@ _TYPES = (
 )
 
 
-class Told(NamedTuple):
-  """What a layer's type says of a leaf: the type, and axes or None (AdamW)."""
-
-  type: str
-  numbers: dims.Spec
-
-
-def _rows(
-  node: Any,
-) -> list[tuple[str, str, Callable[[Any, int], dims.Spec]]]:
+def _rows(node: Any) -> list[tuple[str, str, Callable[[Any, int], dims.Spec]]]:
   """The rows of the table for a node, with the name of its type."""
-  bases = [
-    (f'{cls.__module__}.', cls.__name__)
-    for cls in type(node).__mro__[:-1]
-    if cls.__module__.startswith(('equinox.', 'haliax.'))
-  ]
   return [
-    (f'{package}.{name}', leaf, axes)
-    for module, name in bases
+    (f'{package}.{cls.__name__}', leaf, axes)
+    for cls in type(node).__mro__
     for package, classes, leaf, axes in _TYPES
-    if module.startswith(f'{package}.') and re.fullmatch(classes, name)
+    if f'{cls.__module__}.'.startswith(f'{package}.')
+    and re.fullmatch(classes, cls.__name__)
   ]
 
 
@@ -103,8 +97,11 @@ def told(tree: Any) -> dict[tuple[Any, ...], Told]:
   ``tree`` may be of parameters, gradients or what ``optax.masked`` leaves of
   them: it has the layers' types and, in place of a leaf, perhaps nothing.
   """
-  types = {}
+  types: dict[tuple[Any, ...], Told] = {}
+  tied: dict[tuple[Any, ...], Told] = {}
   for path, layer in _layers(tree):
+    if type(layer).__name__ == 'Shared':
+      tied |= _tied(path, layer)
     for within, leaf in jax.tree_util.tree_leaves_with_path(layer):
       for name, pattern, axes in _rows(layer):
         if re.search(pattern, trees.path_string(within)):
@@ -112,10 +109,7 @@ def told(tree: Any) -> dict[tuple[Any, ...], Told]:
           numbers = axes(layer, rank) if rank > 1 else None
           types[path + within] = Told(name, numbers)
           break
-  for path, layer in _layers(tree):
-    if type(layer).__name__ == 'Shared':
-      types |= _tied(path, layer)
-  return types
+  return types | tied
 
 
 def _tied(path: tuple[Any, ...], shared: Any) -> dict[tuple[Any, ...], Told]:
