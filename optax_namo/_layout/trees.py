@@ -120,6 +120,16 @@ def path_string(path: Sequence[Any]) -> str:
     or path[-1] == jax.tree_util.FlattenedIndexKey(0)
   ):
     path = path[:-1]
+  return _joined(path)
+
+
+def paths(tree: Any) -> list[str]:
+  """The same of all leaves; of what is no box, a field ``value`` stays."""
+  nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_box)
+  return [_joined(path) for path, node in nodes for _ in jax.tree.leaves(node)]
+
+
+def _joined(path: Sequence[Any]) -> str:
   keys = [getattr(key, 'key', None) for key in path]
   parts = [
     '/'.join(map(str, key))

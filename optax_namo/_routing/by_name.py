@@ -4,11 +4,11 @@
 
 from __future__ import annotations  # help() shows names, not unions.
 
-import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 import difflib
 import functools
 import re
+import sys
 from typing import Any, NamedTuple
 import warnings
 
@@ -32,36 +32,32 @@ def matrix_dimension_numbers(
   rules: Sequence[tuple[str, Any]] = (),
   strict: bool = False,
 ) -> Any:
-  r"""The default routing: a model's matrices, and their axes.
+  r"""The default routing, by names: a model's matrices, and their axes.
 
-  The first evidence that a leaf has decides, in this order:
+  The first evidence that a leaf has decides:
 
   1. ``rules``.
-  2. Names of embeddings, positions, output heads, layer scales, norms and
-     biases: AdamW.
+  2. Names of embeddings, output heads, layer scales, norms and biases, a bias
+     of the leaf's own shape, or at most one axis above 1: AdamW. A head's name
+     speaks for its own layer, or for the last one in a module of this name.
   3. The type of the layer, where the tree carries it: Equinox's and Haliax's.
-     Others that are no matrices are told by a bias of their own shape, or by a
-     rank below 2: AdamW.
-  4. The bias beside the leaf. It has the leaf's outputs, behind the batch axes
-     that lead both: the leaf's last axes but for a ``weight``, which is
-     ``(out, in, ...)`` unless only ``(..., in, out)`` fits. Of rank 2,
-     ``(out, in)`` is read whatever the name, where only that fits.
-  5. The name and rank of a layer: attention (all heads are one matrix),
-     convolutions, experts, LoRA.
-  6. The norms beside it: if they are stacked, so is the leaf.
-  7. Of rank 2, the leaf's name: ``weight`` is ``(out, in)``, any other
+  4. The name and rank of a layer: attention (all heads are one matrix),
+     convolutions, experts, LoRA; if the bias beside it agrees.
+  5. That bias. It has the leaf's outputs, behind the batch axes that lead both:
+     the leaf's last axes but for a ``weight``, which is ``(out, in, ...)``
+     unless only ``(..., in, out)`` fits.
+  6. At rank 2, the leaf's name: ``weight`` is ``(out, in)``, others
      ``(in, out)``.
 
-  A leaf of rank 3 and more that nothing explains is AdamW's, with a warning.
-  There is one, too, where a bias contradicts a type or a name, and where the
-  tree has no names at all.
+  What is left, and where two of these say different things, goes to AdamW with
+  a warning. There is one, too, for a leaf that has a number for a name, which
+  may be anything. ``dimension_numbers_by_use`` reads the program instead.
 
   Args:
     params: A pytree of arrays: Linen parameters, ``nnx.State``, an Equinox
       module's (``eqx.filter(model, eqx.is_inexact_array)``), Haiku parameters
       or any other. Shapes suffice (``jax.ShapeDtypeStruct``).
-    rules: Rules of your own, tried first: pairs of a regular expression,
-      searched in the '/'-joined path, and
+    rules: Pairs of a regular expression, searched in the '/'-joined path, and
       ``optax.contrib.MuonDimensionNumbers``, ``SplitMatrices`` or None (AdamW).
     strict: Whether what would be a warning is an error.
 
@@ -69,9 +65,10 @@ def matrix_dimension_numbers(
     A tree of ``params``' own structure: dimension numbers or None at each leaf.
 
   Raises:
-    ValueError: ``strict``, and a leaf that nothing explains, evidence that
-      contradicts itself, or a tree without names. ``rules`` or ``strict`` for
-      a lone scalar, the step that ``optax.inject_hyperparams`` calls it with.
+    ValueError: ``strict``, and a guess, or a rule that matches no leaf.
+      ``rules`` or ``strict`` for a lone scalar, the step that
+      ``optax.inject_hyperparams`` calls it with.
+    TypeError: ``rules`` are no pairs.
 
   Examples:
     >>> import functools
@@ -108,84 +105,79 @@ def specs_of(params: Any) -> list[dims.Spec]:
 def decided(
   params: Any, rules: Sequence[tuple[str, Any]] = (), strict: bool = False
 ) -> list[Decision]:
-  """The decision on each leaf, in order; warns for its caller's caller."""
-  unused = _unused(rules, params)
-  decisions = _decisions(params, rules)
+  """The decision on each leaf, in order; warns where the caller is."""
+  paths = trees.paths(params)
+  unused = _unused(rules, paths)
+  decisions = _decisions(params, paths, rules)
   message = f'{unused} {_message(decisions)}'.strip()
   if message and strict:
     raise ValueError(message)
   if message:
-    warnings.warn(message, stacklevel=3)
+    warnings.warn(message, stacklevel=_callers_level())
   return decisions
 
 
-class Decision(NamedTuple):
-  """Where a leaf goes.
+def _callers_level() -> int:
+  """The ``stacklevel`` of the first frame that is no library's of these."""
+  frame, level = sys._getframe(1), 1
+  libraries = ('optax_namo', 'optax', 'jax', 'flax', 'equinox', 'functools')
+  while frame.f_back and (
+    frame.f_globals.get('__name__', '').partition('.')[0] in libraries
+  ):
+    frame, level = frame.f_back, level + 1
+  return level
 
-  Attributes:
-    path: '/'-joined path of the leaf.
-    shape: The leaf's shape.
-    numbers: Its dimension numbers, or None for AdamW.
-    why: The evidence in a word or two.
-    against: Evidence that contradicts it; empty if there is none.
-    likely: Dimension numbers to propose where there is no evidence.
-  """
+
+class Decision(NamedTuple):
+  """Where a leaf goes."""
 
   path: str
   shape: _Shape
-  numbers: Any
-  why: str
-  against: str = ''
-  likely: MuonDimensionNumbers | None = None
+  numbers: Any  # None for AdamW.
+  why: str  # The evidence in a word or two.
+  doubt: str = ''  # Why this is a guess, if it is one.
 
 
-# As `why`; the first two where there is no evidence.
-_RANK_2, _UNEXPLAINED = 'rank 2', 'unexplained'
 _LIKE_ITS_BIAS = 'bias of its shape'
+_OTHERWISE = 'the bias beside it says otherwise'
 # A norm, as `why`.
 _NORM = rf'^(norm|{_LIKE_ITS_BIAS})$|(Layer|RMS|Rms|Group|Batch)Norm'
 
 
-def _decisions(params: Any, rules: Sequence[tuple[str, Any]]) -> list[Decision]:
+def _decisions(
+  params: Any, paths: Sequence[str], rules: Sequence[tuple[str, Any]]
+) -> list[Decision]:
   """The decision on each leaf, in the order of the tree."""
   leaves = jax.tree_util.tree_leaves_with_path(params)
-  paths = [trees.path_string(path) for path, _ in leaves]
-  names = _unique(paths)
-  shapes = {name: jnp.shape(leaf) for name, (_, leaf) in zip(names, leaves)}
+  plain = names.plain(paths)
+  # Some may read alike, as of 'a/w' beside {'a': {'w': ...}}.
+  plain = ['#/' * plain[:i].count(path) + path for i, path in enumerate(plain)]
+  shapes = {name: jnp.shape(leaf) for name, (_, leaf) in zip(plain, leaves)}
   types = layer_types.told(params)
-  vectors = {name: _vector(name, shapes, types.get(name)) for name in shapes}
-  stacks = _stacks(filter(None, vectors.values()), shapes)
+  told = {name: types.get(path) for name, (path, _) in zip(plain, leaves)}
+  vectors = {name: _vector(name, shapes, told[name]) for name in shapes}
+  stacks = {
+    names.parent(names.parent(name)): one.shape[:-1]
+    for name, one in vectors.items()
+    if one and re.search(_NORM, one.why) and _is_wide(one.shape)
+  }
 
   def decision(path: str, name: str) -> Decision:
     for pattern, numbers in rules:
       if re.search(pattern, path):
         return Decision(path, shapes[name], numbers, f'rule {pattern}')
-    found = vectors[name] or _matrix(name, shapes, types.get(name), stacks)
+    found = vectors[name] or _matrix(name, shapes, told[name], stacks)
     return found._replace(path=path)
 
-  decisions = map(decision, paths, names)
+  decisions = map(decision, paths, plain)
   return [
     one._replace(numbers=dims.canonical(one.numbers, one.path, one.shape))
     for one in decisions
   ]
 
 
-def _unique(paths: Sequence[str]) -> list[str]:
-  """Paths apart that read alike, as of 'a/w' beside {'a': {'w': ...}}."""
-  seen: collections.Counter[str] = collections.Counter()
-  names = []
-  for path in paths:
-    names.append(f'#{seen[path]}/{path}' if seen[path] else path)
-    seen[path] += 1
-  return names
-
-
-def _unused(rules: Any, params: Any) -> str:
+def _unused(rules: Any, paths: Sequence[str]) -> str:
   """What to warn of rules that match no leaf; TypeError for what is no rule."""
-  paths = [
-    trees.path_string(path)
-    for path, _ in jax.tree_util.tree_leaves_with_path(params)
-  ]
   unused = []
   for rule in rules:
     if not (isinstance(rule, tuple | list) and len(rule) == 2):
@@ -198,236 +190,154 @@ def _unused(rules: Any, params: Any) -> str:
   if not unused or not paths:
     return ''
   (nearest,) = difflib.get_close_matches(unused[0], paths, n=1, cutoff=0.0)
-  return (
-    f'rules {unused} match no path of the parameters; nearest to the first is'
-    f' {nearest!r}.'
-  )
+  return f'rules {unused} match no path; nearest to the first is {nearest!r}.'
+
+
+def _is_wide(shape: _Shape) -> bool:
+  """Whether more than one axis is above 1: else it is a vector."""
+  return sum(size > 1 for size in shape) > 1
 
 
 def _vector(
-  path: str, shapes: dict[str, _Shape], told: layer_types.Told | None
+  path: str, shapes: names.Shapes, told: layer_types.Told | None
 ) -> Decision | None:
   """The decision on a leaf that is AdamW's, whatever its axes; or None."""
   shape = shapes[path]
-  why = names.adamw(path, shapes)
-  if why:
-    return Decision(path, shape, None, why)
-  if told:
-    return None if told.numbers else Decision(path, shape, None, told.type)
-  if names.bias(path, shapes) == shape:
-    certain = names.convention(path).certain and len(shape) > 1
-    against = 'its name' if certain else ''
-    return Decision(path, shape, None, _LIKE_ITS_BIAS, against)
-  if len(shape) < 2:
-    return Decision(path, shape, None, f'rank {len(shape)}')
-  return None
-
-
-class _Stack(NamedTuple):
-  """What norms tell of the leaves beside them."""
-
-  depth: int  # How many axes are a stack.
-  first: bool  # Whether these can only be the first ones.
-
-
-def _stacks(
-  vectors: Iterable[Decision], shapes: dict[str, _Shape]
-) -> dict[str, _Stack]:
-  """What the norms directly within a module tell of it, by its path.
-
-  They tell how many axes are a stack if these lead all that lies within. Where
-  all have the norm's last axis, too, the stack may be along that instead, as
-  ``nn.scan`` with another axis makes it.
-  """
-  norms: dict[str, set[_Shape]] = {}
-  for one in vectors:
-    if re.search(_NORM, one.why):
-      leading = one.shape[:-1]
-      while leading and leading[-1] == 1:  # Haiku's BatchNorm: (1, 1, 1, d).
-        leading = leading[:-1]
-      whole = leading + one.shape[-1:]
-      norms.setdefault(_parent(_parent(one.path)), set()).add(whole)
-  within: dict[str, list[_Shape]] = {module: [] for module in norms}
-  for path, shape in shapes.items():
-    while path:
-      path = _parent(path)
-      if path in within:
-        within[path].append(shape)
-  stacks = {}
-  for module, wholes in norms.items():
-    depth, certain = max(len(max(wholes)) - 1, 0), True
-    if depth:
-      certain = len({shape[: depth + 1] for shape in within[module]}) > 1
-      depth *= len({shape[:depth] for shape in within[module]}) == 1
-    stacks[module] = _Stack(depth, certain)
-  return stacks
-
-
-def _parent(path: str) -> str:
-  return path.rpartition('/')[0]
-
-
-def _stacked(path: str, shape: _Shape, stacks: dict[str, _Stack]) -> int:
-  """How many axes of a leaf are a stack, as the nearest norms tell."""
-  while path:
-    path = _parent(path)
-    if path in stacks:
-      depth, first = stacks[path]
-      # A vector lies beside them, whichever axis is the stack.
-      return depth if first or len(shape) == depth + 1 else 0
-  return 0
+  why, doubt = names.adamw(path, shapes), ''
+  if not why and told:
+    why = '' if told.numbers else told.type
+  elif not why and len(shape) > 1 and names.bias(path, shapes) == shape:
+    why = _LIKE_ITS_BIAS
+    doubt = _OTHERWISE if names.convention(path).certain else ''
+  if not why and not _is_wide(shape):
+    why = f'rank {len(shape)}' if len(shape) < 2 else 'vector'
+  if why == names.IN_A_HEAD and _is_wide(shape):
+    doubt = 'of the layers of this head the last is not told'
+  return Decision(path, shape, None, why, doubt) if why else None
 
 
 def _matrix(
   path: str,
-  shapes: dict[str, _Shape],
+  shapes: names.Shapes,
   told: layer_types.Told | None,
-  stacks: dict[str, _Stack],
+  stacks: dict[str, _Shape],
 ) -> Decision:
-  """The decision on a leaf of rank 2 or more by its axes."""
+  """The decision on a leaf of two axes or more by these axes."""
   shape, bias = shapes[path], names.bias(path, shapes)
-  rank, stacked = len(shape), _stacked(path, shape, stacks)
-  decision = functools.partial(Decision, path, shape)
+  rank, convention = len(shape), names.convention(path)
+  matrix = functools.partial(Decision, path, shape)
+  adamw = functools.partial(matrix, None)
   if told and isinstance(told.numbers, dims.SplitMatrices):
-    return decision(told.numbers, told.type)
-  convention, likely = names.convention(path), names.matrix(path, rank)
-  why, guess = told or names.layer(path, shapes, stacked) or ('', None)
+    return matrix(told.numbers, told.type)
+  why, guess = told or names.layer(path, shapes)
   if bias is None:
+    stack = () if told else _stack(path, stacks)
+    if stack and shape[: len(stack)] == stack:
+      if rank == len(stack) + 1 and not convention.certain:
+        return adamw('norms beside it')
+      if guess and rank > 2 and 0 in guess[0] + guess[1]:
+        return adamw(why, 'norms beside it are stacked')
     if guess:
-      return decision(guess, why)
-    if stacked and rank - stacked == 2:
-      return decision(likely, 'norms beside it')
-    if stacked and rank - stacked == 1 and not convention.certain:
-      return decision(None, 'norms beside it')
+      return matrix(guess, why)
   else:
-    layout, read = _readings(convention, shape, bias)
+    other = (names.OUT_IN,) * (rank == 2)
+    layout, read = _readings(shape, bias, convention.layouts + other)
     if guess and _fits(guess, shape, bias):
-      confirmed = not told and read == [guess]
-      return decision(guess, 'bias' if confirmed else why)
-    if len(read) == 1:
-      doubt = convention.certain and layout not in convention.layouts
-      against = why if told else 'its name' if doubt else ''
-      return decision(read[0], 'bias', against)
+      return matrix(guess, 'bias' if not told and read == [guess] else why)
+    if len(read) == 1 and not (why == 'attention' and rank > 3):
+      if told or (convention.certain and layout not in convention.layouts):
+        return adamw('bias', _OTHERWISE)
+      return matrix(read[0], 'bias', _guess(path, shape))
     if told:
-      return decision(guess, why)
-    likely = read[-1] if read else likely
-  if rank == 2:
-    leaf = path.rpartition('/')[2]
-    return decision(likely, f'name {leaf}' if convention.leaf else _RANK_2)
-  return decision(None, _UNEXPLAINED, likely=likely)
+      return matrix(guess, why)
+  if rank > 2:
+    return adamw('unexplained', 'nothing tells its axes')
+  leaf = path.rpartition('/')[2]
+  why = f'name {leaf}' if convention.leaf else 'rank 2'
+  return matrix(names.matrix(path, rank), why, _guess(path))
+
+
+def _stack(path: str, stacks: dict[str, _Shape]) -> _Shape:
+  """The axes that stack the nearest norms."""
+  while path:
+    path = names.parent(path)
+    if path in stacks:
+      return stacks[path]
+  return ()
+
+
+def _guess(path: str, beside_bias: _Shape = ()) -> str:
+  """What to doubt of a matrix."""
+  leaf = path.rpartition('/')[2]
+  if leaf.isdigit():  # Perhaps an embedding or a head.
+    return 'it has a number for a name'
+  if re.match(r'W|w\d', leaf) and len(set(beside_bias)) == 1:
+    return 'the bias beside it fits either axis'
+  return ''
 
 
 def _readings(
-  convention: names.Convention, shape: _Shape, bias: _Shape
+  shape: _Shape, bias: _Shape, layouts: Sequence[str]
 ) -> tuple[str, list[MuonDimensionNumbers]]:
-  """The axes that a leaf can have, given the bias beside it, and their layout.
-
-  The layouts of the leaf's name are tried in turn, at rank 2 the other one,
-  too; each with the bias as it stands and, only if that explains nothing,
-  without its trailing ones (a convolution's in Equinox, (out, 1, 1)).
-  """
-  layouts = convention.layouts
-  if len(shape) == 2:
-    layouts += (names.OUT_IN,)
+  """The first layout in which the bias has a leaf's outputs, and the ways."""
+  rank = len(shape)
   for layout in layouts:
-    for form in _forms(bias):
-      read = _READERS[layout](shape, form)
-      if read:
-        return layout, read
+    if layout == names.IN_OUT:
+      ways = [
+        _M(tuple(range(batch, out)), tuple(range(out, rank)))
+        for batch in range(rank - 1)
+        for out in range(batch + 1, rank)
+      ]
+    else:
+      ways = [_M(tuple(range(i + 1, rank)), (i,)) for i in range(rank - 1)]
+    fitting = [numbers for numbers in ways if _fits(numbers, shape, bias)]
+    if fitting:
+      return layout, fitting
   return '', []
 
 
-def _forms(bias: _Shape) -> list[_Shape]:
-  """A bias as it stands, and without its trailing ones, one after the other."""
-  ones = next((i for i, n in enumerate(bias[:0:-1]) if n > 1), len(bias) - 1)
-  return [bias[: len(bias) - i] for i in range(max(ones, 0) + 1)]
-
-
-def _outputs_last(leaf: _Shape, bias: _Shape) -> list[MuonDimensionNumbers]:
-  """(batch..., in..., out...) beside (batch..., out...)."""
-  rank, inputs = len(leaf), len(leaf) - len(bias)
-  return [
-    _M(tuple(range(batch, batch + inputs)), tuple(range(batch + inputs, rank)))
-    for batch in range(len(bias))
-    if inputs > 0 and bias == leaf[:batch] + leaf[batch + inputs :]
-  ]
-
-
-def _outputs_first(leaf: _Shape, bias: _Shape) -> list[MuonDimensionNumbers]:
-  """(batch..., out, in...) beside (batch..., out)."""
-  outputs = len(bias)
-  if 0 < outputs < len(leaf) and bias == leaf[:outputs]:
-    return [_M(tuple(range(outputs, len(leaf))), (outputs - 1,))]
-  return []
-
-
-_READERS = {names.IN_OUT: _outputs_last, names.OUT_IN: _outputs_first}
-
-
 def _fits(numbers: MuonDimensionNumbers, shape: _Shape, bias: _Shape) -> bool:
-  """Whether the bias has the batch and output axes, and no others."""
+  """Whether the bias has the batch and output axes, and then only ones.
+
+  A convolution's in Equinox is (out, 1, 1).
+  """
   inputs = axes.axes_of(numbers, len(shape)).input
   rest = tuple(n for axis, n in enumerate(shape) if axis not in inputs)
-  return rest in _forms(bias)
+  return rest == bias[: len(rest)] and set(bias[len(rest) :]) <= {1}
 
 
-def _message(decisions: list[Decision]) -> str:
-  """What to warn about, with the mend; empty if there is nothing."""
-  parts = []
-  unexplained = [one for one in decisions if one.why == _UNEXPLAINED]
-  if unexplained:
-    named = _listed(unexplained)
-    parts.append(
-      f'matrix_dimension_numbers cannot tell the axes of {named}. Say which'
-      f' they are with rules=[{_rule(unexplained[0])}], or None in their place'
-      ' for AdamW, where they go without.'
-    )
-  contradicted = [one for one in decisions if one.against]
-  if contradicted:
-    named = _listed(contradicted)
-    parts.append(
-      f'matrix_dimension_numbers goes by the bias beside {named}. Say whether'
-      f' that is right with rules=[{_rule(contradicted[0])}].'
-    )
-  nameless = [one for one in decisions if one.why == _RANK_2]
-  letters = any(re.search(r'[^\W\d_]', one.path) for one in decisions)
-  if nameless and len(decisions) > 1 and not letters:
-    parts.append(
-      'matrix_dimension_numbers goes by names, and no path of the parameters'
-      ' has a letter: it takes every leaf of rank 2 for an (in, out) matrix,'
-      ' embeddings and output heads too. For the variables of a Keras model:'
-      ' numbers = matrix_dimension_numbers({v.path: v.value for v in'
-      ' variables}), weight_dimension_numbers=[numbers[v.path] for v in'
-      ' variables].'
-    )
-  return ' '.join(parts)
-
-
-def _listed(decisions: list[Decision]) -> str:
-  """Leaves for a message; those that differ in numbers alone once."""
-  alike: dict[Any, list[Decision]] = {}
+def _message(decisions: Sequence[Decision]) -> str:
+  """What to warn of, with the mend; empty if there is nothing."""
+  alike: dict[Any, list[str]] = {}
   for one in decisions:
-    key = re.sub(r'\d+', '*', one.path), one.shape, one.against
-    alike.setdefault(key, []).append(one)
-  parts = []
-  for (_, shape, against), members in alike.items():
-    more = f' and {len(members) - 1} like it' if len(members) > 1 else ''
-    doubt = f' ({against} says otherwise)' if against else ''
-    parts.append(f'{members[0].path!r}{more} of shape {shape}{doubt}')
-  return ', '.join(parts)
-
-
-def _rule(one: Decision) -> str:
-  """A rule for the leaf, as code."""
-  quote = '"' if "'" in one.path else "'"
-  path = re.sub(r'\d+', r'\\d+', re.escape(one.path))
-  pattern = f'r{quote}^{path}${quote}'
-  numbers = one.numbers or one.likely
-  if numbers is None:
-    return f'({pattern}, None)'
-  _, *groups = axes.axes_of(numbers, len(one.shape))
-  inputs, outputs = (axes[0] if len(axes) == 1 else axes for axes in groups)
+    if one.doubt:
+      key = re.sub(r'\d+', '*', one.path), one.shape, one.doubt, one.numbers
+      alike.setdefault(key, []).append(one.path)
+  if not alike:
+    return ''
+  listed, rules = [], []
+  for (_, shape, doubt, numbers), paths in alike.items():
+    more = f' and {len(paths) - 1} like it' if len(paths) > 1 else ''
+    group = 'taken for a matrix' if numbers else 'AdamW'
+    listed.append(f'{paths[0]!r}{more} of shape {shape}: {doubt}, {group}')
+    if not numbers:
+      rules.append(_rule(paths, decisions))
+  none = all(one.numbers is None for one in decisions)
+  loud = 'NO LEAF IS A MATRIX, all train with AdamW. ' if none else ''
+  known = ', '.join(dict.fromkeys(rules))
   return (
-    f'({pattern}, MuonDimensionNumbers(reduction_axis={inputs},'
-    f' output_axis={outputs}))'
-  )
+    f'{loud}matrix_dimension_numbers goes by names and cannot be sure of'
+    f' {"; ".join(listed)}. dimension_numbers_by_use(loss, params, ...) reads'
+    f' the program instead. {f"To keep AdamW: rules=[{known}]." * bool(known)}'
+  ).strip()
+
+
+def _rule(paths: Sequence[str], decisions: Sequence[Decision]) -> str:
+  """A rule that keeps these leaves, and no matrix, with AdamW, as code."""
+  pattern = re.sub(r'\d+', r'\\d+', re.escape(paths[0]))
+  if any(
+    one.numbers and re.search(f'^{pattern}$', one.path) for one in decisions
+  ):
+    pattern = f'({"|".join(map(re.escape, paths))})'
+  quote = '"' if "'" in pattern else "'"
+  return f'(r{quote}^{pattern}${quote}, None)'

@@ -105,10 +105,8 @@ def decided(
   ):
     hyperparameters.choice(name, value, ('adamw', 'matrix'))
   closed = jax.make_jaxpr(function)(params, *args)
-  leaves = jax.tree_util.tree_leaves_with_path(params)
-  paths = [trees.path_string(path) for path, _ in leaves]
-  shapes = [jnp.shape(leaf) for _, leaf in leaves]
-  trace = program.Trace(paths, shapes, split)
+  shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
+  trace = program.Trace(trees.paths(params), shapes, split)
   weights = [
     program.Value((views.whole(i, shape),))
     for i, shape in enumerate(trace.shapes)

@@ -55,63 +55,75 @@ def _adamw(layer: Any, rank: int) -> None:
   return None
 
 
+class Told(NamedTuple):
+  """What a layer's type says of a leaf."""
+
+  type: str
+  numbers: dims.Spec
+
+
 # (package, classes, the leaf's path within the layer, its axes). The gates of a
 # recurrent cell are one matrix, as the heads of attention are.
 _TYPES = (
-  ('equinox.nn', r'Linear', r'^weight$', _linear),
-  ('equinox.nn', r'GRUCell|LSTMCell', r'^weight_[ih]h$', _linear),
-  ('equinox.nn', r'Conv|ConvTranspose', r'^weight$', _conv),
-  ('equinox.nn', r'Embedding', r'^weight$', _adamw),
+  ('equinox.nn', r'Linear', r'^weight(/|$)', _linear),
+  ('equinox.nn', r'GRUCell|LSTMCell', r'^weight_[ih]h(/|$)', _linear),
+  ('equinox.nn', r'Conv|ConvTranspose', r'^weight(/|$)', _conv),
+  ('equinox.nn', r'Embedding', r'^weight(/|$)', _adamw),
   ('equinox.nn', r'(Layer|RMS|Group|Batch)Norm', r'', _adamw),
   ('equinox.nn', r'PReLU', r'^negative_slope$', _adamw),
   ('equinox.nn', r'WeightNorm', r'^g$', _adamw),
   ('equinox.nn', r'StateIndex', r'', _adamw),
+  ('equinox.nn', r'Shared', r'^$', _adamw),  # See _tied.
   ('haliax.nn', r'\w*Linear|Conv|ConvTranspose', r'^weight$', _named),
   ('haliax.nn', r'Embedding', r'^weight$', _adamw),
   ('haliax.nn', r'(Layer|Rms)Norm\w*', r'', _adamw),
 )
 
 
-class Told(NamedTuple):
-  """What a layer's type says of a leaf: the type, and axes or None (AdamW)."""
-
-  type: str
-  numbers: dims.Spec
-
-
-def _rows(
-  node: Any,
-) -> list[tuple[str, str, Callable[[Any, int], dims.Spec]]]:
+def _rows(node: Any) -> list[tuple[str, str, Callable[[Any, int], dims.Spec]]]:
   """The rows of the table for a node, with the name of its type."""
-  bases = [
-    (f'{cls.__module__}.', cls.__name__)
-    for cls in type(node).__mro__[:-1]
-    if cls.__module__.startswith(('equinox.', 'haliax.'))
-  ]
   return [
-    (f'{package}.{name}', leaf, axes)
-    for module, name in bases
+    (f'{package}.{cls.__name__}', leaf, axes)
+    for cls in type(node).__mro__
     for package, classes, leaf, axes in _TYPES
-    if module.startswith(f'{package}.') and re.fullmatch(classes, name)
+    if f'{cls.__module__}.'.startswith(f'{package}.')
+    and re.fullmatch(classes, cls.__name__)
   ]
 
 
-def told(tree: Any) -> dict[str, Told]:
-  """What types say, by the leaves' paths; inner layers speak last.
+def told(tree: Any) -> dict[tuple[Any, ...], Told]:
+  """What types say, by the leaves' keys; inner layers speak last.
 
   ``tree`` may be of parameters, gradients or what ``optax.masked`` leaves of
   them: it has the layers' types and, in place of a leaf, perhaps nothing.
   """
-  types = {}
+  types: dict[tuple[Any, ...], Told] = {}
+  tied: dict[tuple[Any, ...], Told] = {}
   for path, layer in _layers(tree):
+    if type(layer).__name__ == 'Shared':
+      tied |= _tied(path, layer)
     for within, leaf in jax.tree_util.tree_leaves_with_path(layer):
       for name, pattern, axes in _rows(layer):
         if re.search(pattern, trees.path_string(within)):
           rank = len(jnp.shape(leaf))
           numbers = axes(layer, rank) if rank > 1 else None
-          types[trees.path_string(path + within)] = Told(name, numbers)
+          types[path + within] = Told(name, numbers)
           break
-  return types
+  return types | tied
+
+
+def _tied(path: tuple[Any, ...], shared: Any) -> dict[tuple[Any, ...], Told]:
+  """An output layer that is kept where its embedding was taken out."""
+  taken = [
+    {layer.num_embeddings, layer.embedding_size}
+    for _, layer in _layers(shared, (), shared)
+    if type(layer).__name__ == 'Embedding' and not jax.tree.leaves(layer)
+  ]
+  return {
+    path + within: Told('equinox.nn.Shared', None)
+    for within, leaf in jax.tree_util.tree_leaves_with_path(shared)
+    if len(jnp.shape(leaf)) > 1 and set(jnp.shape(leaf)) in taken
+  }
 
 
 def _layers(

@@ -28,10 +28,9 @@ class Route(NamedTuple):
     view: ``(batch, in, out)`` for each matrix of the leaf; empty for AdamW.
     column_axes: The axes of the leaf along which NAMO-D's scales differ.
     size: Number of parameters.
-    why: What put it there: the bias beside it, its name ('embedding', 'norm',
-      'attention'), the type of its layer, a rule of yours; or what a program
-      does with it ('contracts axis 0 in dot_general', 'looked up', 'last
-      product'). See ``matrix_dimension_numbers``, ``dimension_numbers_by_use``.
+    why: What put it there: the bias beside it, its name ('embedding', 'norm'),
+      the type of its layer, a rule; or what a program does with it ('contracts
+      axis 0 in dot_general', 'looked up', 'last product').
   """
 
   path: str
@@ -47,57 +46,40 @@ class RoutingTable(tuple[Route, ...]):
   """Rows of ``Route``; ``str`` and ``print`` lay them out as a table."""
 
   def __str__(self) -> str:
-    header = (
-      *('path', 'shape', 'group', 'batch × in × out', 'columns', 'why'),
-      'size',
-    )
-    rows = [
-      (
-        route.path,
-        _sizes(route.shape, ', '),
-        route.group,
-        _views(route.view),
-        _columns(route.column_axes),
-        route.why,
-        f'{route.size:,}',
-      )
-      for route in self
-    ]
+    header = 'path', 'shape', 'group', 'batch × in × out', 'columns', 'why'
+    rows = [(*header, 'size')]
+    for route in self:
+      columns = _sizes(route.column_axes, ', ')
+      axis = 'axis' if len(route.column_axes) == 1 else 'axes'
+      shape = _sizes(route.shape, ', ') or 'scalar'
+      columns = f'{axis} {columns}' if columns else '-'
+      cells = route.group, _views(route.view) or '-', columns, route.why
+      rows.append((route.path, shape, *cells, f'{route.size:,}'))
     for group in ('matrix', 'adamw'):
-      members = [route.size for route in self if route.group == group]
-      rows.append(
-        (f'total of {len(members)}', '', group, '', '', '', f'{sum(members):,}')
-      )
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
+      sizes = [route.size for route in self if route.group == group]
+      total = f'total of {len(sizes)}'
+      rows.append((total, '', group, '', '', '', f'{sum(sizes):,}'))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = [
+      '  '.join([*map(str.ljust, texts, widths), size.rjust(widths[-1])])
+      for *texts, size in rows
+    ]
     line = '  '.join('-' * width for width in widths)
-    lines = [_line(row, widths) for row in (header, *rows)]
     return '\n'.join([lines[0], line, *lines[1:-2], line, *lines[-2:]])
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-  *texts, size = (f'{cell:{width}}' for cell, width in zip(cells, widths))
-  return '  '.join([*texts, f'{size.strip():>{widths[-1]}}'])
-
-
 def _sizes(shape: Sequence[int], separator: str) -> str:
-  return separator.join(map(str, shape)) or 'scalar'
+  return separator.join(map(str, shape))
 
 
 def _views(views: Sequence[tuple[int, int, int]]) -> str:
   """Equal neighbours once, with their count: '3 of 1 × 64 × 64'."""
-  parts = []
-  for view, group in itertools.groupby(views):
-    count = len(list(group))
-    parts.append(
-      (f'{count} of ' if len(views) > 1 else '') + _sizes(view, ' × ')
-    )
-  return ', '.join(parts) or '-'
-
-
-def _columns(axes: Sequence[int]) -> str:
-  if not axes:
-    return '-'
-  return ('axis ' if len(axes) == 1 else 'axes ') + _sizes(axes, ', ')
+  parts = [
+    (len(list(group)), _sizes(view, ' × '))
+    for view, group in itertools.groupby(views)
+  ]
+  several = len(views) > 1
+  return ', '.join(f'{n} of {x}' if several else x for n, x in parts)
 
 
 def routing_table(
@@ -143,7 +125,7 @@ def routing_table(
     total of 1           adamw                                       6
   """
   hyperparameters.choice('columns', columns, (None, *get_args(axes.Columns)))
-  leaves = jax.tree_util.tree_leaves_with_path(params)
+  shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
   if use is not None:
     if weight_dimension_numbers is not None or rules:
       raise ValueError(
@@ -160,10 +142,8 @@ def routing_table(
     specs = dims.resolve(weight_dimension_numbers, params)
     whys = ['given'] * len(specs)
 
-  def route(path_and_leaf, spec, why):
-    path, leaf = path_and_leaf
-    shape = jnp.shape(leaf)
-    name, size = trees.path_string(path), math.prod(shape)
+  def route(name, shape, spec, why):
+    size = math.prod(shape)
     if spec is None:
       return Route(name, shape, 'adamw', (), (), size, why)
     inner, parts = spec, [shape]
@@ -184,4 +164,4 @@ def routing_table(
       why,
     )
 
-  return RoutingTable(map(route, leaves, specs, whys))
+  return RoutingTable(map(route, trees.paths(params), shapes, specs, whys))

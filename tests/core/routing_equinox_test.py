@@ -5,6 +5,8 @@
 Expectations are ``(reduction axes, output axes)``; leaves without are AdamW's.
 """
 
+import dataclasses
+
 import chex
 import equinox as eqx
 import jax
@@ -189,7 +191,7 @@ def test_a_linear_layer_gets_the_update_of_a_kernel_transposed(
     (eqx.nn.Conv2d, (3, 4, (3, 2)), (1, 2, 3)),
     (eqx.nn.Conv2d, (4, 8, 1), (1, 2, 3)),
     (eqx.nn.Conv2d, (4, 4, 3), (1, 2, 3)),
-    (eqx.nn.Conv2d, (6, 1, 1), (1, 2, 3)),
+    (eqx.nn.Conv2d, (6, 1, 3), (1, 2, 3)),
     (eqx.nn.Conv3d, (3, 4, 3), (1, 2, 3, 4)),
     (eqx.nn.Conv, (1, 3, 4, 3), (1, 2)),
     (eqx.nn.ConvTranspose1d, (3, 4, 5), (1, 2)),
@@ -268,6 +270,47 @@ def test_wrappers_of_layers():
     assert matrices(_params(wrapper), strict=True) == {path: _ROWS}
 
 
+@pytest.mark.parametrize('kept, taken', [(0, 1), (1, 0)])
+@pytest.mark.parametrize('bias', [True, False])
+def test_a_tied_embedding_whichever_is_kept(kept, taken, bias):
+  layers = (
+    eqx.nn.Embedding(11, 6, key=_KEY),
+    eqx.nn.Linear(6, 11, use_bias=bias, key=_KEY),
+  )
+  tied = eqx.nn.Shared(
+    layers, lambda pair: pair[taken].weight, lambda pair: pair[kept].weight
+  )
+  model = {'tied': tied, 'last': layers[1], 'up': eqx.nn.Linear(6, 9, key=_KEY)}
+  assert matrices(_params(model), strict=True) == {
+    'last/weight': _ROWS,
+    'up/weight': _ROWS,
+  }
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class _Frozen:
+  """As paramax.NonTrainable, between a layer and its weight."""
+
+  tree: jax.Array
+
+
+def test_a_wrapper_of_a_weight():
+  model = {
+    'fc': eqx.nn.Linear(6, 4, key=_KEY),
+    'tok': eqx.nn.Embedding(11, 6, key=_KEY),
+    'conv': eqx.nn.Conv1d(4, 6, 3, key=_KEY),
+  }
+  for name in model:
+    model[name] = eqx.tree_at(
+      lambda x: x.weight, model[name], replace_fn=_Frozen
+    )
+  assert matrices(_params(model), strict=True) == {
+    'conv/weight/tree': ((1, 2), (0,)),
+    'fc/weight/tree': _ROWS,
+  }
+
+
 class _Scaled(eqx.nn.Linear):
   """A Linear by its base class."""
 
@@ -293,8 +336,8 @@ def test_a_bias_that_contradicts_the_type():
   model = eqx.tree_at(
     lambda m: m.weight, _Scaled(4, 6, key=_KEY), jnp.ones((4, 6))
   )
-  with pytest.warns(UserWarning, match=r'equinox\.nn\.Linear says') as warned:
-    assert matrices({'x': model}) == {'x/weight': ((0,), (1,))}
+  with pytest.warns(UserWarning, match='bias beside it says othe') as warned:
+    assert matrices({'x': model}) == {}
   assert len(warned) == 1
   with pytest.raises(ValueError, match='x/weight'):
     routes({'x': model}, strict=True)

@@ -67,7 +67,7 @@ def test_transformer(with_bias):
   assert told[f'{stack}/layer_norm/offset'] == 'bias'
   linear, query = (f'{stack}/{_BLOCK[i]}' for i in (-1, 0))
   assert told[linear] == ('bias' if with_bias else 'linear')
-  assert told[query] == ('bias' if with_bias else 'norms beside it')
+  assert told[query] == ('bias' if with_bias else 'linear')
 
 
 def test_stack_of_bare_linear_layers():
