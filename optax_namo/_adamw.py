@@ -78,6 +78,7 @@ def decoupled_decay(
   weight_decay = hyperparameters.number_or_schedule(
     name, weight_decay, '[0, inf)'
   )
+  trees.check_mask(mask)
   if hyperparameters.is_zero(weight_decay):
     return optax.identity()
   decay = optax.add_decayed_weights(weight_decay)

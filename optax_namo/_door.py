@@ -102,7 +102,7 @@ def routed(
     specs = specs_of(params)
     group = _grouping(params, specs)
     matrices = group(_wrapped, params)
-    _check_containers(matrices)
+    trees.check_containers(params)
     state = _state(
       _factored.unwrap(chain.init(matrices)), rest.init(group(_other, params))
     )
@@ -125,13 +125,18 @@ def routed(
     )
     masks = lambda entry: lambda mask: group(entry, whole(mask))
 
-    matrices, of_matrices = chain.update(
-      group(_wrapped, gradients),
-      state.inner_states['namo'].inner_state,
-      group(_matrix, params),
-      resolve_mask=masks(_each_part),
-      **extra_args,
-    )
+    try:
+      matrices, of_matrices = chain.update(
+        group(_wrapped, gradients),
+        state.inner_states['namo'].inner_state,
+        group(_matrix, params),
+        resolve_mask=masks(_each_part),
+        **extra_args,
+      )
+    except ValueError as error:
+      if 'Factored' in str(error) and 'pytree' in str(error):
+        raise TypeError(_factored.MISPLACED) from error
+      raise
     others, of_others = rest.update(
       group(_other, gradients),
       state.inner_states['adamw'].inner_state,
@@ -214,17 +219,6 @@ def _grouping(
     return unflatten(map(entry, jax.tree.leaves(tree), specs))
 
   return group
-
-
-def _check_containers(matrices: Any) -> None:
-  """Raises TypeError where a container takes apart what is put into it."""
-  leaves = jax.tree.leaves(matrices, is_leaf=_factored.is_factored)
-  if not all(map(_factored.is_factored, leaves)):
-    raise TypeError(
-      f'a container in the {type(matrices).__name__} of parameters holds arrays'
-      ' alone and no Factored updates, as the FlatMap of Haiku does. Use dicts:'
-      ' hk.data_structures.to_mutable_dict(params).'
-    )
 
 
 def _merged(

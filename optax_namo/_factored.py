@@ -18,6 +18,10 @@ from optax_namo._layout.axes import Axes
 from optax_namo._layout.axes import axes_of
 from optax_namo._routing import dimension_numbers as dims
 
+MISPLACED = (
+  'a stage of optax met the Factored updates of this package: those of optax'
+  ' belong after apply_scale(), and wrappers around the whole optimizer.'
+)
 _NOT_APPLIED = (
   'the updates of the matrices are still Factored where their chain ends:'
   ' apply_scale() belongs after the stages of this package and before those of'
@@ -122,10 +126,15 @@ def matrices_of(
     weight_dimension_numbers: Those of arrays, see ``adaptive_momentum``.
 
   Raises:
-    ValueError: A leaf is no matrix, or several.
+    ValueError: A leaf is no matrix, or several; or both know its numbers.
   """
   leaves, treedef = jax.tree.flatten(tree, is_leaf=is_factored)
   if all(map(is_factored, leaves)):
+    if weight_dimension_numbers is not None and leaves:
+      raise ValueError(
+        'in routed a stage takes no weight_dimension_numbers of its own: give'
+        ' them to routed.'
+      )
     return leaves, treedef
   specs = dims.of_matrices(weight_dimension_numbers, tree)
   if any(isinstance(spec, dims.SplitMatrices) for spec in specs):
@@ -202,6 +211,11 @@ def stage(
   References:
     The arrows between the lines of Algorithms 1 and 2 of arXiv 2602.17080.
   """
+  if not callable(function):
+    raise TypeError(
+      'stage() takes a function from a Factored and its parameter to a'
+      f' Factored, got {function!r}.'
+    )
 
   def checked(u, p):
     new = function(u, p)

@@ -56,7 +56,7 @@ def number(name: str, value: Any, interval: str, mend: str = '') -> Any:
   if not isinstance(value, jax.core.Tracer):
     rounded = _in_float32(float(value))
     if not all(map(_INTERVALS[interval], (float(value), rounded))):
-      if rounded != float(value):
+      if rounded != float(value) and not math.isnan(float(value)):
         value = f'{value}, which is {rounded} in float32'
       raise ValueError(
         f'{name} must be in {interval}, got {value}. {mend}'.rstrip()

@@ -139,7 +139,9 @@ def record(
 
   def update(updates, state, params=None):
     del params
-    if not isinstance(state, RecordState):
+    if not isinstance(state, RecordState) or orthogonality == (
+      state.orthogonality_error is None
+    ):
       raise ValueError(
         'record got a state that was made without it. Make one with init, and'
         ' carry the moments over: optax.tree.set(tx.init(params), **{name:'
@@ -216,6 +218,7 @@ def _orthogonality_error(u: _factored.Factored, o: jax.Array) -> jax.Array:
   if fan_in < fan_out:
     long, short = short, long
   m = min(fan_in, fan_out)
+  like = jnp.sum(o, u.axes.matrix)
   mesh = jax.typeof(o).sharding.mesh
   if AxisType.Explicit in mesh.axis_types:
     # The product of a factor with itself has no sharding that follows.
@@ -229,7 +232,8 @@ def _orthogonality_error(u: _factored.Factored, o: jax.Array) -> jax.Array:
   side = [o.shape[i] for i in short]
   identity = jnp.eye(m, dtype=o.dtype).reshape([1] * len(batch) + side + side)
   rest = tuple(range(len(batch), gram.ndim))
-  return jnp.sqrt(jnp.sum(jnp.square(gram - identity), rest) / max(m, 1))
+  error = jnp.sqrt(jnp.sum(jnp.square(gram - identity), rest) / max(m, 1))
+  return sharding.as_sharded(error, like)  # As init has it.
 
 
 class MatrixDiagnostics(NamedTuple):
@@ -308,9 +312,10 @@ def diagnostics(state: Any) -> dict[str, MatrixDiagnostics]:
       fields = [jax.tree_util.tree_leaves_with_path(tree) for tree in node]
       for values in zip(*filter(None, fields)):
         if values[0][1].size:
-          told[_name(values[0][0])] = _summary(
-            count, *(value for _, value in values)
-          )
+          name = _name(values[0][0])
+          while name in told:  # Two paths may read alike.
+            name = f'#{name}'
+          told[name] = _summary(count, *(value for _, value in values))
   if not any_record:
     raise ValueError(
       'there is nothing recorded in this state: make the optimizer with'

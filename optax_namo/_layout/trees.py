@@ -157,6 +157,19 @@ def resolved(prefix_or_function: Any, tree: Any) -> Any:
   return prefix_or_function
 
 
+def check_containers(tree: Any) -> None:
+  """Raises TypeError where a container takes apart what is put into it."""
+  whole = jax.tree.map(lambda _: (0, 0), tree)
+  entries = jax.tree.leaves(whole, is_leaf=lambda x: x == (0, 0))
+  if any(entry != (0, 0) for entry in entries):
+    raise TypeError(
+      f'a container in the {type(tree).__name__} of parameters holds arrays'
+      ' alone, and neither Factored updates nor dimension numbers, as the'
+      ' FlatMap of Haiku does. Use dicts:'
+      ' hk.data_structures.to_mutable_dict(params).'
+    )
+
+
 def spread(
   what: str,
   prefix: Any,
@@ -192,7 +205,7 @@ def spread(
     try:  # Made of boxed parameters, for the arrays that nnx.Optimizer updates.
       return spread_over(_unboxed(prefix, is_leaf or (lambda x: False)))
     except (ValueError, TypeError):
-      pass
+      check_containers(tree)
     raise ValueError(
       f'{what} with the structure of the parameters, or a prefix of it; a'
       ' callable from the parameters to such a tree always fits. Got'

@@ -72,8 +72,9 @@ def losses(
     _scales(panel, told)
   for panel in (axes, *below):
     panel.grid(alpha=0.3)
-    panel.legend()
+    panel.legend(framealpha=0.5)  # A short run may lie below it.
   panel.set_xlabel('step')
+  panel.xaxis.get_major_locator().set_params(integer=True)
   fig.savefig(path)
 
 

@@ -436,8 +436,15 @@ def test_eight_bits(dtype):
 
 def test_a_container_that_takes_arrays_alone():
   params = hk.data_structures.to_immutable_dict(_PARAMS | {'bias': {}})
-  with pytest.raises(TypeError, match='to_mutable_dict'):
-    optax_namo.namo(0.1).init(params)
+  dense = hk.data_structures.to_immutable_dict(_PARAMS['dense'])
+  every = lambda tree: jax.tree.map(lambda _: MuonDimensionNumbers(), tree)
+  for tx, tree in (
+    (optax_namo.namo(0.1), params),
+    (optax_namo.namo(0.1, weight_dimension_numbers=every), dense),
+    (optax_namo.scale_by_namo(), dense),
+  ):
+    with pytest.raises(TypeError, match='to_mutable_dict'):
+      tx.init(tree)
 
 
 def test_no_infinity_arises():
@@ -446,3 +453,29 @@ def test_no_infinity_arises():
     still = jax.tree.map(jnp.zeros_like, _PARAMS)
     updates, _ = tx.update(still, tx.init(_PARAMS), _PARAMS)
   chex.assert_tree_all_finite(updates)
+
+
+@pytest.mark.parametrize('weight_decay', [0.0, 0.1])
+def test_a_decoupled_mask_is_checked_at_once(weight_decay):
+  with pytest.raises(TypeError, match='weight_decay_mask must be'):
+    optax_namo.namo(
+      0.1, weight_decay=weight_decay, decay='decoupled', weight_decay_mask=5
+    )
+
+
+def test_what_is_no_number_at_all():
+  with pytest.raises(ValueError, match=r'got nan\. '):
+    optax_namo.namo(0.1, weight_decay=float('nan'), decay='decoupled')
+
+
+@pytest.mark.parametrize('before, after', [(True, 'orthogonality')])
+def test_another_record_than_the_states(before, after):
+  state = optax_namo.namo(0.1, record=before).init(_PARAMS)
+  tx = optax_namo.namo(0.1, record=after)
+  with pytest.raises(ValueError, match='made without it'):
+    tx.update(_PARAMS, state, _PARAMS)
+
+
+def test_a_stage_of_no_function():
+  with pytest.raises(TypeError, match='got 5'):
+    optax_namo.stage(5)

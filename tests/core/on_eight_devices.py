@@ -209,7 +209,9 @@ def compiled(kind):
   """How often a step is compiled, by what the state keeps."""
   mesh = _mesh(kind, (8,))
   with jax.set_mesh(mesh):
-    params = {k: _draw(0)[k] for k in ('layer_0', 'tall', 'bias')}
+    names = ('layer_0', 'tall', 'stacked', 'bias')
+    params = {k: _draw(0)[k] for k in names}
+    numbers = {k: _NUMBERS[k] for k in names}
     # As a step's results spell it, else JAX takes it for another layout.
     rest = lambda x: (None,) * (x.ndim - 1) if kind == 'explicit' else ()
     params = jax.tree.map(
@@ -217,7 +219,9 @@ def compiled(kind):
       params,
     )
     for record in (False, True, 'orthogonality'):
-      tx = optax_namo.namo_d(0.1, record=record)
+      tx = optax_namo.namo_d(
+        0.1, record=record, weight_dimension_numbers=numbers
+      )
       for init in (tx.init, jax.jit(tx.init)):
         state = init(params)
         step = jax.jit(lambda g, s, p, tx=tx: tx.update(g, s, p))

@@ -426,3 +426,13 @@ def test_what_it_adds():
   # Three sums of squares, the product with the scale, and what XLA computes
   # again of their terms rather than keep it.
   assert 7 <= (flops[1] - flops[0]) / params['w'].size <= 20
+
+
+def test_paths_that_read_alike():
+  params = {'a/kernel': jnp.ones((7, 2)), 'a': {'kernel': jnp.ones((3, 4))}}
+  tx = optax_namo.namo(0.1, record=True)
+  _, state = tx.update(params, tx.init(params), params)
+  found = optax_namo.diagnostics(state)
+  assert list(found) == ['a/kernel', '#a/kernel']
+  norms = [round(float(one.gradient_norm) ** 2) for one in found.values()]
+  assert norms == [12, 14]

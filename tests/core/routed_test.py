@@ -300,3 +300,29 @@ def test_numbers_and_masks_made_of_nnx_parameters():
   model.bias[...] = before
   optimizer.update(model, jax.tree.map(jnp.zeros_like, params))
   chex.assert_trees_all_equal(model.bias[...], before)
+
+
+def test_numbers_are_given_once():
+  stages = _stages(weight_dimension_numbers=MuonDimensionNumbers(1, 0))
+  tx = optax_namo.routed(optax.chain(*stages), _adamw())
+  with pytest.raises(ValueError, match='give them to routed'):
+    tx.init({'w': jnp.ones((4, 6))})
+
+
+@pytest.mark.parametrize(
+  'stages, message',
+  [
+    ((optax_namo.adaptive_momentum(), *_stages()), 'stands once'),
+    (
+      (optax_namo.adaptive_momentum(), optax.add_decayed_weights(0.1)),
+      r'belong after apply_scale\(\)',
+    ),
+    ((optax.trace(0.9), *_stages()), r'belong after apply_scale\(\)'),
+  ],
+  ids=['twice', 'decay', 'trace'],
+)
+def test_stages_out_of_place(stages, message):
+  tx = optax_namo.routed(optax.chain(*stages), _adamw())
+  params = {'w': jnp.ones((4, 6)), 'b': jnp.ones(6)}
+  with pytest.raises(TypeError, match=message):
+    tx.update(params, tx.init(params), params)
