@@ -227,9 +227,8 @@ def bias(path: str, shapes: Shapes) -> _Shape | None:
   for name in biases:
     shape = shapes.get(f'{module}{slash}{name}')
     # Of an adapter's w and b, neither is the other's bias.
-    if shape is not None and (
-      name == 'bias' or len(shape) < rank or shape == shapes[path]
-    ):
+    alike = name in convention(path).biases and shape == shapes[path]
+    if shape is not None and (name == 'bias' or len(shape) < rank or alike):
       return shape
   return None
 

@@ -215,6 +215,14 @@ def test_pairs_of_a_weight_and_a_bias(w, b, expected):
         matrices(params, strict=True)
 
 
+def test_what_may_be_no_bias():
+  two = {'W': _ones(4, 6), 'b': _ones(4, 6)}
+  assert matrices(two, strict=True) == dict.fromkeys(two, _KERNEL)
+  experts = {'experts': {'W': _ones(3, 4, 6), 'b': _ones(6)}}
+  with pytest.warns(UserWarning, match='bias beside it says otherwise'):
+    assert not matrices(experts)
+
+
 def test_at_most_one_axis_above_one():
   params = _tree(last__kernel=(64, 1), dt=(1, 6), x__weight=(6, 1, 1))
   assert not matrices(params, strict=True)
