@@ -245,7 +245,8 @@ def _matrix(
     if guess and _fits(guess, shape, bias):
       return matrix(guess, 'bias' if not told and read == [guess] else why)
     if len(read) == 1 and not (why == 'attention' and rank > 3):
-      if told or (convention.certain and layout not in convention.layouts):
+      unlike = convention.certain and layout not in convention.layouts
+      if told or unlike or (guess and not convention.leaf):
         return adamw('bias', _OTHERWISE)
       return matrix(read[0], 'bias', _guess(path, shape))
     if told:

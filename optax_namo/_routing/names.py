@@ -6,6 +6,7 @@ Patterns are searched in '/'-joined paths and match whole components.
 """
 
 from collections.abc import Sequence
+import itertools
 import re
 from typing import NamedTuple
 
@@ -119,6 +120,8 @@ _LAYERS = (
   ('LoRA', r'(^|/)lora_[ab]$', 2, None),
   ('linear', r'(^|/)(linear(_\d+)?|query|key|value)/w$', 2, None),
 )
+# Haiku stacks along the first axis.
+_HAIKU = r'(^|/)(conv\d_d[^/]*|linear(_\d+)?|query|key|value)/w$'
 # Two layers of one module that share what is between them.
 _PAIRS = (
   *(('query/kernel', f'{name}/kernel') for name in _OUTPUT.split('|')),
@@ -135,15 +138,19 @@ def plain(paths: Sequence[str]) -> list[str]:
     return plain(list(map(parent, paths)))
   leaf = r'(^|/)(kernel|weight|w|embeddings?|bias|scale)/[^/]+$'
   within = lambda path: re.search(leaf, path) and not _says(path)
-  # Of a normalized weight.
-  whole = lambda path: re.search(r'(^|/)(kernel|weight)/weight$', path)
+  # A normalized weight; with a bias beside it, a layer of this name.
+  whole = lambda path: (
+    re.search(r'(^|/)(kernel|weight)/weight$', path)
+    and f'{parent(path)}/bias' not in paths
+  )
   return [parent(x) if within(x) or whole(x) else x for x in paths]
 
 
 def _says(path: str) -> bool:
   """Whether the name of a leaf says something."""
   leaf = path.rpartition('/')[2]
-  return convention(leaf).leaf != '' or _told(leaf)
+  plain_ones = re.match(r'([bwW]_?\d*|lora_[ab])$', leaf)
+  return bool(plain_ones or convention(leaf).leaf) or _told(leaf)
 
 
 def _told(path: str) -> bool:
@@ -227,9 +234,8 @@ def bias(path: str, shapes: Shapes) -> _Shape | None:
   for name in biases:
     shape = shapes.get(f'{module}{slash}{name}')
     # Of an adapter's w and b, neither is the other's bias.
-    if shape is not None and (
-      name == 'bias' or len(shape) < rank or shape == shapes[path]
-    ):
+    alike = name in convention(path).biases and shape == shapes[path]
+    if shape is not None and (name == 'bias' or len(shape) < rank or alike):
       return shape
   return None
 
@@ -248,13 +254,13 @@ def layer(path: str, shapes: Shapes) -> tuple[str, MuonDimensionNumbers | None]:
   one of a stack along another axis.
   """
   rank, alone, unsure = len(shapes[path]), bias(path, shapes) is None, ''
-  for why, pattern, base, numbers in _LAYERS:
-    found, stack = re.search(pattern, path), rank - base
-    if not found or stack not in (0, 1) or (stack and why == 'experts'):
+  for stack, row in itertools.product((0, 1), _LAYERS):
+    why, pattern, base, numbers = row
+    found = rank == base + stack and re.search(pattern, path)
+    if not found or (stack and why == 'experts'):
       continue
     pair = _pair(path[: found.start()], shapes, base)
-    # Haiku stacks along the first axis.
-    sure = stack == 0 or not alone or path.endswith('/w')
+    sure = stack == 0 or not alone or bool(re.search(_HAIKU, path))
     if why in ('attention', 'LoRA') and alone:
       sure = pair or (pair is None and not (stack or '_proj/' in path))
     elif base == 4 and alone and re.search(r'(^|/)(Scan|Vmap)[A-Z]', path):

@@ -64,9 +64,9 @@ def test_mask(decay, mask):
 
 
 def test_mask_prefix_leaves_adamw_alone():
-  params = _PARAMS | {'b': jnp.ones(3)}
-  gradients = [g | {'b': jnp.ones(3)} for g in _GRADIENTS]
-  mask = {'w': False, 'v': True, 'b': True}
+  params = _PARAMS | {'c': jnp.ones(3)}
+  gradients = [g | {'c': jnp.ones(3)} for g in _GRADIENTS]
+  mask = {'w': False, 'v': True, 'c': True}
   found = _run(
     optax_namo.namo(0.1, weight_decay=0.3, weight_decay_mask=mask),
     gradients,
@@ -74,7 +74,7 @@ def test_mask_prefix_leaves_adamw_alone():
   )
   free = _run(optax_namo.namo(0.1, weight_decay=0.0), gradients, params)
   np.testing.assert_array_equal(found['w'], free['w'])
-  np.testing.assert_array_equal(found['b'], free['b'])
+  np.testing.assert_array_equal(found['c'], free['c'])
   assert float(jnp.abs(found['v'] - free['v']).max()) > 1e-3
 
 

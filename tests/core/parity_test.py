@@ -230,13 +230,15 @@ def test_paper_algorithm(shape, algorithm):
   rng = np.random.default_rng(0)
   theta = rng.normal(size=shape)
   gradients = rng.normal(size=(100, *shape))
+  # By name a leaf of one row is a vector.
+  options = {'weight_dimension_numbers': MuonDimensionNumbers(0, 1), **_PAPER}
   if algorithm == 'namo':
     expected = paper.namo(theta, gradients, 0.05)
-    tx = optax_namo.namo(0.05, **_PAPER)
+    tx = optax_namo.namo(0.05, **options)
   else:
     expected = paper.namo_d(theta, gradients, 0.05, clamp=0.6)
     # The oracle's columns are axis 1, the outputs of an (in, out) matrix.
-    tx = optax_namo.namo_d(0.05, clamp=0.6, columns='output', **_PAPER)
+    tx = optax_namo.namo_d(0.05, clamp=0.6, columns='output', **options)
   expected = np.stack(list(expected))
   with jax.enable_x64(True):
     found = _trajectory(tx, jnp.asarray(theta), gradients, range(1, 101))

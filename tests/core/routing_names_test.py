@@ -215,6 +215,22 @@ def test_pairs_of_a_weight_and_a_bias(w, b, expected):
         matrices(params, strict=True)
 
 
+def test_convolutions_of_no_library():
+  """Two dimensions and no stack; more are not told."""
+  params = {'conv': {'w': _ones(3, 3, 4, 6)}}
+  assert matrices(params, strict=True) == {'conv/w': ((0, 1, 2), (3,))}
+  with pytest.warns(UserWarning, match='conv/w'):
+    assert not matrices({'conv': {'w': _ones(2, 3, 3, 4, 6)}})
+
+
+def test_what_may_be_no_bias():
+  two = {'W': _ones(4, 6), 'b': _ones(4, 6)}
+  assert matrices(two, strict=True) == dict.fromkeys(two, _KERNEL)
+  experts = {'experts': {'W': _ones(3, 4, 6), 'b': _ones(6)}}
+  with pytest.warns(UserWarning, match='bias beside it says otherwise'):
+    assert not matrices(experts)
+
+
 def test_at_most_one_axis_above_one():
   params = _tree(last__kernel=(64, 1), dt=(1, 6), x__weight=(6, 1, 1))
   assert not matrices(params, strict=True)
@@ -272,6 +288,14 @@ def test_wrappers_are_looked_through(wrap):
   expected = {'query/kernel': ((0,), (1, 2)), 'fc/weight': _ROWS}
   found = matrices(tree, strict=True)
   assert {'/'.join(p.split('/')[:2]): v for p, v in found.items()} == expected
+
+
+@pytest.mark.parametrize('name', ['weight', 'kernel', 'w'])
+def test_layers_called_as_leaves_are_no_wrappers(name):
+  params = {name: {'weight': _ones(6, 6), 'bias': _ones(6)}}
+  assert matrices(params, strict=True)[f'{name}/weight'] == _ROWS
+  params = {name: {'w': _ones(4, 4), 'b': _ones(4)}}
+  assert matrices(params, strict=True) == {f'{name}/w': _KERNEL}
 
 
 def test_a_list_of_boxes_has_no_names():
