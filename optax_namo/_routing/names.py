@@ -39,6 +39,7 @@ _ADAMW = (
   ('embedding', r'(^|/)([a-z]+_)?emb/(weight|embeddings)$'),
   ('state space', r'(^|/)A_log$'),
   ('head', rf'(?i)(^|/)({_HEADS}){_OWN}'),
+  ('depthwise', rf'(?i)(^|/)[^/]*depthwise[^/]*{_OWN}'),
   ('layer scale', r'(?i)(^|/)layer_?scale[^/]*(/|$)'),
   # Stacked ones too, of Flax, Equinox, Haiku (offset) and Keras (beta, gamma).
   ('norm', r'(^|/)(scale|gamma)$'),

@@ -49,6 +49,7 @@ def _layer(**shapes):
     ('lm_logits', False),
     ('readout', False),
     ('classifier', False),
+    ('depthwise_conv', False),
     ('layer_scale', False),
     ('LayerScale_0', False),
     ('multi_head', True),
