@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers
+import orbax.checkpoint as ocp
 import pytest
 
 import optax_namo
@@ -183,3 +184,31 @@ def test_containers_of_one_leaf_are_no_boxes():
   namo_state = optax.tree.get(state, 'NamoState')
   chex.assert_trees_all_equal_structs(namo_state.root_v, params)
   chex.assert_trees_all_equal_structs(namo_state.mu, params)
+
+
+def test_an_nnx_checkpoint_with_boxes_around_what_is_masked(tmp_path):
+  """As version 0.1 wrote it; docs/faq.md tells how it restores."""
+  make = lambda: nnx.Optimizer(
+    nnx.Linear(4, 6, rngs=nnx.Rngs(0)), optax_namo.namo_d(0.1), wrt=nnx.Param
+  )
+  optimizer = make()
+  grads = {'kernel': _normal(0, 4, 6), 'bias': _normal(1, 6)}
+  model = nnx.Linear(4, 6, rngs=nnx.Rngs(0))
+  optimizer.update(model, nnx.State(jax.tree.map(nnx.Param, grads)))
+  state = nnx.state(optimizer, nnx.optimizer.OptState)
+  old = nnx.to_pure_dict(state)
+  moments = old['opt_state']['inner_states']['namo']['inner_state'][0]['mu']
+  assert 'bias' not in moments
+  moments['bias'] = None  # An entry without an array.
+  saved = ocp.PyTreeCheckpointer()
+  saved.save(tmp_path / 'old', old)
+  fresh = nnx.to_pure_dict(nnx.state(make(), nnx.optimizer.OptState))
+  restored = saved.restore(
+    tmp_path / 'old',
+    args=ocp.args.PyTreeRestore(
+      fresh,
+      ocp.checkpoint_utils.construct_restore_args(fresh),
+      partial_restore=True,
+    ),
+  )
+  chex.assert_trees_all_equal(restored, nnx.to_pure_dict(state))
