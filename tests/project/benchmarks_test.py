@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks compare with, and how."""
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import chex
 import jax
 import jax.numpy as jnp
@@ -45,77 +43,73 @@ def _gradients(seed):
 
 
 @pytest.mark.full_compile
-class OptaxMainTest(parameterized.TestCase):
-  @parameterized.product(beta=(0.9, 0.95), nesterov=(True, False))
-  def test_updates_as_optax_does(self, beta, nesterov):
-    released = optax.contrib.muon(
-      0.01,
-      beta=beta,
-      nesterov=nesterov,
-      weight_decay=0.1,
-      consistent_rms=0.2,
-      muon_weight_dimension_numbers=_NUMBERS,
-    )
-    params = [_gradients(9), _gradients(9)]
-    state = [released.init(params[0])] * 2
-    take = [
-      jax.jit(lambda *args, tx=tx: steps.step(tx, *args))
-      for tx in (released, contenders.looped(released))
-    ]
-    for seed in range(4):
-      for i in range(2):
-        params[i], state[i] = take[i](params[i], state[i], _gradients(seed))
-      chex.assert_trees_all_close(*params, rtol=1e-6, atol=1e-6)
-      chex.assert_trees_all_close(*state, rtol=1e-6, atol=1e-6)
-
-  def test_a_loop_a_leaf(self):
-    """Of five steps, where unrolling leaves none."""
-    params = steps.parameters(2, 16, 0, 0)
-    main = contenders.contenders(params)[contenders.MAIN]
-    loops = lambda: steps.compiled(main, params).as_text().count(' while(')
-    self.assertEqual(loops(), len(jax.tree.leaves(params)))
-    with steps.unrolled():
-      self.assertEqual(loops(), 0)
+@pytest.mark.parametrize('beta', [0.9, 0.95])
+@pytest.mark.parametrize('nesterov', [True, False])
+def test_updates_as_optax_does(beta, nesterov):
+  released = optax.contrib.muon(
+    0.01,
+    beta=beta,
+    nesterov=nesterov,
+    weight_decay=0.1,
+    consistent_rms=0.2,
+    muon_weight_dimension_numbers=_NUMBERS,
+  )
+  params = [_gradients(9), _gradients(9)]
+  state = [released.init(params[0])] * 2
+  take = [
+    jax.jit(lambda *args, tx=tx: steps.step(tx, *args))
+    for tx in (released, contenders.looped(released))
+  ]
+  for seed in range(4):
+    for i in range(2):
+      params[i], state[i] = take[i](params[i], state[i], _gradients(seed))
+    chex.assert_trees_all_close(*params, rtol=1e-6, atol=1e-6)
+    chex.assert_trees_all_close(*state, rtol=1e-6, atol=1e-6)
 
 
-class HarnessTest(absltest.TestCase):
-  def test_ratios_are_of_each_round(self):
-    """The machine was busy in the second round, and for `b` in the third."""
-    here = [{'a': 1.0, 'b': 2.0}, {'a': 5.0, 'b': 10.0}, {'a': 2.0, 'b': 80.0}]
-    there = [{'a': 2.0, 'b': 2.0}, {'a': 10.0, 'b': 10.0}, {'a': 1.0, 'b': 8.0}]
-    rounds = harness.Rounds(here, there)
-    self.assertEqual(rounds.median('a'), 2.0)
-    self.assertEqual(rounds.ratio('a', 'b'), 0.5)
-    self.assertEqual(rounds.against('a'), {'ratio': 0.5})
-    self.assertEqual(harness.Rounds(here).against('a'), {})
-
-  def test_pieces_carry_on(self):
-    seen = []
-
-    def watched(carry, x):
-      jax.debug.callback(lambda carry: seen.append(float(carry)), carry)
-      return carry + x, ()
-
-    one, three = jnp.array(1.0), jnp.array(3.0)
-    pieces = harness.Pieces({'it': (watched, one, (three,))}, times=2)
-    for _ in range(2):
-      (name,) = pieces.turn()
-    jax.effects_barrier()
-    self.assertEqual(name, 'it')
-    self.assertEqual(sorted(seen), [1.0, 4.0, 7.0, 10.0])
-
-  def test_table(self):
-    rows = {'a': {'ms': 1234.5, 'of_it_share': 0.25}, 'b': {'note': 'x'}}
-    self.assertEqual(
-      harness.table(rows).splitlines(),
-      [
-        '|  | ms | of it share | note |',
-        '| --- | --- | --- | --- |',
-        '| a | 1,234.500 | 25.0% |  |',
-        '| b |  |  | x |',
-      ],
-    )
+@pytest.mark.full_compile
+def test_a_loop_a_leaf():
+  """Of five steps, where unrolling leaves none."""
+  params = steps.parameters(2, 16, 0, 0)
+  main = contenders.contenders(params)[contenders.MAIN]
+  loops = lambda: steps.compiled(main, params).as_text().count(' while(')
+  assert loops() == len(jax.tree.leaves(params))
+  with steps.unrolled():
+    assert loops() == 0
 
 
-if __name__ == '__main__':
-  absltest.main()
+def test_ratios_are_of_each_round():
+  """The machine was busy in the second round, and for `b` in the third."""
+  here = [{'a': 1.0, 'b': 2.0}, {'a': 5.0, 'b': 10.0}, {'a': 2.0, 'b': 80.0}]
+  there = [{'a': 2.0, 'b': 2.0}, {'a': 10.0, 'b': 10.0}, {'a': 1.0, 'b': 8.0}]
+  rounds = harness.Rounds(here, there)
+  assert rounds.median('a') == 2.0
+  assert rounds.ratio('a', 'b') == 0.5
+  assert rounds.against('a') == {'ratio': 0.5}
+  assert harness.Rounds(here).against('a') == {}
+
+
+def test_pieces_carry_on():
+  seen = []
+
+  def watched(carry, x):
+    jax.debug.callback(lambda carry: seen.append(float(carry)), carry)
+    return carry + x, ()
+
+  one, three = jnp.array(1.0), jnp.array(3.0)
+  pieces = harness.Pieces({'it': (watched, one, (three,))}, times=2)
+  for _ in range(2):
+    (name,) = pieces.turn()
+  jax.effects_barrier()
+  assert name == 'it'
+  assert sorted(seen) == [1.0, 4.0, 7.0, 10.0]
+
+
+def test_table():
+  rows = {'a': {'ms': 1234.5, 'of_it_share': 0.25}, 'b': {'note': 'x'}}
+  assert harness.table(rows).splitlines() == [
+    '|  | ms | of it share | note |',
+    '| --- | --- | --- | --- |',
+    '| a | 1,234.500 | 25.0% |  |',
+    '| b |  |  | x |',
+  ]
