@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from optax.contrib import MuonDimensionNumbers
 
 
 def is_box(node: Any) -> bool:
@@ -159,9 +160,10 @@ def resolved(prefix_or_function: Any, tree: Any) -> Any:
 
 def check_containers(tree: Any) -> None:
   """Raises TypeError where a container takes apart what is put into it."""
-  whole = jax.tree.map(lambda _: (0, 0), tree)
-  entries = jax.tree.leaves(whole, is_leaf=lambda x: x == (0, 0))
-  if any(entry != (0, 0) for entry in entries):
+  # By type, for a container may have an == of its own.
+  is_entry = lambda x: isinstance(x, MuonDimensionNumbers)
+  whole = jax.tree.map(lambda _: MuonDimensionNumbers(), tree)
+  if not all(map(is_entry, jax.tree.leaves(whole, is_leaf=is_entry))):
     raise TypeError(
       f'a container in the {type(tree).__name__} of parameters holds arrays'
       ' alone, and neither Factored updates nor dimension numbers, as the'

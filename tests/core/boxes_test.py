@@ -142,6 +142,9 @@ class NamedArray:
   def tree_flatten(self):
     return (self.array,), self.axes
 
+  def __eq__(self, other):
+    raise TypeError(f'no comparison of named arrays with {other!r}')
+
   @classmethod
   def tree_unflatten(cls, axes, children):
     (array,) = children
