@@ -23,7 +23,9 @@ from tests.core.routes import why
 from tests.helpers import normal
 from tests.helpers import run
 
-pytestmark = pytest.mark.filterwarnings('error::UserWarning')
+pytestmark = pytest.mark.filterwarnings(
+  'error::UserWarning', 'ignore:NO LEAF IS A MATRIX.*If some are:UserWarning'
+)
 
 
 @dataclasses.dataclass(frozen=True)
