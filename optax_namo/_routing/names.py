@@ -126,6 +126,10 @@ def adamw(path: str, shapes: Shapes) -> str:
   return 'bias' if shapes.get(path) in beside else ''
 
 
+def is_embedding(path: str) -> bool:
+  return _first(_ADAMW, path) == 'embedding'
+
+
 def unsure(path: str, shapes: Shapes) -> str:
   """Why the name of what a leaf is in leaves it open what it is."""
   why = _first(_UNSURE, path)
