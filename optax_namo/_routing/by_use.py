@@ -99,18 +99,12 @@ def decided(
   strict: bool = False,
 ) -> tuple[list[dims.Spec], list[str]]:
   """The specs of all leaves, in order, and why; warns for its caller's."""
-  for name, value in (
-    ('output_heads', output_heads),
-    ('first_layers', first_layers),
-  ):
-    hyperparameters.choice(name, value, ('adamw', 'matrix'))
+  hyperparameters.choice('output_heads', output_heads, ('adamw', 'matrix'))
+  hyperparameters.choice('first_layers', first_layers, ('adamw', 'matrix'))
   closed = jax.make_jaxpr(function)(params, *args)
   shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
   trace = program.Trace(trees.paths(params), shapes, split)
-  weights = [
-    program.Value((views.whole(i, shape),))
-    for i, shape in enumerate(trace.shapes)
-  ]
+  weights = [program.Value((views.whole(i, n),)) for i, n in enumerate(shapes)]
   others = [program.Value(data=1)] * (len(closed.jaxpr.invars) - len(weights))
   trace.run(closed.jaxpr, closed.consts, weights + others)
   found = [
@@ -122,7 +116,7 @@ def decided(
     message = _message(trace, [(leaf, found[leaf][1][2:]) for leaf in unknown])
     if strict:
       raise ValueError(message)
-    warnings.warn(message, stacklevel=3)
+    by_name.warn(message)
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       by_names = by_name.decided(params)
