@@ -135,15 +135,16 @@ def _judged(
     return None, f'rank {len(shape)}'
   if sum(size > 1 for size in shape) < 2:
     return None, 'vector'
-  if leaf in trace.looked - trace.selected:
+  marked = {what: why[leaf] for what, why in trace.marks.items() if leaf in why}
+  if 'looked' in marked and 'selected' not in marked:
     return None, 'looked up'
   strength = max((use.strength for use in uses), default=0)
-  if leaf in trace.opaque and not strength:
-    return None, f'? goes into {trace.opaque[leaf]}'
+  if 'opaque' in marked and not strength:
+    return None, f'? goes into {marked["opaque"]}'
   if not uses:
-    if leaf not in trace.seen:
+    if 'seen' not in marked:
       return None, '? is not used'
-    return None, 'depthwise' if leaf in trace.depthwise else 'elementwise'
+    return None, 'depthwise' if 'depthwise' in marked else 'elementwise'
   uses = [use for use in uses if use.strength == strength]
   specs = Counter(use.spec for use in uses)
   # With both sides exchanged it is the same matrix.
@@ -152,7 +153,7 @@ def _judged(
     return None, f'? is used in ways that contradict each other ({ways})'
   spec = max(specs, key=specs.__getitem__)
   numbers = _numbers(spec)
-  if output_heads == 'adamw' and leaf not in trace.consumed:
+  if output_heads == 'adamw' and 'consumed' not in marked:
     return None, 'last product'
   if first_layers == 'adamw' and all(use.first for use in uses):
     return None, 'first product'
@@ -177,13 +178,11 @@ def _parts(
   trace: program.Trace, leaf: int, numbers: MuonDimensionNumbers
 ) -> MuonDimensionNumbers | dims.SplitMatrices:
   """The parts that a matrix is cut into along its outputs, if it is split."""
-  if trace.split:
-    for axis in numbers.output_axis:
-      size = trace.shapes[leaf][axis]
-      ends = sorted({0, size, *trace.cuts.get((leaf, axis), ())})
-      if len(ends) > 2:
-        sizes = tuple(end - start for start, end in zip(ends, ends[1:]))
-        return dims.SplitMatrices(numbers, axis, sizes)
+  for axis in numbers.output_axis:
+    ends = sorted({0, trace.shapes[leaf][axis], *trace.cuts[leaf, axis]})
+    if len(ends) > 2:
+      sizes = tuple(end - start for start, end in zip(ends, ends[1:]))
+      return dims.SplitMatrices(numbers, axis, sizes)
   return numbers
 
 

@@ -6,6 +6,7 @@ The program is a jaxpr. Every value in it is described by a ``Value``, and each
 primitive has a rule from those of its operands to those of its results.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 import functools
 import math
@@ -61,12 +62,10 @@ class Trace:
 
   Attributes:
     uses: The products of each leaf; a set in order.
-    seen: Leaves that are used at all.
-    looked: Leaves that an index of data selects from.
-    selected: Those that are matrices after it.
-    depthwise: Leaves of depthwise convolutions.
-    consumed: Leaves whose products are operands of later ones.
-    opaque: Leaves that go where no rule follows, and the primitive.
+    marks: What else is told of leaves: ``'seen'`` (used at all), ``'looked'``
+      (an index of data selects from them), ``'selected'`` (matrices after it),
+      ``'depthwise'``, ``'consumed'`` (their products are operands of later
+      ones), ``'opaque'`` (they go where no rule follows, and the primitive).
     cuts: Entries at which the axis ``(leaf, axis)`` is cut.
   """
 
@@ -74,14 +73,12 @@ class Trace:
     self, paths: Sequence[str], shapes: Sequence[tuple[int, ...]], split: bool
   ):
     self.paths, self.shapes, self.split = paths, shapes, split
-    self.uses: dict[int, dict[Use, None]] = {}
-    self.seen: set[int] = set()
-    self.looked: set[int] = set()
-    self.selected: set[int] = set()
-    self.depthwise: set[int] = set()
-    self.consumed: set[int] = set()
-    self.opaque: dict[int, str] = {}
-    self.cuts: dict[tuple[int, int], set[int]] = {}
+    self.uses: dict[int, dict[Use, None]] = defaultdict(dict)
+    self.marks: dict[str, dict[int, str]] = defaultdict(dict)
+    self.cuts: dict[tuple[int, int], set[int]] = defaultdict(set)
+
+  def mark(self, what: str, views: Iterable[v.View], why: str = '') -> None:
+    self.marks[what].update({view.leaf: why for view in views})
 
   def run(self, jaxpr: Any, consts: Sequence[Any], values: _Values) -> _Values:
     """The results of a jaxpr."""
@@ -102,37 +99,32 @@ class Trace:
 
   def union(self, values: Sequence[Value]) -> Value:
     """A value that depends on all these, and is a view of no parameter."""
-    self.seen.update(view.leaf for value in values for view in value.views)
-    results = (result for value in values for result in value.results)
-    leaves = dict.fromkeys(one.leaf for one in results)
+    for value in values:
+      self.mark('seen', value.views)
+    leaves = dict.fromkeys(r.leaf for value in values for r in value.results)
+    left = (leaf for leaf in leaves if leaf not in self.marks['consumed'])
     return Value(
-      results=tuple(v.View(i, ()) for i in leaves if i not in self.consumed),
+      results=tuple(v.View(leaf, ()) for leaf in left),
       data=max((value.data for value in values), default=0),
     )
 
   def look_up(self, value: Value) -> Value:
     """A value after an index of data has selected."""
-    self.looked.update(view.leaf for view in value.views)
+    self.mark('looked', value.views)
     views = tuple(view._replace(looked=True) for view in value.views)
     return value._replace(views=views, data=2)
-
-  def consume(self, value: Value) -> None:
-    self.consumed.update(result.leaf for result in value.results)
 
 
 def _mapped(
   value: Value, change: Callable[[v.Axes], v.Axes | None], plain: Value
 ) -> Value:
   """``plain`` with a value's views and results, whose axes change."""
-  views = [view._replace(axes=change(view.axes)) for view in value.views]
-  results = [
-    result._replace(axes=change(result.axes) or ()) if result.axes else result
-    for result in value.results
-  ]
-  return plain._replace(
-    views=tuple(view for view in views if view.axes),
-    results=v.merged((*plain.results, *results)),
+  views, results = (
+    [view._replace(axes=view.axes and change(view.axes) or ()) for view in some]
+    for some in (value.views, value.results)
   )
+  views = [view for view in views if view.axes]
+  return _joined([Value(results=tuple(results))], plain, views)
 
 
 def _joined(values: Iterable[Value], plain: Value, views: Any) -> Value:
@@ -151,17 +143,14 @@ def _moved(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   plain = trace.union(values)._replace(selects=value.selects)
   if not (value.views or value.results):
     return [plain] * len(eqn.outvars)
-  name, known = eqn.primitive.name, not any(index.data for index in indices)
-  outs = []
+  name, old = eqn.primitive.name, eqn.invars[0].aval.shape
+  known, outs = not any(index.data for index in indices), []
   for i, var in enumerate(eqn.outvars):
-    shapes = eqn.invars[0].aval.shape, var.aval.shape
-    if trace.split and name in ('slice', 'split'):
-      for view in value.views + value.results:
-        _cut(trace, view, v.Move(view.axes, *shapes, eqn.params, i))
-    move = lambda axes: v.MOVES[name](
-      v.Move(axes, *shapes, eqn.params, i, known)
-    )
-    out = _mapped(value, move, plain)
+    move = v.Move(old, var.aval.shape, eqn.params, i, known)
+    for view in value.views + value.results:
+      if trace.split and name in ('slice', 'split'):
+        _cut(trace, view, move)
+    out = _mapped(value, functools.partial(v.MOVES[name], move), plain)
     if len(out.views) < len(value.views) and var.aval.shape:
       _opaque(trace, eqn, [value])
     outs.append(out if known or not value.views else trace.look_up(out))
@@ -170,17 +159,14 @@ def _moved(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 
 def _cut(trace: Trace, view: v.View, move: v.Move) -> None:
   """Notes where a static slice cuts the axes of a parameter."""
-  for digits, old, new, start in zip(*move[:3], v.starts(move)):
+  for digits, old, new, start in zip(view.axes, *move[:2], v.starts(move)):
     unit = math.prod(digit.size for digit in digits[1:])
-    for digit in digits[:1] if new < old else ():
-      length = trace.shapes[view.leaf][digit.axis]
-      # Else no part is one piece of the parameter.
-      if digit.size * digit.stride >= length and not (
-        start % unit or new % unit
-      ):
-        cuts = trace.cuts.setdefault((view.leaf, digit.axis), set())
-        ends = start, start + new
-        cuts.update(digit.start + end // unit * digit.stride for end in ends)
+    # Else no part is one piece of the parameter.
+    if digits and new < old and not (start % unit or new % unit):
+      leaf, (axis, size, stride, begin) = view.leaf, digits[0]
+      if size * stride >= trace.shapes[leaf][axis]:
+        ends = start // unit, (start + new) // unit
+        trace.cuts[leaf, axis].update(begin + end * stride for end in ends)
 
 
 # Entries of several operands.
@@ -193,13 +179,13 @@ def _concatenated(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   views = [view for view in views if len(view.axes) == rank and not out.data]
   out = _joined(values, out, views)
   if trace.split and eqn.primitive.name == 'concatenate':
-    starts: dict[tuple[int, int], list[int]] = {}
+    starts = defaultdict(list)
     for view in out.results + out.views:
       for digit in view.axes and view.axes[eqn.params['dimension']][:1]:
-        starts.setdefault((view.leaf, digit.axis), []).append(digit.start)
+        starts[view.leaf, digit.axis].append(digit.start)
     for key, some in starts.items():  # They do not go separate ways.
-      cuts = trace.cuts.get(key, set())
-      cuts -= {cut for cut in cuts if min(some) < cut <= max(some)}
+      gone = range(min(some) + 1, max(some) + 1)
+      trace.cuts[key].difference_update(gone)
   return [out]
 
 
@@ -213,7 +199,7 @@ def _elementwise(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   for value, atom in zip(values, eqn.invars):
     old = atom.aval.shape
     if old != new and (value.views or value.results):
-      stretch = lambda axes: v.stretched(v.Move(axes, old, new, {}))
+      stretch = functools.partial(v.stretched, v.Move(old, new))
       value = _mapped(value, stretch, value._replace(results=()))
     if math.prod(old) > 1:
       sized.append(value)
@@ -270,17 +256,13 @@ def _other(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 
 def _opaque(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """Notes the matrices that no rule follows from here."""
-  hidden = {
-    view.leaf: eqn.primitive.name
-    for value in values
-    for view in value.views
-    if value.weight and sum(map(bool, view.axes)) > 1
-  }
+  views = [view for value in values if value.weight for view in value.views]
+  hidden = [view for view in views if sum(map(bool, view.axes)) > 1]
   out = trace.union(values)
   if eqn.outvars and hidden:
-    trace.opaque.update(hidden)
-    trace.consume(out)
-    out = out._replace(results=tuple(v.View(leaf, ()) for leaf in hidden))
+    trace.mark('opaque', hidden, eqn.primitive.name)
+    trace.mark('consumed', out.results)
+    out = out._replace(results=v.merged(x._replace(axes=()) for x in hidden))
   return [out] * len(eqn.outvars)
 
 
@@ -316,9 +298,9 @@ def _use(
   spec = v.spec(trace.shapes[view.leaf], contracted, free)
   first = strength > 0 and other.data < 2
   use = Use(strength, spec, eqn.primitive.name, first, id(eqn))
-  trace.uses.setdefault(view.leaf, {})[use] = None
+  trace.uses[view.leaf][use] = None
   if view.looked:
-    trace.selected.add(view.leaf)
+    trace.mark('selected', [view])
   return True
 
 
@@ -360,7 +342,7 @@ def _product(
     return [out]
   for i, value in enumerate(values):
     if acting != [i] or value.data:  # Data may scale the parameter.
-      trace.consume(value)
+      trace.mark('consumed', value.results)
   views = v.merged(view for i in acting for view in placed[i])
   results = [view if trace.split else view._replace(axes=()) for view in views]
   out = out._replace(results=v.merged(results))
@@ -399,14 +381,14 @@ def _convolution(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   new = (*shape[:out], groups, shape[out] // groups, *shape[out + 1 :])
   views = []
   for view in kernel.views:
-    axes = v.reshaped(v.Move(view.axes, shape, new, {}))
+    axes = v.reshaped(v.Move(shape, new), view.axes)
     if axes is None:
       return _opaque(trace, eqn, values)
     # Groups that are an axis of the parameter are a batch.
     sizes = trace.shapes[view.leaf]
     whole = all(digit.size == sizes[digit.axis] for digit in axes[out])
     if groups > 1 == shape[channels] and not (whole and axes[out + 1]):
-      trace.depthwise.add(view.leaf)
+      trace.mark('depthwise', [view])
     else:
       views.append(view._replace(axes=axes))
   # An image is no matrix, even if it is learned.

@@ -97,24 +97,23 @@ def spec(shape: _Shape, contracted: _Digits, free: _Digits) -> dims.Spec:
 
 
 class Move(NamedTuple):
-  """A primitive that moves the entries of a view."""
+  """A primitive that moves the entries of a value."""
 
-  axes: Axes
   old: _Shape
   new: _Shape
-  params: dict[str, Any]  # The primitive's.
+  params: dict[str, Any] = {}  # The primitive's.
   out: int = 0  # Which result.
   known: bool = True  # Whether it moves by constants alone, not by data.
 
 
-def reshaped(move: Move) -> Axes | None:
+def reshaped(move: Move, axes: Axes) -> Axes | None:
   """After a reshape; None where the axes do not come apart."""
   atoms: list[tuple[int, Digit | None]] = []
-  for i in move.params.get('dimensions') or range(len(move.old)):
-    size, digits = move.old[i], move.axes[i]
+  for i in move.params.get('dimensions') or range(len(axes)):
+    first, *rest = axes[i] or (None,)
     # Of a slice or a shard, the first digit takes what is left.
-    rest = size // math.prod(digit.size for digit in digits[1:])
-    atoms += zip((rest, *(one.size for one in digits[1:])), digits or (None,))
+    left = move.old[i] // math.prod(digit.size for digit in rest)
+    atoms += [(left, first), *((digit.size, digit) for digit in rest)]
   found = []
   for want in reversed(move.new):
     group: list[Digit] = []
@@ -125,13 +124,12 @@ def reshaped(move: Move) -> Axes | None:
       take = math.gcd(size, want)
       if take not in (size, want):
         return None
-      if digit and take < size:
-        axis, old, stride, start = digit
-        above = Digit(axis, -(-old // take), stride * take, start)
+      if take < size:
+        above = digit and digit._replace(
+          size=-(-digit.size // take), stride=digit.stride * take
+        )
         atoms.append((size // take, above))
-        digit = Digit(axis, take, stride)
-      elif take < size:
-        atoms.append((size // take, None))
+        digit = digit and Digit(digit.axis, take, digit.stride)
       if digit and take > 1:
         group.insert(0, digit)
       want //= take
@@ -139,29 +137,29 @@ def reshaped(move: Move) -> Axes | None:
   return tuple(found[::-1])
 
 
-def stretched(move: Move) -> Axes:
+def stretched(move: Move, axes: Axes) -> Axes:
   """Where axes of one entry become as long as a result's."""
-  return tuple(a if n == m else () for a, n, m in zip(*move[:3]))
+  return tuple(a if n == m else () for a, n, m in zip(axes, *move[:2]))
 
 
-def _broadcast(move: Move) -> Axes:
+def _broadcast(move: Move, axes: Axes) -> Axes:
   found: list[_Digits] = [()] * len(move.new)
   for i, j in enumerate(move.params['broadcast_dimensions']):
-    found[j] = move.axes[i] if move.old[i] == move.new[j] else ()
+    found[j] = axes[i] if move.old[i] == move.new[j] else ()
   return tuple(found)
 
 
-def _without(name: str) -> Callable[[Move], Axes]:
+def _without(name: str) -> Callable[[Move, Axes], Axes]:
   """Without the axes that a parameter of the primitive names."""
-  return lambda move: tuple(
-    axis for i, axis in enumerate(move.axes) if i not in move.params[name]
+  return lambda move, axes: tuple(
+    axis for i, axis in enumerate(axes) if i not in move.params[name]
   )
 
 
-def _all_gathered(move: Move) -> Axes:
+def _all_gathered(move: Move, axes: Axes) -> Axes:
   new = move.params['all_gather_dimension']
   one_more = () if move.params['tiled'] else ((),)
-  return (*move.axes[:new], *one_more, *move.axes[new:])
+  return (*axes[:new], *one_more, *axes[new:])
 
 
 def starts(move: Move) -> Sequence[int]:
@@ -173,9 +171,9 @@ def starts(move: Move) -> Sequence[int]:
   return [begin * (i == split) for i in range(len(zeros))]
 
 
-def _sliced(move: Move) -> Axes:
+def _sliced(move: Move, axes: Axes) -> Axes:
   found = []
-  for digits, old, new, start in zip(*move[:3], starts(move)):
+  for digits, old, new, start in zip(axes, *move[:2], starts(move)):
     if digits and new < old:
       first, *rest = digits
       unit = math.prod(digit.size for digit in rest)
@@ -185,29 +183,30 @@ def _sliced(move: Move) -> Axes:
   return tuple(found)
 
 
-def _gathered(move: Move) -> Axes:
+def _gathered(move: Move, axes: Axes) -> Axes:
   """After an index; if it is known, it only permutes the entries of an axis."""
   numbers, sizes = move.params['dimension_numbers'], move.params['slice_sizes']
   batch = numbers.operand_batching_dims
   gone = {*numbers.collapsed_slice_dims, *batch}
   found: list[_Digits] = [()] * len(move.new)
-  kept = [i for i in range(len(move.old)) if i not in gone]
+  kept = [i for i in range(len(axes)) if i not in gone]
   for j, i in zip(numbers.offset_dims, kept):
-    found[j] = move.axes[i] if sizes[i] > 1 or move.old[i] == 1 else ()
+    found[j] = axes[i] if sizes[i] > 1 or move.old[i] == 1 else ()
   rows = [j for j in range(len(found)) if j not in numbers.offset_dims]
   for i, row in zip(batch, numbers.start_indices_batching_dims):
-    found[rows[row]] = move.axes[i]
+    found[rows[row]] = axes[i]
   if move.known and len(rows) == len(gone) == 1:
-    found[rows[0]] = move.axes[gone.pop()]
+    found[rows[0]] = axes[gone.pop()]
   return tuple(found)
 
 
-MOVES: dict[str, Callable[[Move], Axes | None]] = {
-  'transpose': lambda m: tuple(m.axes[i] for i in m.params['permutation']),
+# From the axes of an operand to those of a result; None where they are lost.
+MOVES: dict[str, Callable[[Move, Axes], Axes | None]] = {
+  'transpose': lambda m, axes: tuple(axes[i] for i in m.params['permutation']),
   'reshape': reshaped,
   'broadcast_in_dim': _broadcast,
   'squeeze': _without('dimensions'),
-  **dict.fromkeys(('rev', 'pad'), lambda move: move.axes),
+  **dict.fromkeys(('rev', 'pad'), lambda _, axes: axes),
   **dict.fromkeys(('slice', 'split', 'dynamic_slice'), _sliced),
   'gather': _gathered,
   'all_gather': _all_gathered,

@@ -16,8 +16,13 @@ from optax.contrib import MuonDimensionNumbers
 import pytest
 
 import optax_namo
+from optax_namo import routing_table
 from tests.core.by_use_models import random
 from tests.core.routes import routes
+from tests.core.routing_haliax_test import Axis
+from tests.core.routing_haliax_test import Embedding
+from tests.core.routing_haliax_test import linear
+from tests.core.routing_haliax_test import named as array
 
 pytestmark = pytest.mark.filterwarnings('error::UserWarning')
 
@@ -107,14 +112,14 @@ def test_maxtext(unbox):
   loss, boxed = _maxtext()
   params = unbox(boxed)
   by_use = optax_namo.dimension_numbers_by_use(loss, params, _TOKENS)
-  table = _found(optax_namo.routing_table(params, by_use))
+  table = _found(routing_table(params, by_use))
   assert table['layers/query/kernel'][0] == ((3, 8, 8),)
   assert table['layers/out/kernel'][0] == ((3, 8, 8),)
   assert sum(bool(view) for view, _ in table.values()) == 7
   theirs = jax.tree_util.tree_map_with_path(
     _muon_weight_dimension_numbers, nn.unbox(boxed)
   )
-  assert table == _found(optax_namo.routing_table(params, theirs))
+  assert table == _found(routing_table(params, theirs))
   with pytest.warns(UserWarning, match='NO LEAF IS A MATRIX'):
     assert not any(routes(params).values())
 
@@ -173,7 +178,7 @@ def _of_kind(kind):
 
 def test_tunix():
   loss, params = _of_kind(nnx.Param)
-  found = _found(optax_namo.routing_table(params, use=(loss, _TOKENS)))
+  found = _found(routing_table(params, use=(loss, _TOKENS)))
   views = {path: view[0] for path, (view, _) in found.items() if view}
   assert views == {
     'q_proj/w': (1, 8, 8), 'k_proj/w': (1, 8, 4), 'v_proj/w': (1, 8, 4),
@@ -254,8 +259,69 @@ def test_gemma_and_nanodo(model, views):
   init = functools.partial(model().init, jax.random.key(0))
   params = jax.eval_shape(init, _TOKENS)['params']
   loss = lambda p, x: _cross_entropy(model().apply({'params': p}, x), x)
-  table = optax_namo.routing_table(params, use=(loss, _TOKENS))
+  table = routing_table(params, use=(loss, _TOKENS))
   assert {row.path: row.view[0] for row in table if row.view} == views
+
+
+# AlgoPerf: a workload's model_fn and loss_fn, with batch statistics.
+
+
+class _Workload:
+  class Model(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+      x = nn.Conv(8, (3, 3), use_bias=False)(x)
+      x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
+      return nn.Dense(11)(
+        nn.Dropout(0.1, deterministic=not train)(x.mean((1, 2)))
+      )
+
+  def model_fn(self, params, batch, model_state, mode, rng, update_batch_norm):
+    return self.Model().apply(
+      {'params': params, **model_state}, batch['inputs'], mode == 'train',
+      mutable=['batch_stats'], rngs={'dropout': rng},
+    )  # fmt: skip
+
+  def loss_fn(self, targets, logits):
+    log_probabilities = jax.nn.log_softmax(logits)
+    return {'summed': -jnp.sum(targets * log_probabilities)}
+
+
+def test_algoperf():
+  workload, key = _Workload(), jax.random.key(0)
+  struct = jax.ShapeDtypeStruct
+  batch = {'inputs': struct((2, 8, 8, 3), 'float32'),
+           'targets': struct((2, 11), 'float32')}  # fmt: skip
+  init = lambda x: workload.Model().init(key, x, train=False)
+  state = dict(jax.eval_shape(init, batch['inputs']))
+  params = state.pop('params')
+
+  def loss(params, batch, state, rng):
+    logits, _ = workload.model_fn(params, batch, state, 'train', rng, True)
+    return workload.loss_fn(batch['targets'], logits)['summed']
+
+  found = routing_table(params, use=(loss, batch, state, key))
+  assert {row.path: row.view for row in found if row.view} == {
+    'Conv_0/kernel': ((1, 27, 8),)
+  }
+
+
+# Levanter: Haliax's layers, and no loss when the optimizer is built.
+
+
+def test_levanter():
+  axes = [Axis('layers', 3), Axis('embed', 8), Axis('heads', 4), Axis('k', 2)]
+  layers, embed, heads, size = axes
+  model = {
+    'embeddings': {'token_embeddings': Embedding(array(heads, embed), None)},
+    'q_proj': linear(embed, (heads, size), layers, heads, size, embed),
+    'o_proj': linear((heads, size), embed, layers, embed, heads, size),
+    'lm_head': linear(embed, heads, heads, embed),
+  }
+  views = {row.path: row.view for row in routing_table(model) if row.view}
+  assert views == dict.fromkeys(
+    ('q_proj/weight', 'o_proj/weight'), ((3, 8, 8),)
+  )
 
 
 # Agents that are trained side by side.
