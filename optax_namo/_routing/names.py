@@ -49,7 +49,7 @@ _UNSURE = (
 # The output head where it stands alone; within blocks it is a layer.
 _LAST = r'^(\D*/)?(output|decoder|fc_out|proj_out)(/[^/]+)?$'
 
-# Leaves by their names: of Flax, Keras and Haiku; of Equinox and PyTorch, though
+# Leaves by their names: of Flax, Keras, Haiku; of Equinox and PyTorch, though
 # others call what is (in, out) so, too.
 IN_OUT, OUT_IN = '(..., in, out)', '(..., out, in)'
 _LAYOUTS = (

@@ -101,10 +101,12 @@ class Trace:
     """A value that depends on all these, and is a view of no parameter."""
     for value in values:
       self.mark('seen', value.views)
-    leaves = dict.fromkeys(r.leaf for value in values for r in value.results)
-    left = (leaf for leaf in leaves if leaf not in self.marks['consumed'])
+    results = (result for value in values for result in value.results)
+    consumed = self.marks['consumed']
     return Value(
-      results=tuple(v.View(leaf, ()) for leaf in left),
+      results=_lost(
+        result for result in results if result.leaf not in consumed
+      ),
       data=max((value.data for value in values), default=0),
     )
 
@@ -115,24 +117,35 @@ class Trace:
     return value._replace(views=views, data=2)
 
 
+def _lost(results: Iterable[v.View]) -> tuple[v.View, ...]:
+  """Results that are somewhere in a value."""
+  return tuple(
+    v.View(leaf, ()) for leaf in dict.fromkeys(r.leaf for r in results)
+  )
+
+
 def _mapped(
-  value: Value, change: Callable[[v.Axes], v.Axes | None], plain: Value
+  value: Value,
+  change: Callable[[v.Axes], v.Axes | None],
+  plain: Value | None = None,
 ) -> Value:
   """``plain`` with a value's views and results, whose axes change."""
   views, results = (
-    [view._replace(axes=view.axes and change(view.axes) or ()) for view in some]
+    [view._replace(axes=change(view.axes) or ()) for view in some if view.axes]
     for some in (value.views, value.results)
   )
+  plain = plain or value._replace(results=_lost(value.results))
   views = [view for view in views if view.axes]
   return _joined([Value(results=tuple(results))], plain, views)
 
 
 def _joined(values: Iterable[Value], plain: Value, views: Any) -> Value:
-  """``plain`` with these views, and the results of all values."""
-  results = (result for value in values for result in value.results)
-  return plain._replace(
-    views=v.merged(views), results=v.merged((*plain.results, *results))
-  )
+  """``plain`` with these views, and its results where ``values`` have them."""
+  left = {result.leaf for result in plain.results}
+  placed = [x for value in values for x in value.results if x.axes]
+  results = (*plain.results, *(x for x in placed if x.leaf in left))
+  results = v.merged(results) if placed else plain.results
+  return plain._replace(views=v.merged(views), results=results)
 
 
 # Entries of one operand, the first, in other places.
@@ -200,7 +213,7 @@ def _elementwise(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
     old = atom.aval.shape
     if old != new and (value.views or value.results):
       stretch = functools.partial(v.stretched, v.Move(old, new))
-      value = _mapped(value, stretch, value._replace(results=()))
+      value = _mapped(value, stretch)
     if math.prod(old) > 1:
       sized.append(value)
   scales = len(sized) < 2 or name in ('mul', 'div')
@@ -262,7 +275,7 @@ def _opaque(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   if eqn.outvars and hidden:
     trace.mark('opaque', hidden, eqn.primitive.name)
     trace.mark('consumed', out.results)
-    out = out._replace(results=v.merged(x._replace(axes=()) for x in hidden))
+    out = out._replace(results=_lost(hidden))
   return [out] * len(eqn.outvars)
 
 
@@ -344,8 +357,7 @@ def _product(
     if acting != [i] or value.data:  # Data may scale the parameter.
       trace.mark('consumed', value.results)
   views = v.merged(view for i in acting for view in placed[i])
-  results = [view if trace.split else view._replace(axes=()) for view in views]
-  out = out._replace(results=v.merged(results))
+  out = out._replace(results=views if trace.split else _lost(views))
   if not out.data:
     return [out._replace(views=views)]
   return [out._replace(data=2)]
@@ -432,11 +444,11 @@ def _scan(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   consts = eqn.params['num_consts']
   carried, count = consts + eqn.params['num_carry'], eqn.params['num_carry']
   inside = lambda axes: axes[1:]
-  xs = [_mapped(x, inside, x._replace(results=())) for x in values[carried:]]
+  xs = [_mapped(x, inside) for x in values[carried:]]
   body = eqn.params['jaxpr']
   outs = _loop(trace, body, values[:consts], values[consts:carried], xs)
   outside = lambda axes: ((), *axes)
-  ys = [_mapped(y, outside, y._replace(results=())) for y in outs[count:]]
+  ys = [_mapped(y, outside) for y in outs[count:]]
   return outs[:count] + ys
 
 

@@ -60,11 +60,13 @@ def whole(leaf: int, shape: _Shape) -> View:
 def merged(views: Iterable[View]) -> tuple[View, ...]:
   """All views, but for those that another of the same parameter contains."""
   views = tuple(dict.fromkeys(views))
-  count = lambda view: len(view.digits(range(len(view.axes)))) + len(view.inner)
+  if len(views) < 2:
+    return views
+  sizes = [sum(map(len, view.axes)) + len(view.inner) for view in views]
   most: dict[int, int] = {}
-  for view in views if len(views) > 1 else ():
-    most[view.leaf] = max(most.get(view.leaf, 0), count(view))
-  return tuple(v for v in views if not most or count(v) == most[v.leaf])
+  for view, size in zip(views, sizes):
+    most[view.leaf] = max(most.get(view.leaf, 0), size)
+  return tuple(x for x, size in zip(views, sizes) if size == most[x.leaf])
 
 
 def spec(shape: _Shape, contracted: _Digits, free: _Digits) -> dims.Spec:

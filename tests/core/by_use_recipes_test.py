@@ -1,6 +1,6 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Routing as docs/routing.md has it for programs: small copies of their modules.
+"""Routing as docs/routing.md has it for programs: copies of their modules.
 
 Names, ranks and einsums are those of the programs.
 """
