@@ -148,11 +148,13 @@ def _judged(
   uses = [use for use in uses if use.strength == strength]
   specs = Counter(use.spec for use in uses)
   # With both sides exchanged it is the same matrix.
-  if None in specs or len({frozenset(_numbers(spec)) for spec in specs}) > 1:
+  if (
+    None in specs or len({frozenset(dims.of_parts(spec)) for spec in specs}) > 1
+  ):
     ways = ', '.join(dict.fromkeys(use.primitive for use in uses))
     return None, f'? is used in ways that contradict each other ({ways})'
   spec = max(specs, key=specs.__getitem__)
-  numbers = _numbers(spec)
+  numbers = dims.of_parts(spec)
   if output_heads == 'adamw' and 'consumed' not in marked:
     return None, 'last product'
   if first_layers == 'adamw' and all(use.first for use in uses):
@@ -164,14 +166,6 @@ def _judged(
   inputs = ', '.join(map(str, numbers.reduction_axis))
   plural = 'axis' if len(numbers.reduction_axis) == 1 else 'axes'
   return spec, f'contracts {plural} {inputs} in {uses[0].primitive}'
-
-
-def _numbers(
-  spec: MuonDimensionNumbers | dims.SplitMatrices,
-) -> MuonDimensionNumbers:
-  return (
-    spec.dimension_numbers if isinstance(spec, dims.SplitMatrices) else spec
-  )
 
 
 def _parts(

@@ -57,6 +57,13 @@ def is_spec(x: Any) -> bool:
   return x is None or isinstance(x, (MuonDimensionNumbers, SplitMatrices))
 
 
+def of_parts(
+  spec: MuonDimensionNumbers | SplitMatrices,
+) -> MuonDimensionNumbers:
+  """The numbers of a leaf, or of all of its parts."""
+  return spec.dimension_numbers if isinstance(spec, SplitMatrices) else spec
+
+
 def canonical(
   spec: Spec,
   name: str,

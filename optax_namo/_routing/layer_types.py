@@ -5,7 +5,7 @@
 By their names, up the classes they are made from: neither is imported.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import re
 from typing import Any, NamedTuple
 
@@ -78,49 +78,46 @@ def told(tree: Any) -> list[Told | None]:
   ``tree`` may be of parameters, gradients or what ``optax.masked`` leaves of
   them: it has the layers' types and, in place of a leaf, perhaps nothing.
   """
-  found = []
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    says, rank = None, len(jnp.shape(leaf))
-    for i, layer in enumerate(_way(tree, path)):
-      if type(layer).__name__ == 'Shared' and _tied(layer, jnp.shape(leaf)):
-        says = Told('equinox.nn.Shared', None)
-        break
-      within = trees.path_string(path[i:])
-      for name, pattern, axes in _rows(layer):
-        if re.match(pattern, within):
-          says = Told(name, axes(layer, rank) if axes and rank > 1 else None)
-          break
-    found.append(says)
+  found: list[Told | None] = []
+
+  def visit(node, layers):
+    """Below the layers around a node, with its path in each."""
+    inner = lambda x: x is not node
+    children = jax.tree_util.tree_leaves_with_path(node, is_leaf=inner)
+    if len(children) == 1 and not children[0][0]:
+      found.append(_told(node, layers))
+      return
+    if not isinstance(node, dict | list | tuple):
+      layers = [*layers, (node, ())]
+    for path, child in children:
+      visit(child, [(layer, within + path) for layer, within in layers])
+
+  visit(tree, [])
   return found
 
 
-def _way(tree: Any, path: Sequence[Any]) -> Iterator[Any]:
-  """The nodes from the root down to a leaf's, as far as their keys tell."""
-  yield tree
-  for key in path:
-    if hasattr(key, 'name'):
-      tree = getattr(tree, key.name)
-    elif isinstance(key, jax.tree_util.FlattenedIndexKey):
-      return
-    else:
-      tree = tree[key.idx if hasattr(key, 'idx') else key.key]
-    yield tree
-
-
-def _rows(node: Any) -> Iterator[tuple[str, str, Any]]:
-  """The rows of the table for a node, with the name of its type."""
-  for cls in type(node).__mro__:
-    for package, classes, leaf, axes in _TYPES:
-      if cls.__module__.startswith(package) and (
-        re.fullmatch(classes, cls.__name__)
-      ):
-        yield f'{package}.{cls.__name__}', leaf, axes
+def _told(leaf: Any, layers: Sequence[tuple[Any, Any]]) -> Told | None:
+  """What the innermost layer around a leaf says of it."""
+  shape = jnp.shape(leaf)
+  if any(_tied(layer, shape) for layer, _ in layers):
+    return Told('equinox.nn.Shared', None)
+  for layer, path in layers[::-1]:
+    for cls in type(layer).__mro__:
+      for package, classes, pattern, axes in _TYPES:
+        if (
+          cls.__module__.startswith(package)
+          and re.fullmatch(classes, cls.__name__)
+          and re.match(pattern, trees.path_string(path))
+        ):
+          numbers = axes(layer, len(shape)) if axes and len(shape) > 1 else None
+          return Told(f'{package}.{cls.__name__}', numbers)
+  return None
 
 
 def _tied(shared: Any, shape: Sequence[int]) -> bool:
   """Whether a leaf is kept where its embedding was taken out."""
   is_embedding = lambda node: type(node).__name__ == 'Embedding'
-  return any(
+  return type(shared).__name__ == 'Shared' and any(
     is_embedding(node)
     and not jax.tree.leaves(node)
     and {node.num_embeddings, node.embedding_size} == set(shape)

@@ -194,7 +194,8 @@ def _concatenated(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   if trace.split and eqn.primitive.name == 'concatenate':
     starts = defaultdict(list)
     for view in out.results + out.views:
-      for digit in view.axes and view.axes[eqn.params['dimension']][:1]:
+      digits = view.axes[eqn.params['dimension']] if view.axes else ()
+      for digit in digits[:1]:
         starts[view.leaf, digit.axis].append(digit.start)
     for key, some in starts.items():  # They do not go separate ways.
       gone = range(min(some) + 1, max(some) + 1)
@@ -235,16 +236,6 @@ def _equal(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   )
   integers = jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.integer)
   return [trace.union(values)._replace(selects=known and integers)]
-
-
-def _each(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  """Each operand has a result of its own."""
-  return [trace.union([value])._replace(views=value.views) for value in values]
-
-
-def _stopped(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  """Nothing is learned through it."""
-  return [trace.union(values)]
 
 
 def _other(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
@@ -475,8 +466,14 @@ _RULES: dict[str, Callable[[Trace, _Eqn, _Values], _Values]] = {
     _concatenated,
   ),
   'eq': _equal,
-  **dict.fromkeys(('optimization_barrier', 'psum', 'psum_invariant'), _each),
-  'stop_gradient': _stopped,
+  **dict.fromkeys(
+    ('optimization_barrier', 'psum', 'psum_invariant'),
+    lambda trace, _, values: [
+      trace.union([value])._replace(views=value.views) for value in values
+    ],
+  ),
+  # Nothing is learned through it.
+  'stop_gradient': lambda trace, _, values: [trace.union(values)],
   **dict.fromkeys(('dot_general', 'ragged_dot_general'), _dot),
   'conv_general_dilated': _convolution,
   'scan': _scan,

@@ -152,9 +152,8 @@ def routing_table(
     size = math.prod(shape)
     if spec is None:
       return Route(name, shape, 'adamw', (), (), size, why)
-    inner, parts = spec, [shape]
+    inner, parts = dims.of_parts(spec), [shape]
     if isinstance(spec, dims.SplitMatrices):
-      inner = spec.dimension_numbers
       parts = [
         (*shape[: spec.axis], part, *shape[spec.axis + 1 :])
         for part in spec.sizes
