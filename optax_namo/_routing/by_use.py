@@ -99,18 +99,12 @@ def decided(
   strict: bool = False,
 ) -> tuple[list[dims.Spec], list[str]]:
   """The specs of all leaves, in order, and why; warns for its caller's."""
-  for name, value in (
-    ('output_heads', output_heads),
-    ('first_layers', first_layers),
-  ):
-    hyperparameters.choice(name, value, ('adamw', 'matrix'))
+  hyperparameters.choice('output_heads', output_heads, ('adamw', 'matrix'))
+  hyperparameters.choice('first_layers', first_layers, ('adamw', 'matrix'))
   closed = jax.make_jaxpr(function)(params, *args)
   shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
   trace = program.Trace(trees.paths(params), shapes, split)
-  weights = [
-    program.Value((views.whole(i, shape),))
-    for i, shape in enumerate(trace.shapes)
-  ]
+  weights = [program.Value((views.whole(i, n),)) for i, n in enumerate(shapes)]
   others = [program.Value(data=1)] * (len(closed.jaxpr.invars) - len(weights))
   trace.run(closed.jaxpr, closed.consts, weights + others)
   found = [
@@ -122,7 +116,7 @@ def decided(
     message = _message(trace, [(leaf, found[leaf][1][2:]) for leaf in unknown])
     if strict:
       raise ValueError(message)
-    warnings.warn(message, stacklevel=3)
+    by_name.warn(message)
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       by_names = by_name.decided(params)
@@ -141,15 +135,16 @@ def _judged(
     return None, f'rank {len(shape)}'
   if sum(size > 1 for size in shape) < 2:
     return None, 'vector'
-  if leaf in trace.looked - trace.selected:
+  marked = {what: why[leaf] for what, why in trace.marks.items() if leaf in why}
+  if 'looked' in marked and 'selected' not in marked:
     return None, 'looked up'
   strength = max((use.strength for use in uses), default=0)
-  if leaf in trace.opaque and not strength:
-    return None, f'? goes into {trace.opaque[leaf]}'
+  if 'opaque' in marked and not strength:
+    return None, f'? goes into {marked["opaque"]}'
   if not uses:
-    if leaf not in trace.seen:
+    if 'seen' not in marked:
       return None, '? is not used'
-    return None, 'depthwise' if leaf in trace.depthwise else 'elementwise'
+    return None, 'depthwise' if 'depthwise' in marked else 'elementwise'
   uses = [use for use in uses if use.strength == strength]
   specs = Counter(use.spec for use in uses)
   # With both sides exchanged it is the same matrix.
@@ -158,7 +153,7 @@ def _judged(
     return None, f'? is used in ways that contradict each other ({ways})'
   spec = max(specs, key=specs.__getitem__)
   numbers = _numbers(spec)
-  if output_heads == 'adamw' and leaf not in trace.consumed:
+  if output_heads == 'adamw' and 'consumed' not in marked:
     return None, 'last product'
   if first_layers == 'adamw' and all(use.first for use in uses):
     return None, 'first product'
@@ -183,13 +178,11 @@ def _parts(
   trace: program.Trace, leaf: int, numbers: MuonDimensionNumbers
 ) -> MuonDimensionNumbers | dims.SplitMatrices:
   """The parts that a matrix is cut into along its outputs, if it is split."""
-  if trace.split:
-    for axis in numbers.output_axis:
-      size = trace.shapes[leaf][axis]
-      ends = sorted({0, size, *trace.cuts.get((leaf, axis), ())})
-      if len(ends) > 2:
-        sizes = tuple(end - start for start, end in zip(ends, ends[1:]))
-        return dims.SplitMatrices(numbers, axis, sizes)
+  for axis in numbers.output_axis:
+    ends = sorted({0, trace.shapes[leaf][axis], *trace.cuts[leaf, axis]})
+    if len(ends) > 2:
+      sizes = tuple(end - start for start, end in zip(ends, ends[1:]))
+      return dims.SplitMatrices(numbers, axis, sizes)
   return numbers
 
 

@@ -5,7 +5,7 @@
 By their names, up the classes they are made from: neither is imported.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 import re
 from typing import Any, NamedTuple
 
@@ -28,31 +28,41 @@ def _conv(layer: Any, rank: int) -> dims.Spec:
   """(out, in, spatial...), behind the axes of ``filter_vmap``."""
   out, groups = rank - 2 - layer.num_spatial_dims, layer.groups
   numbers = _M(tuple(range(out + 1, rank)), (out,))
-  if groups == 1:
-    return numbers
-  if groups == layer.in_channels:  # Depthwise.
-    return None
+  if groups == layer.in_channels > 1:
+    return None  # Depthwise.
   sizes = (layer.out_channels // groups,) * groups
-  return dims.SplitMatrices(numbers, out, sizes)
+  return numbers if groups == 1 else dims.SplitMatrices(numbers, out, sizes)
 
 
 def _named(layer: Any, rank: int) -> MuonDimensionNumbers | None:
   """Haliax names axes: those of the layer's Out are outputs, in any order."""
-  axes = [axis.name for axis in layer.weight.axes]
+  name = lambda axis: getattr(axis, 'name', axis)
+  axes = [name(axis) for axis in layer.weight.axes]
   batch = rank - len(axes)  # Axes that jax.vmap put in front have no names.
-
-  def named(spec):
-    one = isinstance(spec, str) or hasattr(spec, 'name')
-    names = [getattr(axis, 'name', axis) for axis in ([spec] if one else spec)]
-    return tuple(batch + i for i, axis in enumerate(axes) if axis in names)
-
-  inputs = named(layer.In) + named(getattr(layer, 'Spatial', ()))
-  outputs = named(layer.Out)
+  sides = [
+    {name(axis) for axis in (side if isinstance(side, tuple) else (side,))}
+    for side in (layer.In, layer.Out)
+  ]
+  sides[0] |= set(getattr(layer, 'Spatial', ()))
+  inputs, outputs = (
+    tuple(batch + i for i, axis in enumerate(axes) if axis in side)
+    for side in sides
+  )
   return _M(inputs, outputs) if inputs and outputs else None
 
 
-def _adamw(layer: Any, rank: int) -> None:
-  return None
+# (package, classes, the leaf's path within the layer, its axes; None for
+# AdamW). The gates of a cell are one matrix, as the heads of attention are.
+_TYPES = (
+  ('equinox.nn', r'Linear', r'weight(/|$)', _linear),
+  ('equinox.nn', r'GRUCell|LSTMCell', r'weight_[ih]h(/|$)', _linear),
+  ('equinox.nn', r'Conv|ConvTranspose', r'weight(/|$)', _conv),
+  ('equinox.nn', r'Embedding', r'weight(/|$)', None),
+  ('equinox.nn', r'(Layer|RMS|Group|Batch)Norm|StateIndex', r'', None),
+  ('equinox.nn', r'PReLU|WeightNorm', r'(negative_slope|g)$', None),
+  ('haliax.nn', r'\w*Linear|Conv|ConvTranspose', r'weight$', _named),
+  ('haliax.nn', r'Embedding|(Layer|Rms)Norm\w*', r'', None),
+)
 
 
 class Told(NamedTuple):
@@ -62,76 +72,57 @@ class Told(NamedTuple):
   numbers: dims.Spec
 
 
-# (package, classes, the leaf's path within the layer, its axes). The gates of a
-# recurrent cell are one matrix, as the heads of attention are.
-_TYPES = (
-  ('equinox.nn', r'Linear', r'^weight(/|$)', _linear),
-  ('equinox.nn', r'GRUCell|LSTMCell', r'^weight_[ih]h(/|$)', _linear),
-  ('equinox.nn', r'Conv|ConvTranspose', r'^weight(/|$)', _conv),
-  ('equinox.nn', r'Embedding', r'^weight(/|$)', _adamw),
-  ('equinox.nn', r'(Layer|RMS|Group|Batch)Norm', r'', _adamw),
-  ('equinox.nn', r'PReLU', r'^negative_slope$', _adamw),
-  ('equinox.nn', r'WeightNorm', r'^g$', _adamw),
-  ('equinox.nn', r'StateIndex', r'', _adamw),
-  ('equinox.nn', r'Shared', r'^$', _adamw),  # See _tied.
-  ('haliax.nn', r'\w*Linear|Conv|ConvTranspose', r'^weight$', _named),
-  ('haliax.nn', r'Embedding', r'^weight$', _adamw),
-  ('haliax.nn', r'(Layer|Rms)Norm\w*', r'', _adamw),
-)
-
-
-def _rows(node: Any) -> list[tuple[str, str, Callable[[Any, int], dims.Spec]]]:
-  """The rows of the table for a node, with the name of its type."""
-  return [
-    (f'{package}.{cls.__name__}', leaf, axes)
-    for cls in type(node).__mro__
-    for package, classes, leaf, axes in _TYPES
-    if f'{cls.__module__}.'.startswith(f'{package}.')
-    and re.fullmatch(classes, cls.__name__)
-  ]
-
-
-def told(tree: Any) -> dict[tuple[Any, ...], Told]:
-  """What types say, by the leaves' keys; inner layers speak last.
+def told(tree: Any) -> list[Told | None]:
+  """What types say of each leaf, in order; inner layers speak last.
 
   ``tree`` may be of parameters, gradients or what ``optax.masked`` leaves of
   them: it has the layers' types and, in place of a leaf, perhaps nothing.
   """
-  types: dict[tuple[Any, ...], Told] = {}
-  tied: dict[tuple[Any, ...], Told] = {}
-  for path, layer in _layers(tree):
-    if type(layer).__name__ == 'Shared':
-      tied |= _tied(path, layer)
-    for within, leaf in jax.tree_util.tree_leaves_with_path(layer):
+  found = []
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    says, rank = None, len(jnp.shape(leaf))
+    for i, layer in enumerate(_way(tree, path)):
+      if type(layer).__name__ == 'Shared' and _tied(layer, jnp.shape(leaf)):
+        says = Told('equinox.nn.Shared', None)
+        break
+      within = trees.path_string(path[i:])
       for name, pattern, axes in _rows(layer):
-        if re.search(pattern, trees.path_string(within)):
-          rank = len(jnp.shape(leaf))
-          numbers = axes(layer, rank) if rank > 1 else None
-          types[path + within] = Told(name, numbers)
+        if re.match(pattern, within):
+          says = Told(name, axes(layer, rank) if axes and rank > 1 else None)
           break
-  return types | tied
+    found.append(says)
+  return found
 
 
-def _tied(path: tuple[Any, ...], shared: Any) -> dict[tuple[Any, ...], Told]:
-  """An output layer that is kept where its embedding was taken out."""
-  taken = [
-    {layer.num_embeddings, layer.embedding_size}
-    for _, layer in _layers(shared, (), shared)
-    if type(layer).__name__ == 'Embedding' and not jax.tree.leaves(layer)
-  ]
-  return {
-    path + within: Told('equinox.nn.Shared', None)
-    for within, leaf in jax.tree_util.tree_leaves_with_path(shared)
-    if len(jnp.shape(leaf)) > 1 and set(jnp.shape(leaf)) in taken
-  }
+def _way(tree: Any, path: Sequence[Any]) -> Iterator[Any]:
+  """The nodes from the root down to a leaf's, as far as their keys tell."""
+  yield tree
+  for key in path:
+    if hasattr(key, 'name'):
+      tree = getattr(tree, key.name)
+    elif isinstance(key, jax.tree_util.FlattenedIndexKey):
+      return
+    else:
+      tree = tree[key.idx if hasattr(key, 'idx') else key.key]
+    yield tree
 
 
-def _layers(
-  tree: Any, path: tuple[Any, ...] = (), outer: Any = None
-) -> Iterator[tuple[Any, Any]]:
-  """The nodes that the table knows, outer ones first, with their paths."""
-  known = lambda x: x is not outer and bool(_rows(x))
-  for below, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=known):
-    if known(node):
-      yield path + below, node
-      yield from _layers(node, path + below, node)
+def _rows(node: Any) -> Iterator[tuple[str, str, Any]]:
+  """The rows of the table for a node, with the name of its type."""
+  for cls in type(node).__mro__:
+    for package, classes, leaf, axes in _TYPES:
+      if cls.__module__.startswith(package) and (
+        re.fullmatch(classes, cls.__name__)
+      ):
+        yield f'{package}.{cls.__name__}', leaf, axes
+
+
+def _tied(shared: Any, shape: Sequence[int]) -> bool:
+  """Whether a leaf is kept where its embedding was taken out."""
+  is_embedding = lambda node: type(node).__name__ == 'Embedding'
+  return any(
+    is_embedding(node)
+    and not jax.tree.leaves(node)
+    and {node.num_embeddings, node.embedding_size} == set(shape)
+    for node in jax.tree.leaves(shared, is_leaf=is_embedding)
+  )

@@ -6,7 +6,8 @@ The program is a jaxpr. Every value in it is described by a ``Value``, and each
 primitive has a rule from those of its operands to those of its results.
 """
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 import functools
 import math
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ import jax.numpy as jnp
 from optax_namo._routing import names
 from optax_namo._routing import views as v
 
+_Eqn = Any  # jax.extend.core.JaxprEqn, whose avals have no shape for mypy.
+
 
 class Value(NamedTuple):
   """What is known of a value.
@@ -24,19 +27,17 @@ class Value(NamedTuple):
   Attributes:
     views: The parameters that it is a view of. It is a *weight* if it has any,
       and no data.
+    results: The products with parameters that it has in it, as views of their
+      outputs; but for those that were already operands of others.
     data: 0 if it depends on parameters and constants alone, 1 if on data, 2 if
       a product or a look-up of a parameter has come before.
-    carried: The parameters of the products that it results from, but for those
-      whose products were already operands of others.
     selects: Whether it is a one-hot of integers.
-    results: Where the outputs of products with parameters are in it.
   """
 
   views: tuple[v.View, ...] = ()
-  data: int = 0
-  carried: frozenset[int] = frozenset()
-  selects: bool = False
   results: tuple[v.View, ...] = ()
+  data: int = 0
+  selects: bool = False
 
   @property
   def weight(self) -> bool:
@@ -47,21 +48,13 @@ _Values = list[Value]
 
 
 class Use(NamedTuple):
-  """A product of a parameter.
+  """A product of a parameter."""
 
-  Attributes:
-    strength: 2 with data, 1 with a constant, 0 with another parameter.
-    spec: The matrices that it makes of the parameter; None if they are none.
-    primitive: Its name.
-    first: Whether nothing was learned before it.
-    where: Tells products apart.
-  """
-
-  strength: int
-  spec: Any
+  strength: int  # 2 with data, 1 with a constant, 0 with another parameter.
+  spec: Any  # The matrices that it makes of the parameter; None for none.
   primitive: str
-  first: bool
-  where: int
+  first: bool  # Whether nothing was learned before it.
+  where: int  # Tells products apart.
 
 
 class Trace:
@@ -69,12 +62,10 @@ class Trace:
 
   Attributes:
     uses: The products of each leaf; a set in order.
-    seen: Leaves that are used at all.
-    looked: Leaves that an index of data selects from.
-    selected: Those that are matrices after it.
-    depthwise: Leaves of depthwise convolutions.
-    consumed: Leaves whose products are operands of later ones.
-    opaque: Leaves that go where no rule follows, and the primitive.
+    marks: What else is told of leaves: ``'seen'`` (used at all), ``'looked'``
+      (an index of data selects from them), ``'selected'`` (matrices after it),
+      ``'depthwise'``, ``'consumed'`` (their products are operands of later
+      ones), ``'opaque'`` (they go where no rule follows, and the primitive).
     cuts: Entries at which the axis ``(leaf, axis)`` is cut.
   """
 
@@ -82,14 +73,12 @@ class Trace:
     self, paths: Sequence[str], shapes: Sequence[tuple[int, ...]], split: bool
   ):
     self.paths, self.shapes, self.split = paths, shapes, split
-    self.uses: dict[int, dict[Use, None]] = {}
-    self.seen: set[int] = set()
-    self.looked: set[int] = set()
-    self.selected: set[int] = set()
-    self.depthwise: set[int] = set()
-    self.consumed: set[int] = set()
-    self.opaque: dict[int, str] = {}
-    self.cuts: dict[tuple[int, int], set[int]] = {}
+    self.uses: dict[int, dict[Use, None]] = defaultdict(dict)
+    self.marks: dict[str, dict[int, str]] = defaultdict(dict)
+    self.cuts: dict[tuple[int, int], set[int]] = defaultdict(set)
+
+  def mark(self, what: str, views: Iterable[v.View], why: str = '') -> None:
+    self.marks[what].update({view.leaf: why for view in views})
 
   def run(self, jaxpr: Any, consts: Sequence[Any], values: _Values) -> _Values:
     """The results of a jaxpr."""
@@ -110,153 +99,135 @@ class Trace:
 
   def union(self, values: Sequence[Value]) -> Value:
     """A value that depends on all these, and is a view of no parameter."""
-    carried = frozenset().union(*(value.carried for value in values))
-    self.seen.update(view.leaf for value in values for view in value.views)
-    data = max((value.data for value in values), default=0)
-    return Value(data=data, carried=carried - self.consumed)
+    for value in values:
+      self.mark('seen', value.views)
+    results = (result for value in values for result in value.results)
+    consumed = self.marks['consumed']
+    return Value(
+      results=_lost(
+        result for result in results if result.leaf not in consumed
+      ),
+      data=max((value.data for value in values), default=0),
+    )
 
   def look_up(self, value: Value) -> Value:
     """A value after an index of data has selected."""
-    self.looked.update(view.leaf for view in value.views)
+    self.mark('looked', value.views)
     views = tuple(view._replace(looked=True) for view in value.views)
     return value._replace(views=views, data=2)
 
-  def use(
-    self, eqn: v.Eqn, view: v.View, roles: Sequence[str], other: Value
-  ) -> bool:
-    """Notes whether a product takes a view as a matrix."""
-    contracted, free = (
-      sum((axis for axis, is_ in zip(view.axes, roles) if is_ == role), ())
-      for role in (_CONTRACTED, _FREE)
-    )
-    if not (contracted and free):
-      contracted, free = contracted or view.inner, free or view.inner
-    if not (contracted and free):
-      return False
-    strength = 0 if other.weight else 2 if other.data else 1
-    spec = v.spec(self.shapes[view.leaf], contracted, free)
-    first = strength > 0 and other.data < 2
-    use = Use(strength, spec, eqn.primitive.name, first, id(eqn))
-    self.uses.setdefault(view.leaf, {})[use] = None
-    if view.looked:
-      self.selected.add(view.leaf)
-    return True
 
-  def embeds(self, view: v.View) -> bool:
-    """Whether a parameter is an embedding by its name."""
-    return names.adamw(self.paths[view.leaf], {}) == 'embedding'
-
-  def cut(self, view: v.View, eqn: v.Eqn, out: int) -> None:
-    """Notes where a static slice cuts the axes of a parameter."""
-    old, _ = v.shapes(eqn)
-    for digits, dim, ends in zip(view.axes, old, v.window(eqn, out)):
-      unit = math.prod(digit.size for digit in digits[1:])
-      for digit in digits[:1] if ends != (0, dim) else ():
-        length = self.shapes[view.leaf][digit.axis]
-        # Else no part is one piece of the parameter.
-        if digit.size * digit.stride >= length and not any(
-          end % unit for end in ends
-        ):
-          cuts = self.cuts.setdefault((view.leaf, digit.axis), set())
-          cuts.update(digit.start + end // unit * digit.stride for end in ends)
+def _lost(results: Iterable[v.View]) -> tuple[v.View, ...]:
+  """Results that are somewhere in a value."""
+  return tuple(
+    v.View(leaf, ()) for leaf in dict.fromkeys(r.leaf for r in results)
+  )
 
 
-def _mapped(value: Value, change: Callable[[v.Axes], v.Axes | None]) -> Value:
-  """A value whose axes change; views without any are gone."""
+def _mapped(
+  value: Value,
+  change: Callable[[v.Axes], v.Axes | None],
+  plain: Value | None = None,
+) -> Value:
+  """``plain`` with a value's views and results, whose axes change."""
   views, results = (
-    tuple(
-      view._replace(axes=axes)
-      for view in some
-      for axes in [change(view.axes)]
-      if axes
-    )
+    [view._replace(axes=change(view.axes) or ()) for view in some if view.axes]
     for some in (value.views, value.results)
   )
-  return value._replace(views=views, results=results)
+  plain = plain or value._replace(results=_lost(value.results))
+  views = [view for view in views if view.axes]
+  return _joined([Value(results=tuple(results))], plain, views)
+
+
+def _joined(values: Iterable[Value], plain: Value, views: Any) -> Value:
+  """``plain`` with these views, and its results where ``values`` have them."""
+  left = {result.leaf for result in plain.results}
+  placed = [x for value in values for x in value.results if x.axes]
+  results = (*plain.results, *(x for x in placed if x.leaf in left))
+  results = v.merged(results) if placed else plain.results
+  return plain._replace(views=v.merged(views), results=results)
 
 
 # Entries of one operand, the first, in other places.
 
 
-def _moved(
-  trace: Trace, eqn: v.Eqn, values: _Values, move: v.Move | None = None
-) -> _Values:
+def _moved(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   value, *indices = values
-  move = move or v.MOVES[eqn.primitive.name]
   plain = trace.union(values)._replace(selects=value.selects)
   if not (value.views or value.results):
     return [plain] * len(eqn.outvars)
-  outs = []
+  name, old = eqn.primitive.name, eqn.invars[0].aval.shape
+  known, outs = not any(index.data for index in indices), []
   for i, var in enumerate(eqn.outvars):
-    if trace.split and eqn.primitive.name in ('slice', 'split'):
-      for view in value.views + value.results:
-        trace.cut(view, eqn, i)
-    out = _mapped(value, functools.partial(move, eqn, out=i))
+    move = v.Move(old, var.aval.shape, eqn.params, i, known)
+    for view in value.views + value.results:
+      if trace.split and name in ('slice', 'split'):
+        _cut(trace, view, move)
+    out = _mapped(value, functools.partial(v.MOVES[name], move), plain)
     if len(out.views) < len(value.views) and var.aval.shape:
       _opaque(trace, eqn, [value])
-    out = plain._replace(views=out.views, results=out.results)
-    by_data = value.views and any(index.data for index in indices)
-    outs.append(trace.look_up(out) if by_data else out)
+    outs.append(out if known or not value.views else trace.look_up(out))
   return outs
 
 
-def _gather(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
-  known = not values[1].data
-  return _moved(trace, eqn, values, functools.partial(v.gathered, known=known))
+def _cut(trace: Trace, view: v.View, move: v.Move) -> None:
+  """Notes where a static slice cuts the axes of a parameter."""
+  for digits, old, new, start in zip(view.axes, *move[:2], v.starts(move)):
+    unit = math.prod(digit.size for digit in digits[1:])
+    # Else no part is one piece of the parameter.
+    if digits and new < old and not (start % unit or new % unit):
+      leaf, (axis, size, stride, begin) = view.leaf, digits[0]
+      if size * stride >= trace.shapes[leaf][axis]:
+        ends = start // unit, (start + new) // unit
+        trace.cuts[leaf, axis].update(begin + end * stride for end in ends)
 
 
 # Entries of several operands.
 
 
-def _joined(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _concatenated(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """A weight if all operands are: not tokens or positions beside data."""
-  rank = len(eqn.outvars[0].aval.shape)
-  out = trace.union(values)
-  views = sum((value.views for value in values if not out.data), ())
-  views = v.merged(tuple(view for view in views if len(view.axes) == rank))
-  results = v.merged(sum((value.results for value in values), ()))
+  out, rank = trace.union(values), len(eqn.outvars[0].aval.shape)
+  views = [view for value in values for view in value.views]
+  views = [view for view in views if len(view.axes) == rank and not out.data]
+  out = _joined(values, out, views)
   if trace.split and eqn.primitive.name == 'concatenate':
-    starts: dict[tuple[int, int], list[int]] = {}
-    for view in results + views:
-      for digit in view.axes[eqn.params['dimension']][:1]:
-        starts.setdefault((view.leaf, digit.axis), []).append(digit.start)
+    starts = defaultdict(list)
+    for view in out.results + out.views:
+      for digit in view.axes and view.axes[eqn.params['dimension']][:1]:
+        starts[view.leaf, digit.axis].append(digit.start)
     for key, some in starts.items():  # They do not go separate ways.
-      cuts = trace.cuts.get(key, set())
-      cuts -= {cut for cut in cuts if min(some) < cut <= max(some)}
-  return [out._replace(views=views, results=results)]
+      gone = range(min(some) + 1, max(some) + 1)
+      trace.cuts[key].difference_update(gone)
+  return [out]
 
 
-def _elementwise(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _elementwise(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """A view stays one when it is scaled, but not when data are added.
 
   A product of two parameters stays one even then: a frozen weight is data.
   """
   name, new = eqn.primitive.name, eqn.outvars[0].aval.shape
-  out, sized = trace.union(values), []
+  plain, sized = trace.union(values), []
   for value, atom in zip(values, eqn.invars):
     old = atom.aval.shape
     if old != new and (value.views or value.results):
-      value = _mapped(value, functools.partial(v.stretched, old=old, new=new))
+      stretch = functools.partial(v.stretched, v.Move(old, new))
+      value = _mapped(value, stretch)
     if math.prod(old) > 1:
       sized.append(value)
   scales = len(sized) < 2 or name in ('mul', 'div')
   if name == 'select_n':  # A mask scales; its two cases are added.
     scales = sum(one.data and not one.views for one in values[1:]) == 0
-  views = sum((value.views for value in sized), ())
-  if out.data and not scales:
-    views = tuple(view for view in views if view.inner and not view.looked)
-  results = sum((value.results for value in sized), ())
+  views = [view for value in sized for view in value.views]
+  if plain.data and not scales:
+    views = [view for view in views if view.inner and not view.looked]
   keeps = name in ('mul', 'convert_element_type')
-  return [
-    out._replace(
-      views=v.merged(views),
-      results=v.merged(results),
-      selects=keeps and any(value.selects for value in values),
-    )
-  ]
+  selects = keeps and any(value.selects for value in values)
+  return [_joined(sized, plain._replace(selects=selects), views)]
 
 
-def _equal(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _equal(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """Integers compared with a list of known ones are a one-hot of them."""
   known = any(
     not value.data and not value.views and math.prod(atom.aval.shape) > 1
@@ -266,93 +237,105 @@ def _equal(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
   return [trace.union(values)._replace(selects=known and integers)]
 
 
-def _each(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _each(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """Each operand has a result of its own."""
   return [trace.union([value])._replace(views=value.views) for value in values]
 
 
-def _stopped(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _stopped(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """Nothing is learned through it."""
   return [trace.union(values)]
 
 
-def _other(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _other(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """A call of a jaxpr, or elementwise; else no rule follows."""
+  arity = len(values), len(eqn.outvars)
   for inner in eqn.params.values():
     jaxpr, consts = getattr(inner, 'jaxpr', inner), getattr(inner, 'consts', ())
     if isinstance(jaxpr, core.Jaxpr) and (
-      (len(jaxpr.invars), len(jaxpr.outvars)) == (len(values), len(eqn.outvars))
+      (len(jaxpr.invars), len(jaxpr.outvars)) == arity
     ):
       return trace.run(jaxpr, consts, values)
   if not any(one.views or one.results or one.selects for one in values):
     return [trace.union(values)] * len(eqn.outvars)
-
-  def fits(old, new):
-    alike = len(old) == len(new) and all(i in (1, j) for i, j in zip(old, new))
-    return not old or alike
-
-  if not eqn.primitive.multiple_results and all(
-    fits(atom.aval.shape, eqn.outvars[0].aval.shape) for atom in eqn.invars
-  ):
-    return _elementwise(trace, eqn, values)
-  return _opaque(trace, eqn, values)
+  new = eqn.outvars[0].aval.shape if len(eqn.outvars) == 1 else None
+  shapes = [atom.aval.shape for atom in eqn.invars]
+  alike = new is not None and all(
+    len(old) in (0, len(new)) and all(i in (1, j) for i, j in zip(old, new))
+    for old in shapes
+  )
+  return (_elementwise if alike else _opaque)(trace, eqn, values)
 
 
-def _opaque(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _opaque(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """Notes the matrices that no rule follows from here."""
-  hidden = {
-    view.leaf
-    for value in values
-    for view in value.views
-    if value.weight and sum(map(bool, view.axes)) > 1
-  }
+  views = [view for value in values if value.weight for view in value.views]
+  hidden = [view for view in views if sum(map(bool, view.axes)) > 1]
   out = trace.union(values)
   if eqn.outvars and hidden:
-    trace.opaque.update(dict.fromkeys(hidden, eqn.primitive.name))
-    trace.consumed |= out.carried
-    out = out._replace(carried=frozenset(hidden))
+    trace.mark('opaque', hidden, eqn.primitive.name)
+    trace.mark('consumed', out.results)
+    out = out._replace(results=_lost(hidden))
   return [out] * len(eqn.outvars)
 
 
 # Products.
 
-_CONTRACTED, _FREE, _BATCH = 'contracted', 'free', 'batch'
-
 
 class _Side(NamedTuple):
-  """The axes of an operand of a product: their roles, and places after it."""
+  """The axes of an operand of a product."""
 
-  roles: list[str]
-  places: list[int | None]
+  contracted: Sequence[int]
+  free: Sequence[int]
+  places: dict[int, int]  # Where those that stay are in the result.
 
   def placed(self, view: v.View, rank: int) -> v.View:
     """A view of the operand as one of the result."""
-    axes: list[tuple[v.Digit, ...]] = [()] * rank
-    inner = view.inner
-    for digits, role, place in zip(view.axes, *self):
-      if place is not None:
-        axes[place] = digits
-      elif role == _CONTRACTED:
-        inner += digits
+    axes: list[Any] = [()] * rank
+    for axis, place in self.places.items():
+      axes[place] = view.axes[axis]
+    inner = view.inner + view.digits(self.contracted)
     return view._replace(axes=tuple(axes), inner=inner)
 
 
+def _use(
+  trace: Trace, eqn: _Eqn, view: v.View, side: _Side, other: Value
+) -> bool:
+  """Notes whether a product takes a view as a matrix."""
+  contracted, free = view.digits(side.contracted), view.digits(side.free)
+  if not (contracted and free):
+    contracted, free = contracted or view.inner, free or view.inner
+  if not (contracted and free):
+    return False
+  strength = 0 if other.weight else 2 if other.data else 1
+  spec = v.spec(trace.shapes[view.leaf], contracted, free)
+  first = strength > 0 and other.data < 2
+  use = Use(strength, spec, eqn.primitive.name, first, id(eqn))
+  trace.uses[view.leaf][use] = None
+  if view.looked:
+    trace.mark('selected', [view])
+  return True
+
+
 def _product(
-  trace: Trace, eqn: v.Eqn, values: _Values, sides: Sequence[_Side]
+  trace: Trace, eqn: _Eqn, values: _Values, sides: Sequence[_Side]
 ) -> _Values:
   """The product of two operands."""
-  trace.union(values)
+  out, rank = trace.union(values), len(eqn.outvars[0].aval.shape)
   if all(value.weight for value in values):
     # Tokens and positions are data, which the program alone cannot know.
-    data = [all(map(trace.embeds, value.views)) for value in values]
+    data = [
+      all(names.is_embedding(trace.paths[view.leaf]) for view in value.views)
+      for value in values
+    ]
     values = [
       value._replace(views=(), data=2) if data == [i == 0, i == 1] else value
       for i, value in enumerate(values)
     ]
-  out, rank = trace.union(values), len(eqn.outvars[0].aval.shape)
-  contracts = any(_CONTRACTED in side.roles for side in sides)
+    out = out._replace(data=max(value.data for value in values))
+  contracts = any(side.contracted for side in sides)
   placed = [
-    tuple(side.placed(view, rank) for view in value.views)
+    [side.placed(view, rank) for view in value.views]
     for value, side in zip(values, sides)
   ]
   acting = []
@@ -360,13 +343,10 @@ def _product(
     if not one.views or (one.data and other.weight):
       continue
     if contracts and other.selects:
-      before = [view.inner for view in one.views]
-      found = tuple(
-        view._replace(inner=inner) for view, inner in zip(placed[i], before)
-      )
-      out = out._replace(views=found)
+      found = [a._replace(inner=b.inner) for a, b in zip(placed[i], one.views)]
+      out = out._replace(views=tuple(found))
       return [trace.look_up(out) if other.data else out]
-    used = [trace.use(eqn, view, sides[i].roles, other) for view in one.views]
+    used = [_use(trace, eqn, view, sides[i], other) for view in one.views]
     if one.weight or any(used):
       acting.append(i)
   if not contracts:  # It only broadcasts.
@@ -375,15 +355,15 @@ def _product(
     return [out]
   for i, value in enumerate(values):
     if acting != [i] or value.data:  # Data may scale the parameter.
-      trace.consumed |= value.carried
-  views = v.merged(sum((placed[i] for i in acting), ()))
-  out = out._replace(carried=frozenset(view.leaf for view in views))
+      trace.mark('consumed', value.results)
+  views = v.merged(view for i in acting for view in placed[i])
+  out = out._replace(results=views if trace.split else _lost(views))
   if not out.data:
     return [out._replace(views=views)]
-  return [out._replace(data=2, results=views if trace.split else ())]
+  return [out._replace(data=2)]
 
 
-def _dot(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _dot(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   numbers, groups = eqn.params.get('ragged_dot_dimension_numbers'), ()
   if numbers is None:
     contracted, batch = eqn.params['dimension_numbers']
@@ -392,26 +372,18 @@ def _dot(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
     groups = numbers.rhs_group_dimensions
     if not groups:  # The groups are an axis of the result alone.
       return _opaque(trace, eqn, values)
-  sides, free = [], len(batch[0])
+  sides, place = [], len(batch[0])
   for i, atom in enumerate(eqn.invars[:2]):
-    side = _Side([], [])
-    for axis in range(atom.aval.ndim):
-      role, place = _FREE, None
-      if axis in contracted[i]:
-        role = _CONTRACTED
-      elif axis in batch[i]:
-        role, place = _BATCH, list(batch[i]).index(axis)
-      elif i == 1 and axis in groups:
-        role = _BATCH
-      else:
-        place, free = free, free + 1
-      side.roles.append(role)
-      side.places.append(place)
-    sides.append(side)
+    other = {*contracted[i], *batch[i], *(groups if i else ())}
+    free = [axis for axis in range(atom.aval.ndim) if axis not in other]
+    places = {axis: k for k, axis in enumerate(batch[i])}
+    places |= {axis: place + k for k, axis in enumerate(free)}
+    sides.append(_Side(contracted[i], free, places))
+    place += len(free)
   return _product(trace, eqn, values[:2], sides)
 
 
-def _convolution(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _convolution(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   image, kernel = values
   trace.union(values)
   shape, numbers = eqn.invars[1].aval.shape, eqn.params['dimension_numbers']
@@ -421,23 +393,23 @@ def _convolution(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
   new = (*shape[:out], groups, shape[out] // groups, *shape[out + 1 :])
   views = []
   for view in kernel.views:
-    axes = v.reshaped(view.axes, shape, new)
+    axes = v.reshaped(v.Move(shape, new), view.axes)
     if axes is None:
       return _opaque(trace, eqn, values)
     # Groups that are an axis of the parameter are a batch.
     sizes = trace.shapes[view.leaf]
     whole = all(digit.size == sizes[digit.axis] for digit in axes[out])
     if groups > 1 == shape[channels] and not (whole and axes[out + 1]):
-      trace.depthwise.add(view.leaf)
+      trace.mark('depthwise', [view])
     else:
       views.append(view._replace(axes=axes))
   # An image is no matrix, even if it is learned.
   image = image._replace(views=(), data=max(image.data, 2 * image.weight))
-  side = _Side([_CONTRACTED] * len(new), [None] * len(new))
-  side.roles[out : out + 2] = _BATCH, _FREE
-  side.places[out + 1] = numbers.out_spec[1] if groups == 1 else None
+  contracted = [i for i in range(len(new)) if i not in (out, out + 1)]
+  places = {out + 1: numbers.out_spec[1]} if groups == 1 else {}
+  sides = _Side((), (), {}), _Side(contracted, (out + 1,), places)
   kernel = kernel._replace(views=tuple(views))
-  return _product(trace, eqn, [image, kernel], [_Side([], []), side])
+  return _product(trace, eqn, [image, kernel], sides)
 
 
 # Control flow.
@@ -447,11 +419,11 @@ def _either(trace: Trace, one: Value, other: Value) -> Value:
   """What is one value or the other."""
   if one == other:
     return one
-  both = trace.union([one, other])
-  return both._replace(
-    views=() if both.data else v.merged(one.views + other.views),
-    selects=one.selects and other.selects,
-    results=v.merged(one.results + other.results),
+  both = trace.union([one, other])._replace(
+    selects=one.selects and other.selects
+  )
+  return _joined(
+    (one, other), both, () if both.data else one.views + other.views
   )
 
 
@@ -468,23 +440,25 @@ def _loop(
   return carry + outs[len(carry) :]
 
 
-def _scan(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _scan(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   consts = eqn.params['num_consts']
   carried, count = consts + eqn.params['num_carry'], eqn.params['num_carry']
-  xs = [_mapped(value, lambda axes: axes[1:]) for value in values[carried:]]
+  inside = lambda axes: axes[1:]
+  xs = [_mapped(x, inside) for x in values[carried:]]
   body = eqn.params['jaxpr']
   outs = _loop(trace, body, values[:consts], values[consts:carried], xs)
-  ys = [_mapped(value, lambda axes: ((), *axes)) for value in outs[count:]]
+  outside = lambda axes: ((), *axes)
+  ys = [_mapped(y, outside) for y in outs[count:]]
   return outs[:count] + ys
 
 
-def _while(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _while(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   values = values[eqn.params['cond_nconsts'] :]
   consts, body = eqn.params['body_nconsts'], eqn.params['body_jaxpr']
   return _loop(trace, body, values[:consts], values[consts:], [])
 
 
-def _cond(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
+def _cond(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   outs = [
     trace.run(branch.jaxpr, branch.consts, values[1:])
     for branch in eqn.params['branches']
@@ -494,26 +468,21 @@ def _cond(trace: Trace, eqn: v.Eqn, values: _Values) -> _Values:
 
 
 # All others are calls, or elementwise.
-_RULES: dict[str, Callable[[Trace, v.Eqn, _Values], _Values]] = {
+_RULES: dict[str, Callable[[Trace, _Eqn, _Values], _Values]] = {
   **dict.fromkeys(v.MOVES, _moved),
-  'gather': _gather,
-  'concatenate': _joined,
-  'dynamic_update_slice': _joined,
-  'scatter': _joined,
-  'scatter-add': _joined,
+  **dict.fromkeys(
+    ('concatenate', 'dynamic_update_slice', 'scatter', 'scatter-add'),
+    _concatenated,
+  ),
   'eq': _equal,
-  'optimization_barrier': _each,
-  'psum': _each,
-  'psum_invariant': _each,
+  **dict.fromkeys(('optimization_barrier', 'psum', 'psum_invariant'), _each),
   'stop_gradient': _stopped,
-  'dot_general': _dot,
-  'ragged_dot_general': _dot,
+  **dict.fromkeys(('dot_general', 'ragged_dot_general'), _dot),
   'conv_general_dilated': _convolution,
   'scan': _scan,
   'while': _while,
   'cond': _cond,
-  'pallas_call': _opaque,
-  'ffi_call': _opaque,
-  'pure_callback': _opaque,
-  'io_callback': _opaque,
+  **dict.fromkeys(
+    ('pallas_call', 'ffi_call', 'pure_callback', 'io_callback'), _opaque
+  ),
 }

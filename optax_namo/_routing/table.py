@@ -104,12 +104,13 @@ def routing_table(
     columns: As in ``namo_d``; None, as for ``namo``, has no column axes.
 
   Returns:
-    A tuple of ``Route``, one for each leaf in the order of the tree, that
-    prints as a table with the totals of both groups.
+    A tuple of ``Route``, one for each floating leaf in the order of the tree,
+    that prints as a table with the totals of both groups.
 
   Raises:
     ValueError: ``columns`` is unknown; dimension numbers do not fit a leaf; or
       ``use`` comes with dimension numbers or rules.
+    TypeError: ``use`` is no tuple of a function and its arguments.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -127,6 +128,11 @@ def routing_table(
   hyperparameters.choice('columns', columns, (None, *get_args(axes.Columns)))
   shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
   if use is not None:
+    if not (isinstance(use, tuple | list) and use and callable(use[0])):
+      raise TypeError(
+        'use must be a tuple of a function of the parameters and its other'
+        f' arguments, such as (loss, batch), got {use!r}.'
+      )
     if weight_dimension_numbers is not None or rules:
       raise ValueError(
         'routing_table shows the routing by use, by rules, or the dimension'
@@ -164,4 +170,10 @@ def routing_table(
       why,
     )
 
-  return RoutingTable(map(route, trees.paths(params), shapes, specs, whys))
+  rows = map(route, trees.paths(params), shapes, specs, whys)
+  # No random keys and counts of a whole model.
+  trained = [
+    jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    for leaf in jax.tree.leaves(params)
+  ]
+  return RoutingTable(itertools.compress(rows, trained))

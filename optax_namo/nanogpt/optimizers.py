@@ -47,6 +47,7 @@ class Shared(NamedTuple):
   adam_rate: optax.Schedule
   orthogonalizer: Callable[[jax.Array], jax.Array]
   shard_over: str | None
+  numbers: Any  # Dimension numbers of the parameters; None: by names.
 
   @property
   def adamw(self) -> optax.GradientTransformation:
@@ -77,6 +78,7 @@ def _namo_options(config: Config, shared: Shared) -> dict[str, Any]:
     'adam_b2': _ADAM['b2'],
     'record': True,  # For the log.
     'shard_over': shared.shard_over,
+    'weight_dimension_numbers': shared.numbers,
   }
 
 
@@ -104,7 +106,7 @@ def _muon(config, shared):
     apply_scale(),
     optax.scale_by_learning_rate(shared.rate),
   )
-  return routed(matrices, shared.adamw)
+  return routed(matrices, shared.adamw, shared.numbers)
 
 
 def _scale_of_one(u, _):
@@ -124,24 +126,26 @@ def _optax_muon(config, shared):
     weight_decay=config.weight_decay,
     consistent_rms=0.2,
   )
-  return _partition(matrices, shared.adamw)
+  return _partition(matrices, shared)
 
 
 def _adamw(config, shared):
   matrices = optax.adamw(shared.rate, **_ADAM, weight_decay=config.weight_decay)
-  return _partition(matrices, shared.adamw)
+  return _partition(matrices, shared)
 
 
-def _partition(matrices, rest):
+def _partition(matrices, shared):
   """Of whole optimizers: the chain in ``routed`` is of stages."""
 
   def labels(params):
-    numbers = matrix_dimension_numbers(params)
+    numbers = shared.numbers
+    if numbers is None:
+      numbers = matrix_dimension_numbers(params)
     return jax.tree.map(
       lambda _, spec: 'rest' if spec is None else 'matrix', params, numbers
     )
 
-  return optax.partition({'matrix': matrices, 'rest': rest}, labels)
+  return optax.partition({'matrix': matrices, 'rest': shared.adamw}, labels)
 
 
 # benchmarks/char_losses.yaml measures the rates, Muon's that of optax, which is
@@ -172,8 +176,15 @@ def schedule(config: Config, peak: float) -> optax.Schedule:
   )
 
 
-def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
-  """Gradient clipping and the optimizer that the config names."""
+def make_optimizer(
+  config: Config, numbers: Any = None
+) -> optax.GradientTransformationExtraArgs:
+  """Gradient clipping and the optimizer that the config names.
+
+  Args:
+    config: The run.
+    numbers: Dimension numbers of the parameters; None means by names.
+  """
   shared = Shared(
     rate=schedule(config, config.learning_rate),
     adam_rate=schedule(config, config.adam_learning_rate),
@@ -184,6 +195,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformationExtraArgs:
       preconditioning=config.preconditioning,
     ),
     shard_over='fsdp' if 'fsdp' in mesh_axes(config.mesh) else None,
+    numbers=numbers,
   )
   tx = OPTIMIZERS[config.optimizer].build(config, shared)
   if config.clip:

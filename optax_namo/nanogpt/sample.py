@@ -25,7 +25,6 @@ from optax_namo.nanogpt import train
 from optax_namo.nanogpt.config import Config
 from optax_namo.nanogpt.mesh import make_mesh
 from optax_namo.nanogpt.mesh import shardings
-from optax_namo.nanogpt.optimizers import make_optimizer
 
 
 def _define_flags() -> None:
@@ -105,15 +104,9 @@ def sample(
 
 def _restore(folder: pathlib.Path, config: Config, vocab_size: int) -> gpt.GPT:
   """The model in the newest checkpoint, on one device."""
-  mesh = make_mesh('')
-  graphdef, fresh = nnx.eval_shape(
-    lambda: train.init(
-      config,
-      train.model_config(config, vocab_size),
-      make_optimizer(config),
-      mesh,
-    )
-  )
+  mesh, model = make_mesh(''), train.model_config(config, vocab_size)
+  tx = train.optimizer(config, model)
+  graphdef, fresh = nnx.eval_shape(lambda: train.init(config, model, tx, mesh))
   fresh = jax.tree.map(
     lambda leaf, where: leaf.update(sharding=where),
     fresh,

@@ -86,11 +86,28 @@ def init(
   return graphdef, jax.jit(lambda: first()[1], out_shardings=where)()
 
 
+def _use(model: gpt.GPTConfig) -> tuple[Any, ...]:
+  """The loss, and the shapes of its parameters and of a batch."""
+  abstract = nnx.eval_shape(lambda: gpt.GPT(model, rngs=nnx.Rngs(0)))
+  graphdef, params = nnx.split(abstract)
+  tokens = jax.ShapeDtypeStruct((1, model.block_size), jnp.int32)
+  loss = lambda params, *batch: gpt.loss(nnx.merge(graphdef, params), *batch)
+  return loss, params, tokens, tokens
+
+
+def optimizer(
+  config: Config, model: gpt.GPTConfig
+) -> optax.GradientTransformationExtraArgs:
+  """The config's optimizer, which knows how the loss uses each parameter."""
+  numbers = optax_namo.dimension_numbers_by_use(*_use(model))
+  return make_optimizer(config, numbers)
+
+
 def routing(config: Config, model: gpt.GPTConfig) -> optax_namo.RoutingTable:
   """Where the model's parameters go, without making any."""
-  abstract = nnx.eval_shape(lambda: gpt.GPT(model, rngs=nnx.Rngs(0)))
+  loss, params, *batch = _use(model)
   return optax_namo.routing_table(
-    nnx.state(abstract, nnx.Param), columns=config.columns
+    params, use=(loss, *batch), columns=config.columns
   )
 
 
@@ -246,8 +263,8 @@ def fit(
   """
   mesh = make_mesh(config.mesh)
   first = jax.process_index() == 0
-  tx = make_optimizer(config)
   model = model_config(config, corpus.vocab_size)
+  tx = optimizer(config, model)
   graphdef, state = init(config, model, tx, mesh)
   step_fn = make_step(graphdef, tx, mesh)
   evaluate = make_evaluate(graphdef, config, corpus.val, mesh)

@@ -13,7 +13,9 @@ import pytest
 from tests.core.routes import matrices
 from tests.core.routes import why
 
-pytestmark = pytest.mark.filterwarnings('error::UserWarning')
+pytestmark = pytest.mark.filterwarnings(
+  'error::UserWarning', 'ignore:NO LEAF IS A MATRIX.*If some are:UserWarning'
+)
 
 _KERNEL, _STACK = ((0,), (1,)), ((1,), (2,))
 
@@ -72,9 +74,13 @@ def test_transformer(with_bias):
 
 def test_stack_of_bare_linear_layers():
   layer = lambda x: hk.Linear(6, with_bias=False)(x)
-  forward = hk.experimental.layer_stack(3, name='stack')(layer)
+  forward = hk.experimental.layer_stack(3)(layer)
   params = _params(forward, jnp.ones((1, 6)))
-  assert matrices(params, strict=True) == {'stack/linear/w': _STACK}
+  path = '__layer_stack_no_per_layer/linear/w'
+  assert matrices(params, strict=True) == {path: _STACK}
+  forward = hk.experimental.layer_stack(3, name='stack')(layer)
+  with pytest.warns(UserWarning, match='stack/linear/w'):
+    assert not matrices(_params(forward, jnp.ones((1, 6))))
 
 
 # A square one as well: its shapes do not tell which axis is the output.

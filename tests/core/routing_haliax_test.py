@@ -23,17 +23,19 @@ from tests.core.routes import why
 from tests.helpers import normal
 from tests.helpers import run
 
-pytestmark = pytest.mark.filterwarnings('error::UserWarning')
+pytestmark = pytest.mark.filterwarnings(
+  'error::UserWarning', 'ignore:NO LEAF IS A MATRIX.*If some are:UserWarning'
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Axis:
+class Axis:
   name: str
   size: int
 
 
 _EMBED, _MLP, _HEADS, _SIZE, _LAYERS, _TIME = (
-  _Axis(name, size)
+  Axis(name, size)
   for name, size in [
     ('embed', 6), ('mlp', 10), ('heads', 2), ('size', 3), ('layers', 6),
     ('time', 5),
@@ -45,7 +47,7 @@ _EMBED, _MLP, _HEADS, _SIZE, _LAYERS, _TIME = (
 @dataclasses.dataclass
 class _NamedArray:
   array: Any
-  axes: tuple[_Axis, ...]
+  axes: tuple[Axis, ...]
 
   def tree_flatten(self):
     return (self.array,), self.axes
@@ -55,7 +57,7 @@ class _NamedArray:
     return cls(*children, axes)
 
 
-def _array(*axes):
+def named(*axes):
   return _NamedArray(normal(0, *(axis.size for axis in axes)), axes)
 
 
@@ -83,11 +85,11 @@ class Embedding(_Layer):
   __module__ = 'haliax.nn.embedding'
 
 
-def _linear(inputs, outputs, *axes, bias=True):
-  batch = tuple(axis for axis in axes if axis == _LAYERS)
+def linear(inputs, outputs, *axes, bias=True):
+  batch = tuple(axis for axis in axes if axis.name == 'layers')
   out = outputs if isinstance(outputs, tuple) else (outputs,)
   return Linear(
-    _array(*axes), _array(*batch, *out) if bias else None, inputs, outputs
+    named(*axes), named(*batch, *out) if bias else None, inputs, outputs
   )
 
 
@@ -105,8 +107,8 @@ def _linear(inputs, outputs, *axes, bias=True):
     (_EMBED, (_HEADS, _SIZE), (_LAYERS, _EMBED, _HEADS, _SIZE), ((1,), (2, 3))),
   ],
 )
-def test_linear(inputs, outputs, axes, expected, bias):
-  params = {'up': _linear(inputs, outputs, *axes, bias=bias)}
+def test_linear_layers(inputs, outputs, axes, expected, bias):
+  params = {'up': linear(inputs, outputs, *axes, bias=bias)}
   assert matrices(params, strict=True) == {'up/weight': expected}
   assert why(params)['up/weight'] == 'haliax.nn.Linear'
   # A batch in front that jax.vmap made: it has no name.
@@ -117,24 +119,24 @@ def test_linear(inputs, outputs, axes, expected, bias):
 
 def test_convolution():
   params = Conv(
-    _array(_MLP, _EMBED, _TIME), _array(_MLP), _EMBED, _MLP, ('time',)
+    named(_MLP, _EMBED, _TIME), named(_MLP), _EMBED, _MLP, ('time',)
   )
   assert matrices(params, strict=True) == {'weight': ((1, 2), (0,))}
 
 
 def test_vectors_and_embeddings():
   params = {
-    'norm1': LayerNorm(_array(_LAYERS, _EMBED), _array(_LAYERS, _EMBED)),
-    'rms': LayerNorm(_array(_LAYERS, _EMBED), None),
-    'tok': Embedding(_array(_MLP, _EMBED), None),
-    'bias': _array(_LAYERS, _EMBED),
+    'norm1': LayerNorm(named(_LAYERS, _EMBED), named(_LAYERS, _EMBED)),
+    'rms': LayerNorm(named(_LAYERS, _EMBED), None),
+    'tok': Embedding(named(_MLP, _EMBED), None),
+    'bias': named(_LAYERS, _EMBED),
   }
   assert not matrices(params, strict=True)
 
 
 def test_update():
   """That of kernels without names, transposed; and the names stay."""
-  linear = _linear(_EMBED, _MLP, _LAYERS, _MLP, _EMBED)
+  up = linear(_EMBED, _MLP, _LAYERS, _MLP, _EMBED)
   kernels = lambda x: {'w': x.weight.array.swapaxes(1, 2), 'b': x.bias.array}
   tx = functools.partial(
     optax_namo.namo_d,
@@ -144,7 +146,7 @@ def test_update():
     orthogonalizer=lambda x: x,
   )
   numbers = {'w': MuonDimensionNumbers(1, 2), 'b': None}
-  expected = run(tx(weight_dimension_numbers=numbers), [kernels(linear)])
-  found = run(tx(), [linear])
+  expected = run(tx(weight_dimension_numbers=numbers), [kernels(up)])
+  found = run(tx(), [up])
   chex.assert_trees_all_close(kernels(found), expected, rtol=1e-5)
-  assert found.weight.axes == linear.weight.axes
+  assert found.weight.axes == up.weight.axes

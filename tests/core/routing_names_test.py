@@ -21,7 +21,9 @@ from tests.core.routes import matrices
 from tests.core.routes import routes
 from tests.core.routes import why
 
-pytestmark = pytest.mark.filterwarnings('error::UserWarning')
+pytestmark = pytest.mark.filterwarnings(
+  'error::UserWarning', 'ignore:NO LEAF IS A MATRIX.*If some are:UserWarning'
+)
 
 _KERNEL, _ROWS = ((0,), (1,)), ((1,), (0,))
 
@@ -66,13 +68,6 @@ def test_heads_and_layer_scales(name, matrix):
   assert matrices(params, strict=True) == (expected if matrix else {})
 
 
-def test_a_network_under_the_name_of_a_head_is_none():
-  params = {'policy_head': {'Dense_0': {'kernel': _ones(4, 6)}}}
-  assert matrices(params, strict=True) == {
-    'policy_head/Dense_0/kernel': _KERNEL
-  }
-
-
 def _tree(**shapes):
   """Of names such as head__kernel."""
   return {
@@ -83,37 +78,11 @@ def _tree(**shapes):
 @pytest.mark.parametrize(
   'params, expected',
   [
-    # A network in a head, and its last layer.
-    (
-      _tree(classifier__Dense_0__kernel=(6, 6), classifier__Dense_0__bias=(6,),
-            classifier__Dense_1__kernel=(6, 3), classifier__Dense_1__bias=(3,)),
-      {'classifier/Dense_0/kernel'},
-    ),
-    (
-      _tree(head__dense__kernel=(6, 6), head__dense_1__kernel=(6, 3)),
-      {'head/dense/kernel'},
-    ),
-    (
-      {'classifier/~/linear_9': {'w': _ones(4, 6), 'b': _ones(6)},
-       'classifier/~/linear_10': {'w': _ones(6, 3), 'b': _ones(3)}},
-      {'classifier/~/linear_9/w'},
-    ),
-    (
-      _tree(classifier__dense__kernel=(6, 6),
-            classifier__out_proj__kernel=(6, 3)),
-      {'classifier/dense/kernel'},
-    ),
-    (
-      _tree(cls__predictions__transform__dense__kernel=(6, 6),
-            cls__predictions__decoder__kernel=(6, 11)),
-      {'cls/predictions/transform/dense/kernel'},
-    ),
-    (_tree(decoder__logits__out__kernel=(6, 3)), set()),
     # Layers that make an embedding.
     (
       _tree(time_embedding__linear_1__weight=(8, 4),
             time_embedding__linear_1__bias=(8,),
-            patch_embed__proj__kernel=(4, 6), embed__tok__weight=(11, 6)),
+            patch_embed__proj__kernel=(4, 6)),
       {'time_embedding/linear_1/weight', 'patch_embed/proj/kernel'},
     ),
     # The last layer, alone at the end of the model.
@@ -136,10 +105,39 @@ def test_names_of_containers_and_last_layers(params, expected):
   assert set(matrices(params, strict=True)) == expected
 
 
-def test_a_head_whose_last_layer_is_not_told():
-  params = _tree(head__a__kernel=(6, 6), head__b__kernel=(6, 3), w=(4, 6))
-  with pytest.warns(UserWarning, match='head/a/kernel.*the last is not told'):
+@pytest.mark.parametrize(
+  'params, said',
+  [
+    # Layers in a head: which is the last is not told.
+    (_tree(policy_head__Dense_0__kernel=(4, 6)), 'head'),
+    (
+      _tree(classifier__Dense_0__kernel=(6, 6), classifier__Dense_0__bias=(6,),
+            classifier__Dense_1__kernel=(6, 3), classifier__Dense_1__bias=(3,)),
+      'head',
+    ),
+    (_tree(head__dense__kernel=(6, 6), head__dense_1__kernel=(6, 3)), 'head'),
+    (_tree(head__a__kernel=(6, 6), head__b__kernel=(6, 3)), 'head'),
+    (
+      {'classifier/~/linear_9': {'w': _ones(4, 6), 'b': _ones(6)},
+       'classifier/~/linear_10': {'w': _ones(6, 3), 'b': _ones(3)}},
+      'head',
+    ),
+    (
+      _tree(classifier__dense__kernel=(6, 6),
+            classifier__out_proj__kernel=(6, 3)),
+      'head',
+    ),
+    (_tree(cls__predictions__transform__dense__kernel=(6, 6)), 'head'),
+    (_tree(decoder__logits__out__kernel=(6, 3)), 'head'),
+    # A weight of an embedding, or of a layer that makes one.
+    (_tree(embed__tok__weight=(11, 6)), 'embedding'),
+  ],
+)  # fmt: skip
+def test_layers_in_what_has_the_name_of_a_head_or_embedding(params, said):
+  params |= {'w': _ones(4, 6)}
+  with pytest.warns(UserWarning, match=f'within an? {said}') as warned:
     assert matrices(params) == {'w': _KERNEL}
+  assert len(warned) == 1
 
 
 @pytest.mark.parametrize(
@@ -207,9 +205,12 @@ def test_pairs_of_a_weight_and_a_bias(w, b, expected):
   pairs = {'mlp': [(_ones(*w), _ones(*b))] * 2}
   with pytest.warns(UserWarning, match='a number for a name'):
     assert list(matrices(pairs).values()) == [expected] * 2
-  for names in (('W', 'b'), ('W1', 'b1'), ('w_2', 'b_2')):
+  for names in (('W', 'b'), ('W1', 'b1'), ('w_2', 'b_2'), ('w', 'b')):
     params = _layer(**dict(zip(names, (w, b)))) | {'dense': _layer(w=(3, 4))}
-    if w[0] != w[1] or names[0] == 'w_2':
+    if names == ('w', 'b') and expected != _KERNEL:
+      with pytest.raises(ValueError, match='bias beside it says otherwise'):
+        matrices(params, strict=True)
+    elif w[0] != w[1] or names == ('w', 'b'):
       assert set(matrices(params, strict=True).values()) == {expected, _KERNEL}
     else:
       with pytest.raises(ValueError, match='fits either axis'):
@@ -291,7 +292,7 @@ def test_wrappers_are_looked_through(wrap):
   assert {'/'.join(p.split('/')[:2]): v for p, v in found.items()} == expected
 
 
-@pytest.mark.parametrize('name', ['weight', 'kernel', 'w'])
+@pytest.mark.parametrize('name', ['weight', 'w', 'bias'])
 def test_layers_called_as_leaves_are_no_wrappers(name):
   params = {name: {'weight': _ones(6, 6), 'bias': _ones(6)}}
   assert matrices(params, strict=True)[f'{name}/weight'] == _ROWS
@@ -304,9 +305,29 @@ def test_a_list_of_boxes_has_no_names():
     matrices([_Wrapped(_ones(11, 6)), _Wrapped(_ones(6, 8))])
 
 
-def test_a_normalized_weight():
-  params = {'x': {'kernel': _Normalized(_ones(4, 6), _ones(1, 6))}}
-  assert matrices(params, strict=True) == {'x/kernel/weight': _KERNEL}
+@pytest.mark.parametrize(
+  'kernel',
+  [
+    _Normalized(_ones(4, 6), _ones(1, 6)),  # (in, out) as the kernel is.
+    {'weight': _ones(6, 6), 'bias': _ones(6)},  # A layer of this name.
+  ],
+)
+def test_a_weight_in_a_kernel(kernel):
+  with pytest.warns(UserWarning, match='a weight in a kernel'):
+    assert not matrices({'x': {'kernel': kernel}})
+
+
+def test_no_matrix_is_said_loudly():
+  params = {'wte': jnp.ones((9, 4)), 'head': {'kernel': jnp.ones((4, 9))}}
+  with pytest.warns(UserWarning, match='NO LEAF IS A MATRIX.*by_use'):
+    assert not matrices(params)
+  rules = [('wte', None), ('head', None)]  # It was asked for.
+  assert not matrices(params, rules=rules, strict=True)
+
+
+def test_an_attention_without_its_other_layers_is_not_told():
+  with pytest.warns(UserWarning, match='query/kernel'):
+    assert not matrices({'query': {'kernel': jnp.ones((4, 2, 2))}})
 
 
 def test_the_warning_points_at_the_caller():
@@ -372,15 +393,19 @@ def test_a_bias_tells_attention_that_names_do_not():
   }
 
 
-def test_one_axis_more_is_a_stack_and_two_are_not_known():
-  pair = {'lora_a': _ones(2, 6, 3), 'lora_b': _ones(2, 3, 6)}
-  assert matrices(pair) == dict.fromkeys(pair, ((1,), (2,)))
-  # Along axis 1.
-  pair = {'lora_a': _ones(6, 2, 3), 'lora_b': _ones(3, 2, 6)}
+@pytest.mark.parametrize('axis', [0, 1])
+def test_a_stack_of_adapters_is_not_told(axis):
+  pair = {'lora_a': jnp.ones((6, 3)), 'lora_b': jnp.ones((3, 6))}
+  assert matrices(pair) == dict.fromkeys(pair, _KERNEL)
+  stack = jax.tree.map(lambda x: jnp.stack([x, x], axis), pair)
   with pytest.warns(UserWarning, match="'lora_a' of shape.*'lora_b'"):
-    assert matrices(pair) == {}
-  with pytest.warns(UserWarning, match="'lora_a' of shape"):
-    assert matrices({'lora_a': _ones(2, 2, 6, 2)}) == {}
+    assert matrices(stack) == {}
+
+
+def test_a_square_beside_a_bias_may_lie_either_way():
+  params = _layer(proj=(4, 4), bias=(4,))
+  with pytest.warns(UserWarning, match='fits either axis, taken for a matrix'):
+    assert matrices(params) == {'layer/proj': _KERNEL}
 
 
 def test_a_norm_over_two_axes_makes_no_kernel_a_vector():
@@ -410,7 +435,6 @@ def test_a_norm_over_two_axes_makes_no_kernel_a_vector():
     ({'recurrent_kernel': (4, 12), 'bias': (2, 12)}, _KERNEL),
     ({'w': (4, 4), 'b': (4,)}, _KERNEL),
     # Nothing: as ever.
-    ({'proj': (4, 4), 'bias': (4,)}, _KERNEL),
     ({'proj': (4, 6)}, _KERNEL),
     # An adapter's matrices.
     ({'w': (8, 8), 'a': (8, 2), 'b': (2, 8)}, _KERNEL),
@@ -506,17 +530,20 @@ def test_beside_stacked_norms():
     'stem': {'Conv_0': {'kernel': _ones(3, 3, 6, 6)}},
     'fc': {'weight': _ones(3, 6)},
   }
-  untold = 'Dense_0/kernel.*conv/Conv_0/kernel.*stacked.*fc/weight'
-  with pytest.warns(UserWarning, match=untold) as told:
-    found = matrices(outer | {'blocks': block})
-  assert 'gain' not in str(told[0].message)
-  assert found == {
+  untold = (
+    'Dense_0/kernel.*bottleneck/weight.*conv/Conv_0/kernel.*fc/weight.*gain'
+    '.*fc/weight.*stem/Conv_0/kernel'
+  )
+  with pytest.warns(UserWarning, match=untold):
+    assert not matrices(outer | {'blocks': block})
+  square = {'norm': {'scale': _ones(3, 6)}, 'gain': _ones(3, 6)}
+  with pytest.warns(UserWarning, match='gain'):
+    assert why({'blocks': square})['blocks/gain'] == 'norms beside it'
+  outer['norm'] = {'scale': _ones(6)}
+  assert matrices(outer, strict=True) == {
     'stem/Conv_0/kernel': ((0, 1, 2), (3,)),
     'fc/weight': _ROWS,
   }
-  square = {'norm': {'scale': _ones(3, 6)}, 'gain': _ones(3, 6)}
-  assert not matrices({'blocks': square}, strict=True)
-  assert why({'blocks': square})['blocks/gain'] == 'norms beside it'
 
 
 @pytest.mark.parametrize('hidden', [6, 10])
@@ -550,7 +577,7 @@ def test_linen_scan_without_biases():
     split_rngs={'params': True},
   )()
   params = jax.eval_shape(stack.init, jax.random.key(0), jnp.ones((1, 5, 6)))
-  untold = 'Conv_0/kernel.*stacked.*Dense_0/kernel'
+  untold = 'Conv_0/kernel.*Dense_0/kernel'
   with pytest.warns(UserWarning, match=untold):
     assert not matrices(params)
 
@@ -672,7 +699,10 @@ def test_why():
     'wte': _ones(9, 4),
     'a': {'kernel': _ones(4, 6), 'bias': _ones(6)},
     'b': {'weight': _ones(6, 4)},
-    'c': {'query': {'kernel': _ones(4, 2, 2)}},
+    'c': {
+      'query': {'kernel': _ones(4, 2, 2)},
+      'out': {'kernel': _ones(2, 2, 4)},
+    },
     'd': {'proj': _ones(4, 6), 'gain': _ones(4)},
     'e': {'weight': _ones(3, 6), 'bias': _ones(3, 6)},
     'mix': _ones(2, 4, 6),
@@ -683,6 +713,7 @@ def test_why():
     'a/kernel': 'bias',
     'a/bias': 'bias',
     'b/weight': 'name weight',
+    'c/out/kernel': 'attention',
     'c/query/kernel': 'attention',
     'd/proj': 'rank 2',
     'd/gain': 'rank 1',

@@ -12,12 +12,15 @@ import jax
 import numpy as np
 import pytest
 
+import optax_namo
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import model as gpt
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
+from optax_namo.nanogpt.config import make_config
 from optax_namo.nanogpt.config import OPTIMIZERS
+from optax_namo.nanogpt.config import PRESETS
 from optax_namo.nanogpt.mesh import make_mesh
 from optax_namo.nanogpt.optimizers import make_optimizer
 from optax_namo.nanogpt.optimizers import schedule
@@ -292,6 +295,19 @@ def test_routing_of_the_model():
     'wte/embedding', 'wpe/embedding', 'ln_f/scale',
     'blocks/0/ln_1/scale', 'blocks/0/ln_2/scale',
   }  # fmt: skip
+
+
+@pytest.mark.parametrize('preset', PRESETS)
+def test_the_loss_says_what_names_say(preset):
+  config = make_config(preset=preset)
+  table = train.routing(config, train.model_config(config, 50_304))
+  params = {
+    row.path: jax.ShapeDtypeStruct(row.shape, 'float32') for row in table
+  }
+  by_name = optax_namo.routing_table(params)
+  alike = lambda rows: {row._replace(why='') for row in rows}
+  assert alike(table) == alike(by_name)
+  assert all('by name' not in row.why for row in table)
 
 
 def test_schedule_is_warm_up_stable_decay():
