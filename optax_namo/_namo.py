@@ -19,6 +19,7 @@ from optax_namo import _adamw
 from optax_namo import _door
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _momentum
+from optax_namo import _muon_keywords
 from optax_namo import _record
 from optax_namo import _stages
 from optax_namo._layout import axes
@@ -29,6 +30,7 @@ Decay = Literal['adaptive', 'decoupled']
 Record = Literal[False, True, 'orthogonality']
 
 
+@_muon_keywords.named
 def scale_by_namo_d(
   b1: jax.typing.ArrayLike = 0.95,
   b2: jax.typing.ArrayLike = 0.99,
@@ -95,6 +97,7 @@ def scale_by_namo_d(
   return _door.alone(chain, weight_dimension_numbers)
 
 
+@_muon_keywords.named
 def scale_by_namo(
   b1: jax.typing.ArrayLike = 0.95,
   b2: jax.typing.ArrayLike = 0.99,
@@ -150,6 +153,7 @@ def scale_by_namo(
   )
 
 
+@_muon_keywords.named
 def namo_d(
   learning_rate: optax.ScalarOrSchedule,
   b1: jax.typing.ArrayLike = 0.95,
@@ -297,6 +301,7 @@ def namo_d(
   return _door.routed(matrix_chain, adamw, weight_dimension_numbers)
 
 
+@_muon_keywords.named
 def namo(
   learning_rate: optax.ScalarOrSchedule,
   b1: jax.typing.ArrayLike = 0.95,
