@@ -21,7 +21,7 @@ from optax_namo.nanogpt.compare.figures import color
 from optax_namo.nanogpt.compare.figures import forest
 from optax_namo.nanogpt.config import OPTIMIZERS
 
-_BETTER = 'difference in loss (nats a character); left of 0 is better'
+_BETTER = 'difference in loss (nats per character); left of 0 is better'
 
 
 def _axes(columns: int = 1, size: tuple[float, float] = (6.4, 3.6)):
@@ -47,7 +47,7 @@ def ordering(arms: answers.Arms) -> figure.Figure:
   left.margins(y=0.12)
   left.set_xticks(range(len(arms)), list(arms))
   left.set(
-    xlim=(-0.5, len(arms) - 0.5), ylabel='validation loss (nats a character)',
+    xlim=(-0.5, len(arms) - 0.5), ylabel='validation loss (nats per character)',
     title='Each at its best rates: a dot a seed',
   )  # fmt: skip
   names = (answers.NAMO_D, answers.NAMO)
@@ -126,6 +126,6 @@ def rates(arms: answers.Arms) -> figure.Figure:
       label=f'{OPTIMIZERS[optimizer].label}: within 1% for {octaves} octaves',
     )  # fmt: skip
   ax.xaxis.set_major_formatter('{x:g}')
-  ax.set(xlabel='learning rate', ylabel='validation loss (nats a character)')
+  ax.set(xlabel='learning rate', ylabel='validation loss (nats per character)')
   ax.legend()
   return fig

@@ -67,7 +67,7 @@ def losses(
     markersize=4,
     label='validation',
   )
-  axes.set(ylabel='loss (nats a token)', title=title)
+  axes.set(ylabel='loss (nats per token)', title=title)
   for panel in below:
     _scales(panel, told)
   for panel in (axes, *below):

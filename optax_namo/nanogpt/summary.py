@@ -148,7 +148,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
   few = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS))
   return '\n'.join(
     [
-      '| step | loss of a batch | validation loss, nats a token |',
+      '| step | loss of a batch | validation loss, nats per token |',
       '|---:|---:|---:|',
       *(
         f'| {row["step"]} | {row["loss"]:.4f} | {row["val_loss"]:.4f} |'

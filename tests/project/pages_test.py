@@ -3,7 +3,6 @@
 """What the README and the pages of docs/ show works as it stands."""
 
 import contextlib
-import dataclasses
 import functools
 import importlib.util
 import inspect
@@ -32,7 +31,7 @@ from optax_namo.nanogpt.compare.variants import runs_of
 _ROOT = pathlib.Path(__file__).parents[2]
 _PAGES = {
   path.stem: path
-  for path in [_ROOT / 'README.md', *sorted((_ROOT / 'docs').glob('*.md'))]
+  for path in [_ROOT / 'README.md', *sorted((_ROOT / 'docs').rglob('*.md'))]
 }
 _PUBLIC = [
   name
@@ -96,38 +95,10 @@ def _commands() -> list[tuple[str, str]]:
 _COMMANDS = _commands()
 
 
-@dataclasses.dataclass
-class _Variable:
-  """What a recipe reads of a Keras variable."""
-
-  path: str
-  value: jax.Array
-
-
-def _keras_model() -> Any:
-  """In the order of a model's trainable variables."""
-  shapes = {
-    'net/embedding/embeddings': (11, 6),
-    'net/dense/kernel': (6, 8),
-    'net/dense/bias': (8,),
-  }
-  variables = [_Variable(k, jnp.ones(shape)) for k, shape in shapes.items()]
-
-  def stateless_call(trainable, state, tokens):
-    embeddings, kernel, bias = trainable
-    return jnp.tanh(embeddings[tokens]) @ kernel + bias[None], state
-
-  return types.SimpleNamespace(
-    trainable_variables=variables,
-    non_trainable_variables=[],
-    stateless_call=stateless_call,
-  )
-
-
 @functools.cache
 def _run(program: str) -> dict[str, Any]:
   """The names that a program leaves; AssertionError if it prints otherwise."""
-  names: dict[str, Any] = {'model': _keras_model()}
+  names: dict[str, Any] = {}
   for step in _PROGRAMS[program]:
     with contextlib.redirect_stdout(io.StringIO()) as out:
       exec(step.code, names)
@@ -161,7 +132,8 @@ def test_every_block_has_a_language_that_is_checked(page):
   languages = [block.language for block in blocks]
   assert set(languages) <= {
     *('python', 'sh', 'yaml', 'text', 'bibtex'),
-    *('{include}', '{toctree}', '{eval-rst}'),  # Sphinx checks them.
+    # Sphinx checks these.
+    *('{include}', '{literalinclude}', '{toctree}', '{eval-rst}'),
   }
   shown = [
     step.printed
@@ -203,14 +175,24 @@ def test_commands_name_modules_and_flags(module):
       assert re.search(rf'^\s+--(\[no\])?{flag[2:]}\b', helped, re.M), flag
 
 
+_OURS = (
+  r'https://(?:github\.com/optax-namo/optax-namo/blob/main'
+  r'|raw\.githubusercontent\.com/optax-namo/optax-namo/main)/'
+)
+
+
+def test_links_of_the_readme_work_on_pypi():
+  assert not re.search(r'\]\((?!https://|#)', _PAGES['README'].read_text())
+
+
 def test_linked_files_exist():
   links, code = [], []
   for path in _PAGES.values():
     text = path.read_text()
-    links += [
-      path.parent / name
-      for name in re.findall(r'\]\((?!http|#)([^)#]+)(?:#[^)]*)?\)', text)
-    ]
+    found = re.findall(r'\]\((?!http|#)([^)#]+)(?:#[^)]*)?\)', text)
+    links += [path.parent / name for name in found]
+    whole = re.findall(rf'\]\({_OURS}([^)#]+)(?:#[^)]*)?\)', text)
+    links += [_ROOT / name for name in whole]
     code += [
       _ROOT / name
       for name in re.findall(r'`((?:tests|benchmarks)/[\w/.]+)`', text)
@@ -233,7 +215,7 @@ def test_public_docstring_is_complete(name):
   assert re.match(r'[^\n]+\.\n|[^\n]+\.$', text), 'one line first'
   if isinstance(value, type):
     return
-  code = value.__code__
+  code = inspect.unwrap(value).__code__
   arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
   assert 'Returns:' in text
   assert ('Args:' in text) == bool(arguments)
@@ -340,7 +322,7 @@ def test_table_of_exchanges():
 
 
 def _stages() -> dict[str, Any]:
-  (program,) = [name for name in _PROGRAMS if name.startswith('stages:')]
+  program = [name for name in _PROGRAMS if name.startswith('stages:')][-1]
   return dict(_run(program))
 
 
