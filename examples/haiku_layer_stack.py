@@ -26,7 +26,7 @@ def main(steps: int = 100) -> list[float]:
   def schedule(peak: float) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(0.0, peak, steps // 10, steps)
 
-  net = hk.without_apply_rng(hk.transform(model))
+  net = hk.transform(model)
   x = jax.random.normal(jax.random.key(0), (256, 8))
   y = jnp.sin(x[:, :1])
   params = net.init(jax.random.key(1), x)
@@ -37,7 +37,7 @@ def main(steps: int = 100) -> list[float]:
   @jax.jit
   def train_step(params, state):
     loss, gradients = jax.value_and_grad(
-      lambda params: jnp.mean((net.apply(params, x) - y) ** 2)
+      lambda params: jnp.mean((net.apply(params, None, x) - y) ** 2)
     )(params)
     updates, state = tx.update(gradients, state, params)
     return optax.apply_updates(params, updates), state, loss

@@ -22,12 +22,12 @@ from optax_namo import _momentum
 from optax_namo import _muon_keywords
 from optax_namo import _record
 from optax_namo import _stages
-from optax_namo._layout import axes
-from optax_namo._layout import stacking
-from optax_namo._routing import dimension_numbers as dims
+from optax_namo._layout.axes import Columns
+from optax_namo._layout.stacking import Orthogonalizer
+from optax_namo._routing.dimension_numbers import WeightDimensionNumbers
+from optax_namo._stages import ShapeScale
 
 Decay = Literal['adaptive', 'decoupled']
-Record = Literal[False, True, 'orthogonality']
 
 
 @_muon_keywords.named
@@ -39,9 +39,9 @@ def scale_by_namo_d(
   *,
   nesterov: bool = True,
   clamp: jax.typing.ArrayLike | None = 0.75,
-  columns: axes.Columns | None = 'input',
-  orthogonalizer: stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  columns: Columns | None = 'input',
+  orthogonalizer: Orthogonalizer | None = None,
+  weight_dimension_numbers: WeightDimensionNumbers = None,
   shard_over: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformation:
   r"""NAMO-D's rule alone: gradient in, :math:`O_t\,diag(d_t)` out.
@@ -105,8 +105,8 @@ def scale_by_namo(
   mu_dtype: Any = None,
   *,
   nesterov: bool = True,
-  orthogonalizer: stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  orthogonalizer: Orthogonalizer | None = None,
+  weight_dimension_numbers: WeightDimensionNumbers = None,
   shard_over: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformation:
   r"""NAMO's rule alone: gradient in, :math:`a_t O_t` out.
@@ -164,20 +164,20 @@ def namo_d(
   mu_dtype: Any = None,
   *,
   clamp: jax.typing.ArrayLike | None = 0.75,
-  columns: axes.Columns | None = 'input',
+  columns: Columns | None = 'input',
   nesterov: bool = True,
   decay: Decay = 'adaptive',
-  shape_scale: _stages.ShapeScale = 'rms',
+  shape_scale: ShapeScale = 'rms',
   rms: jax.typing.ArrayLike = 0.2,
-  orthogonalizer: stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  orthogonalizer: Orthogonalizer | None = None,
+  weight_dimension_numbers: WeightDimensionNumbers = None,
   adam_learning_rate: optax.ScalarOrSchedule | None = None,
   adam_b1: jax.typing.ArrayLike = 0.9,
   adam_b2: jax.typing.ArrayLike = 0.95,
   adam_eps: jax.typing.ArrayLike = 1e-8,
   adam_weight_decay: optax.ScalarOrSchedule = 0.0,
   shard_over: str | tuple[str, ...] | None = None,
-  record: Record = False,
+  record: bool | Literal['orthogonality'] = False,
 ) -> optax.GradientTransformationExtraArgs:
   r"""NAMO-D: orthogonalized momentum with an adaptive scale for each column.
 
@@ -257,7 +257,7 @@ def namo_d(
     >>> from optax_namo import namo_d
     >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + p['b'] ** 2
     >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(())}
-    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo_d(0.05))
+    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo_d(0.035))
     >>> state = tx.init(params)
     >>> start = loss(params)
     >>> for _ in range(20):
@@ -313,17 +313,17 @@ def namo(
   *,
   nesterov: bool = True,
   decay: Decay = 'adaptive',
-  shape_scale: _stages.ShapeScale = 'rms',
+  shape_scale: ShapeScale = 'rms',
   rms: jax.typing.ArrayLike = 0.2,
-  orthogonalizer: stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  orthogonalizer: Orthogonalizer | None = None,
+  weight_dimension_numbers: WeightDimensionNumbers = None,
   adam_learning_rate: optax.ScalarOrSchedule | None = None,
   adam_b1: jax.typing.ArrayLike = 0.9,
   adam_b2: jax.typing.ArrayLike = 0.95,
   adam_eps: jax.typing.ArrayLike = 1e-8,
   adam_weight_decay: optax.ScalarOrSchedule = 0.0,
   shard_over: str | tuple[str, ...] | None = None,
-  record: Record = False,
+  record: bool | Literal['orthogonality'] = False,
 ) -> optax.GradientTransformationExtraArgs:
   r"""NAMO: orthogonalized momentum with one adaptive scale for each matrix.
 
@@ -357,7 +357,7 @@ def namo(
     >>> from optax_namo import namo
     >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + p['b'] ** 2
     >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(())}
-    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo(0.05))
+    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo(0.035))
     >>> state = tx.init(params)
     >>> start = loss(params)
     >>> for _ in range(20):
@@ -395,7 +395,7 @@ def namo(
 
 
 def _clamp(
-  clamp: jax.typing.ArrayLike | None, columns: axes.Columns | None
+  clamp: jax.typing.ArrayLike | None, columns: Columns | None
 ) -> list[optax.GradientTransformation]:
   """The clamp; absent where there is one scale, which is its own mean."""
   stage = _stages.clamp_scale(clamp)
@@ -421,9 +421,9 @@ def _decays(
 
 
 def _recording(
-  record: Record, columns: axes.Columns | None
+  record: bool | str, columns: Columns | None
 ) -> optax.GradientTransformation:
-  hyperparameters.choice('record', record, get_args(Record))
+  hyperparameters.choice('record', record, (False, True, 'orthogonality'))
   if not record:
     return optax.identity()
   return _record.record(columns, orthogonality=record == 'orthogonality')

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the README and the pages of docs/ show works as it stands."""
 
+import collections.abc
 import contextlib
 import functools
 import importlib.util
@@ -14,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import types
+import typing
 from typing import Any, NamedTuple
 
 import chex
@@ -29,14 +31,16 @@ import optax_namo
 from optax_namo.nanogpt.compare.variants import runs_of
 
 _ROOT = pathlib.Path(__file__).parents[2]
-_PAGES = {
-  path.stem: path
-  for path in [_ROOT / 'README.md', *sorted((_ROOT / 'docs').rglob('*.md'))]
+_DOCS = _ROOT / 'docs'
+_PAGES = {'README': _ROOT / 'README.md'} | {
+  path.relative_to(_DOCS).with_suffix('').as_posix(): path
+  for path in sorted(_DOCS.rglob('*.md'))
 }
-_PUBLIC = [
+_DOCUMENTED = [
   name
-  for name, value in vars(optax_namo).items()
-  if not name.startswith('_') and not inspect.ismodule(value)
+  for name in optax_namo.__all__
+  if inspect.isroutine(value := getattr(optax_namo, name))
+  or inspect.isclass(value)
 ]
 
 
@@ -202,13 +206,22 @@ def test_linked_files_exist():
     assert name.exists(), name
 
 
-def test_api_page_has_every_public_name():
-  text = _PAGES['api'].read_text()
+def test_api_pages_have_every_public_name():
+  pages = {k: v.read_text() for k, v in _PAGES.items() if k[:4] == 'api/'}
+  text = '\n'.join(pages.values())
   named = re.findall(r'^\.\. auto(?:function|class):: (\w+)$', text, re.M)
-  assert sorted(named) == sorted(_PUBLIC)
+  types = re.findall(r'^\.\. py:type:: (\w+)\n *:canonical: (.*)$', text, re.M)
+  assert sorted(named) == sorted(_DOCUMENTED)
+  public = sorted([*named, *(name for name, _ in types)])
+  assert public == sorted(optax_namo.__all__)
+  names = vars(typing) | vars(collections.abc) | {'jax': jax}
+  for name, canonical in types:
+    assert eval(canonical, names) == getattr(optax_namo, name)
+  # The first page names all of them.
+  assert not set(public) - set(re.findall(r'\w+', _PAGES['api'].read_text()))
 
 
-@pytest.mark.parametrize('name', _PUBLIC)
+@pytest.mark.parametrize('name', _DOCUMENTED)
 def test_public_docstring_is_complete(name):
   value = getattr(optax_namo, name)
   text = inspect.getdoc(value)  # Python 3.13 strips a docstring's indent.
