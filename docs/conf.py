@@ -40,9 +40,8 @@ autodoc_preserve_defaults = True
 autosummary_generate = False  # It makes tables alone; api/ has the entries.
 # By the names that a user writes, and not what they stand for.
 autodoc_type_aliases = {
-  'jax.typing.ArrayLike': 'jax.typing.ArrayLike',
-  'jax.Array': 'jax.Array',
-  'optax.ScalarOrSchedule': 'optax.ScalarOrSchedule',
+  'jax.typing.ArrayLike': 'ArrayLike',
+  'optax.ScalarOrSchedule': 'ScalarOrSchedule',
   'axes.Columns': 'optax_namo.Columns',
   'stacking.Orthogonalizer': 'optax_namo.Orthogonalizer',
   'polynomials.Coefficients': 'optax_namo.Coefficients',

@@ -3,10 +3,10 @@
 """Links that follow from what is written: no page spells an address twice.
 
 A link to a file of the repository goes to its page where it has one, and to
-GitHub otherwise, so that pages read the same there and here. The README's, which
-PyPI shows too, have whole addresses; here they go to the same pages. A name in
-code markup goes to its entry in the API reference or in another library's. Those
-addresses are written here, and nothing is looked up when the pages are built.
+GitHub otherwise, so that pages read the same there and here. The README's have
+whole addresses, for PyPI; here they go to the same pages. A name in code markup
+goes to its entry in the API reference or in another library's. Those addresses
+are written here, and nothing is looked up when the pages are built.
 """
 
 import os
@@ -70,7 +70,7 @@ class FileLinks(SphinxTransform):
         kind = 'tree' if path.is_dir() else 'blob'
         url = f'{_url(self.config)}{kind}/main/{path.relative_to(_ROOT)}'
         link = nodes.reference('', '', refuri=url, internal=False)
-      link += node.children
+      link += nodes.inline('', '', *node.children)
       node.replace_self(link)
     for node in self.document.findall(nodes.reference):
       if 'id_link' in node:  # Jupyter keeps capitals in its anchors.
@@ -172,9 +172,16 @@ class FigureLinks(SphinxTransform):
         node.setdefault('width', '46em')
 
 
+def plain_types(app, what, name, obj, options, signature, returns) -> Any:
+  """Types by their names in unions too, where autodoc shows its own class."""
+  plain = lambda s: s and re.sub(r"TypeAliasForwardRef\('(.*?)'\)", r'\1', s)
+  return plain(signature), plain(returns)
+
+
 def setup(app: Any) -> dict[str, Any]:
   app.add_transform(FileLinks)
   app.add_transform(NameLinks)
   app.add_transform(FigureLinks)
   app.connect('html-page-context', edit_link)
+  app.connect('autodoc-process-signature', plain_types)
   return {'parallel_read_safe': True}
