@@ -197,7 +197,8 @@ def namo_d(
   NAMO reference code, from which the published numbers come.
 
   Args:
-    learning_rate: :math:`\eta` of the matrices, a number or a schedule.
+    learning_rate: :math:`\eta` of the matrices, a number or a schedule. Warm
+      up; start at 6 times the rate of Muon with ``consistent_rms=0.2``.
     b1: Decay rate of the momentum, in [0, 1).
     b2: Decay rate of the squared gradient norm, in [0, 1). The scale is at most
       ``sqrt((1 - b1) / (1 - b2))`` where ``b1 <= b2`` and ``nesterov=False``.
