@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stages after the first, pure functions of a few lines each."""
 
+from __future__ import annotations  # help() shows names, not unions.
+
 import dataclasses
 import functools
 import math

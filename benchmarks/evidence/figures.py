@@ -21,7 +21,7 @@ from optax_namo.nanogpt.compare.figures import color
 from optax_namo.nanogpt.compare.figures import forest
 from optax_namo.nanogpt.config import OPTIMIZERS
 
-_BETTER = 'difference in loss (nats a character); left of 0 is better'
+_BETTER = 'difference in loss (nats per character); left of 0 is better'
 
 
 def _axes(columns: int = 1, size: tuple[float, float] = (6.4, 3.6)):
@@ -47,8 +47,8 @@ def ordering(arms: answers.Arms) -> figure.Figure:
   left.margins(y=0.12)
   left.set_xticks(range(len(arms)), list(arms))
   left.set(
-    xlim=(-0.5, len(arms) - 0.5), ylabel='validation loss (nats a character)',
-    title='Each at its best rates: a dot a seed',
+    xlim=(-0.5, len(arms) - 0.5), ylabel='validation loss (nats per character)',
+    title='Each at its best rates, a dot for each seed',
   )  # fmt: skip
   names = (answers.NAMO_D, answers.NAMO)
   muon = arms[answers.MUON]
@@ -64,9 +64,7 @@ def varied(arms: answers.Arms) -> figure.Figure:
   found = judge.differences(answers.variations(arms))
   fig, (ax,) = _axes(1, (7, 1 + 0.32 * len(found)))
   forest(ax, found, [str(d.one) for d in found])
-  ax.set(
-    title='Each against the same optimizer as tuned in (a)', xlabel=_BETTER
-  )
+  ax.set(title='Each against the same optimizer as tuned', xlabel=_BETTER)
   return fig
 
 
@@ -77,7 +75,7 @@ def noise(by_rule: dict[str, answers.Pairs]) -> figure.Figure:
   told = [f'{n}\n{answers.signal_to_noise(x):.3f}' for n, x in muons.items()]
   ax.set_xticks(octaves, told)
   ax.set(
-    xlabel='sequences a batch; below, ‖M‖/‖G‖ of Muon, M looked ahead',
+    xlabel='sequences in a batch; below, ‖M‖/‖G‖ of Muon, M looked ahead',
     ylabel='loss − loss of Muon (nats)',
   )
   return fig
@@ -126,6 +124,6 @@ def rates(arms: answers.Arms) -> figure.Figure:
       label=f'{OPTIMIZERS[optimizer].label}: within 1% for {octaves} octaves',
     )  # fmt: skip
   ax.xaxis.set_major_formatter('{x:g}')
-  ax.set(xlabel='learning rate', ylabel='validation loss (nats a character)')
+  ax.set(xlabel='learning rate', ylabel='validation loss (nats per character)')
   ax.legend()
   return fig

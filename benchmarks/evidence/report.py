@@ -136,8 +136,8 @@ def document(rows: Sequence[Row]) -> str:
   parts = [
     '# What came out',
     'Made from results.jsonl by `python -m benchmarks.evidence.report`; the'
-    ' rules are in [PROTOCOL.md](PROTOCOL.md). Losses in nats a character, mean'
-    ' ± standard deviation over seeds that tuning did not use, but in (j),'
+    ' rules are in [PROTOCOL.md](PROTOCOL.md). Losses in nats per character,'
+    ' mean ± standard deviation over seeds that tuning did not use, but in (j),'
     ' which has its seeds and one more; differences are paired over seeds, ±'
     ' half the width of their 95% intervals, p-values'
     " Holm's within a question. (m), (n), (o), (p), (k)'s seeds, and five of"

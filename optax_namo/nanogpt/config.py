@@ -9,6 +9,7 @@ may change are read off the fields' metadata.
 
 from collections.abc import Collection, Iterable, Mapping
 import dataclasses
+import difflib
 import json
 import math
 from typing import Any, get_args, Literal
@@ -317,7 +318,7 @@ def _parser(field: dataclasses.Field) -> flags.ArgumentParser:
   knob = field.metadata
   choices = list(knob['choices'] or get_args(field.type))
   if choices:
-    return flags.EnumParser(choices)
+    return _ChoiceParser(choices)
   if field.type is bool:
     return flags.BooleanParser()
   if field.type is int:
@@ -325,6 +326,16 @@ def _parser(field: dataclasses.Field) -> flags.ArgumentParser:
   if field.type is float:
     return _FiniteParser(lower_bound=knob['least'])
   return flags.ArgumentParser()
+
+
+class _ChoiceParser(flags.EnumParser):
+  def parse(self, argument):
+    try:
+      return super().parse(argument)
+    except ValueError as error:
+      near = difflib.get_close_matches(str(argument), self.enum_values, n=1)
+      meant = f'. Did you mean {near[0]}' if near else ''
+      raise ValueError(f'{error}{meant}') from None
 
 
 class _FiniteParser(flags.FloatParser):
@@ -424,7 +435,8 @@ def define_flags(names: Iterable[str] = KNOBS) -> None:
     if isinstance(parser, flags.BooleanParser):
       flags.DEFINE_bool(name, default, help, **group)
     elif isinstance(parser, flags.EnumParser):
-      flags.DEFINE_enum(name, default, parser.enum_values, help, **group)
+      choices = '|'.join(parser.enum_values)
+      flags.DEFINE(parser, name, default, f'<{choices}>: {help}', **group)
     else:
       flags.DEFINE(parser, name, default, help, **group)
 

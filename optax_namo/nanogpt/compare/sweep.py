@@ -5,7 +5,7 @@
 The rows are strict JSON, and only runs that came to their end have one:
 
   config        every knob under its flag's name, as a value the flag parses
-  val_losses    [step, nats a token] of every evaluation; null: not finite
+  val_losses    [step, nats per token] of every evaluation; null: not finite
   ms_per_step   median after compilation, or null
   device        what it ran on
   diagnostics   of the last evaluation, where the optimizer tells any
