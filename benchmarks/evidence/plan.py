@@ -11,15 +11,14 @@ import functools
 import statistics
 from typing import Any
 
+from benchmarks.evidence.batched import Run
+from benchmarks.evidence.batched import run_of
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.compare.arms import Row
 from optax_namo.nanogpt.compare.arms import TUNED
-from optax_namo.nanogpt.config import Config
-from optax_namo.nanogpt.config import from_file
-from optax_namo.nanogpt.config import identity
 from optax_namo.nanogpt.config import make_config
 
-Knobs = dict[str, Any]  # By name, the rest at their defaults.
+Knobs = dict[str, Any]  # By name, the rest at their defaults; and the task.
 
 TUNING = (100, 101)  # Seeds that the final comparisons do not use.
 AROUND = (*TUNING, 102)  # Of (j): the rates around the best.
@@ -66,21 +65,23 @@ class Wanted(Exception):
 
 
 @functools.cache  # A walk asks for the same runs again and again.
-def _run(knobs: tuple[tuple[str, Any], ...], seed: int) -> tuple[str, Config]:
-  config = make_config(**dict(knobs), seed=seed)
-  return identity(config), config
+def _run(knobs: tuple[tuple[str, Any], ...], seed: int) -> tuple[str, Run]:
+  of = dict(knobs)
+  task = of.pop('task', '')
+  run = Run(make_config(**of, seed=seed), task)
+  return run.key, run
 
 
 class Rows:
   """The rows there are, by knobs and seed."""
 
   def __init__(self, rows: Iterable[Row]):
-    self._rows = {identity(from_file(row['config'])): row for row in rows}
+    self._rows = {run_of(row).key: row for row in rows}
 
   def need(self, wanted: Iterable[Knobs], seeds: Sequence[int]) -> None:
     """Raises Wanted unless all of these runs have a row."""
     runs = [_run(tuple(of.items()), seed) for of in wanted for seed in seeds]
-    if left := [config for key, config in runs if key not in self._rows]:
+    if left := [run for key, run in runs if key not in self._rows]:
       raise Wanted(left)
 
   def arms(
@@ -241,6 +242,41 @@ def robustness(rows: Rows, optimizer: str) -> list[Arm]:
   return rows.arms(of, AROUND, among=AROUND)
 
 
+def small(rows: Rows, optimizer: str, **change: Any) -> Knobs:
+  """The preset `small`: the rate, the AdamW group's, and the rate once more."""
+  knobs = {
+    'preset': 'small',
+    'optimizer': optimizer,
+    'learning_rate': RATES[optimizer],
+    'adam_learning_rate': 0.003,
+    'weight_decay': 0.0,
+  }
+  both = 'learning_rate', 'adam_learning_rate', 'learning_rate'
+  return walk(rows, knobs | change, *both)
+
+
+def in_small(seeds: Sequence[int] = FINAL, **change: Any) -> Question:
+  """At these knobs of the preset `small`, all rates anew."""
+  return lambda rows, optimizer: rows.arms(
+    {'': small(rows, optimizer, **change)}, seeds
+  )
+
+
+def following(**change: Any) -> Question:
+  """NAMO, Muon, and Muon at a rate that follows NAMO's scales."""
+
+  def asked(rows, optimizer):
+    namo = small(rows, 'namo', **change)
+    found = rows.arms({'': namo}, FINAL)
+    of = {'': small(rows, optimizer, **change)}
+    for task in ('follows the model', 'follows each matrix'):
+      knobs = namo | {'optimizer': optimizer, 'task': task}
+      of[task] = walk(rows, knobs, 'learning_rate')
+    return [*rows.arms(of, FINAL), *found]
+
+  return asked
+
+
 # By title, the question and the optimizers it is put to, in the order in which
 # they are answered.
 QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
@@ -272,13 +308,43 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
     for n in (64, 256)
   },
   '(p) Width 64, NAMO too': (elsewhere(embed_dim=64), RULES),
+  **{
+    f'(q) Signal: batch {n}': (in_small(batch_size=n), RULES)
+    for n in (16, 256, 64, 4)
+  },
+  **{
+    f'(q) Signal: batch {n}, a constant rate': (
+      in_small(batch_size=n, decay_steps=0),
+      RULES,
+    )
+    for n in (16, 256)
+  },
+  **{
+    f'(r) Following NAMO: batch {n}': (
+      following(batch_size=n, decay_steps=0),
+      ('muon',),
+    )
+    for n in (16, 256)
+  },
+  **{
+    f'(s) {title}{at}': (
+      in_small(FINAL[:4], task=task, batch_size=batch, **change),
+      RULES,
+    )
+    for title, task, batch in (
+      ('Growing batches', 'ramp', 16),
+      ('Noisy labels', 'labels', 64),
+    )
+    for at, change in (('', {}), (', a constant rate', {'decay_steps': 0}))
+  },
+  '(q) Signal: batch 1024': (in_small(batch_size=1024), RULES),
 }
 
 
-def left(rows: Iterable[Row]) -> dict[str, list[Config]]:
+def left(rows: Iterable[Row]) -> dict[str, list[Run]]:
   """By title, the runs to be made next; what is answered is left out."""
   known = Rows(rows)
-  asked: dict[str, list[Config]] = {}
+  asked: dict[str, list[Run]] = {}
   for title, (question, optimizers) in QUESTIONS.items():
     for optimizer in optimizers:
       try:
