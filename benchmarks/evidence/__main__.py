@@ -39,7 +39,10 @@ def told(left: dict[str, list]) -> str:
 
 
 def _make(
-  runs: list[batched.Run], corpus: data.Corpus, out: pathlib.Path, seconds: float
+  runs: list[batched.Run],
+  corpus: data.Corpus,
+  out: pathlib.Path,
+  seconds: float,
 ) -> None:
   """Trains runs that have no row yet; the short ones together."""
   long = [run.config for run in runs if run.config.preset != 'small']

@@ -115,7 +115,9 @@ def _follow(curves: dict[str, jax.Array]) -> optax.GradientTransformation:
 
     return jax.tree_util.tree_map_with_path(followed, updates), count + 1
 
-  return optax.GradientTransformation(lambda _: jnp.zeros([], jnp.int32), update)
+  return optax.GradientTransformation(
+    lambda _: jnp.zeros([], jnp.int32), update
+  )
 
 
 class _Program(NamedTuple):
@@ -146,7 +148,9 @@ def _program(alike: Config) -> _Program:
   mesh = make_mesh('')
   (corpus,) = _held
   model = train.model_config(alike, corpus.vocab_size)
-  new = lambda seed: nnx.split(gpt.GPT(model, rngs=nnx.Rngs(jax.random.key(seed))))
+  new = lambda seed: nnx.split(
+    gpt.GPT(model, rngs=nnx.Rngs(jax.random.key(seed)))
+  )
   graphdef, _ = nnx.eval_shape(lambda: new(0))
 
   def optimizer(knobs, curves):
@@ -239,8 +243,7 @@ def train_runs(
       )
       noise = np.mean((one - other) ** 2, 1) * _PROBE / 2 / tokens[0].shape[2]
       for i, ratio in enumerate(np.mean(one * other, 1) / noise):
-        mine = jax.tree.map(lambda x: x[i], params)
-        losses[i].append([step + 1, program.evaluate(mine)])
+        losses[i].append([step + 1, program.evaluate(_one(params, i))])
         signal[i].append([step + 1, _digits(ratio)])
   spent = 1000 * (time.perf_counter() - began) / first.steps / len(runs)
   made = []
@@ -262,6 +265,10 @@ def train_runs(
       row['diverged'] = True
     made.append(json.loads(json.dumps(row), parse_constant=lambda _: None))
   return made
+
+
+def _one(stacked: Any, i: int) -> Any:
+  return jax.tree.map(lambda x: x[i], stacked)
 
 
 def _digits(value) -> float:

@@ -160,7 +160,7 @@ class Config:
     'optimizer', 'adaptive', "Whether NAMO's scale multiplies the decay."
   )
   nesterov: bool = _knob('optimizer', True, 'Look-ahead of the momentum.')
-  shape_scale: Literal['rms', 'width', 'none'] = _knob(
+  shape_scale: Literal['rms', 'width', 'spectral', 'none'] = _knob(
     'optimizer', 'rms', "Factor of a matrix's shape; optax's Muon has 'rms'."
   )
   b1: float = _knob('optimizer', 0.95, 'Decay rate of the momentum.')
