@@ -277,6 +277,11 @@ def following(**change: Any) -> Question:
   return asked
 
 
+def _at_a_constant_rate(batch: int):
+  title = f'(q) Signal: batch {batch}, a constant rate'
+  return title, (in_small(batch_size=batch, decay_steps=0), RULES)
+
+
 # By title, the question and the optimizers it is put to, in the order in which
 # they are answered.
 QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
@@ -310,21 +315,18 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
   '(p) Width 64, NAMO too': (elsewhere(embed_dim=64), RULES),
   **{
     f'(q) Signal: batch {n}': (in_small(batch_size=n), RULES)
-    for n in (16, 256, 64, 4)
+    for n in (16, 64, 4)
   },
   **{
-    f'(q) Signal: batch {n}, a constant rate': (
-      in_small(batch_size=n, decay_steps=0),
-      RULES,
+    title: asked
+    for n in (16, 64)
+    for title, asked in (
+      _at_a_constant_rate(n),
+      (
+        f'(r) Following NAMO: batch {n}',
+        (following(batch_size=n, decay_steps=0), ('muon',)),
+      ),
     )
-    for n in (16, 256)
-  },
-  **{
-    f'(r) Following NAMO: batch {n}': (
-      following(batch_size=n, decay_steps=0),
-      ('muon',),
-    )
-    for n in (16, 256)
   },
   **{
     f'(s) {title}{at}': (
@@ -332,11 +334,13 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
       RULES,
     )
     for title, task, batch in (
-      ('Growing batches', 'ramp', 16),
       ('Noisy labels', 'labels', 64),
+      ('Growing batches', 'ramp', 16),
     )
     for at, change in (('', {}), (', a constant rate', {'decay_steps': 0}))
   },
+  '(q) Signal: batch 256': (in_small(batch_size=256), RULES),
+  **dict([_at_a_constant_rate(256)]),
   '(q) Signal: batch 1024': (in_small(batch_size=1024), RULES),
 }
 
