@@ -45,13 +45,14 @@ def _make(
   seconds: float,
 ) -> None:
   """Trains runs that have no row yet; the short ones together."""
-  long = [run.config for run in runs if run.config.preset != 'small']
+  short = [run for run in runs if run.task or run.config.preset == 'small']
+  long = [run.config for run in runs if run not in short]
   if long:
     sweep.run(long, corpus, out, seconds / 60)
   end = time.monotonic() + seconds
-  for run in runs:
-    if run.config.preset != 'small' or time.monotonic() > end:
-      continue
+  for run in short:
+    if time.monotonic() > end:
+      break
     held = out / 'runs' / f'{hashlib.sha256(run.key.encode()).hexdigest()}.lock'
     with files.lock(held) as mine:
       rows = sweep.read_results(out)

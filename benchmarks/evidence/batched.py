@@ -40,6 +40,7 @@ from optax_namo.nanogpt.optimizers import make_optimizer
 
 TASKS = (
   '',
+  'measured',  # Nothing, of a run that has a row without signal and scales.
   'ramp',  # From 16 sequences, doubled to 1,024 in seven parts of the run.
   'labels',  # From half of the run on, half of the targets are random.
   'follows the model',  # NAMO's scale, mean over seeds and matrices.
@@ -58,11 +59,21 @@ class Run(NamedTuple):
 
   @property
   def key(self) -> str:
-    return f'{self.task}{identity(self.config)}'
+    return _key(self)
+
+
+@functools.cache  # A walk asks for the same again and again.
+def _key(run: Run) -> str:
+  return f'{run.task}{identity(run.config)}'
 
 
 def run_of(row: Row) -> Run:
-  return Run(from_file(row['config']), row.get('task', ''))
+  return _run_of(json.dumps(row['config']), row.get('task', ''))
+
+
+@functools.cache
+def _run_of(config: str, task: str) -> Run:
+  return Run(from_file(json.loads(config)), task)
 
 
 def batch(run: Run, corpus: data.Corpus, step: int) -> list[np.ndarray]:

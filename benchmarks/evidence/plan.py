@@ -13,10 +13,12 @@ from typing import Any
 
 from benchmarks.evidence.batched import Run
 from benchmarks.evidence.batched import run_of
+from examples import siblings
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.compare.arms import Row
 from optax_namo.nanogpt.compare.arms import TUNED
 from optax_namo.nanogpt.config import make_config
+from optax_namo.nanogpt.config import OPTIMIZERS
 
 Knobs = dict[str, Any]  # By name, the rest at their defaults; and the task.
 
@@ -30,6 +32,8 @@ UNSEEN = FINAL[3:]
 
 # A factor of sqrt 2 between rates, around those of the example.
 RATES = {'namo_d': 0.035, 'namo': 0.035, 'muon': 0.006, 'adamw': 0.0042}
+OPTIMIZERS.update(siblings.OPTIMIZERS)
+_OTHERS = {name: one.learning_rate for name, one in siblings.OPTIMIZERS.items()}
 DECAYS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-8, 7))
 
@@ -50,8 +54,8 @@ VARIATIONS: dict[str, Knobs] = {
 
 
 def rates(optimizer: str) -> tuple[float, ...]:
-  steps = range(-10, 9)
-  return tuple(float(f'{RATES[optimizer] * 2 ** (k / 2):.2g}') for k in steps)
+  middle = (RATES | _OTHERS)[optimizer]
+  return tuple(float(f'{middle * 2 ** (k / 2):.2g}') for k in range(-10, 9))
 
 
 def ladder(knob: str, optimizer: str) -> tuple[float, ...]:
@@ -247,7 +251,7 @@ def small(rows: Rows, optimizer: str, **change: Any) -> Knobs:
   knobs = {
     'preset': 'small',
     'optimizer': optimizer,
-    'learning_rate': RATES[optimizer],
+    'learning_rate': ladder('learning_rate', optimizer)[10],
     'adam_learning_rate': 0.003,
     'weight_decay': 0.0,
   }
@@ -275,6 +279,43 @@ def following(**change: Any) -> Question:
     return [*rows.arms(of, FINAL), *found]
 
   return asked
+
+
+def at_width(width: int, shape_scale: str) -> Question:
+  """Its own rates, and those of 64; the AdamW group's are tuned with `rms`."""
+
+  def best(rows, optimizer, width):
+    knobs = small(rows, optimizer, embed_dim=width)
+    if shape_scale == 'rms':
+      return knobs
+    moves = 0.2 * width**0.5 * knobs['learning_rate']  # A square matrix.
+    knobs |= {'shape_scale': shape_scale, 'learning_rate': moves}
+    return walk(rows, knobs, 'learning_rate')
+
+  def asked(rows, optimizer):
+    of = {'': best(rows, optimizer, width)}
+    if width != 64:
+      of['rates of 64'] = best(rows, optimizer, 64) | {'embed_dim': width}
+    return rows.arms(of, FEW)
+
+  return asked
+
+
+def beside(batch: int) -> Question:
+  """A sibling, cautious decay with its strength tuned as well."""
+
+  def asked(rows, optimizer):
+    knobs = small(rows, optimizer, batch_size=batch)
+    if optimizer == 'cautious_muon':
+      knobs = walk(rows, knobs | {'weight_decay': 0.1}, 'weight_decay')
+    return rows.arms({'': knobs}, FINAL)
+
+  return asked
+
+
+def measured(rows: Rows, optimizer: str) -> list[Arm]:
+  """(a) again, with its signal and its scales over the run."""
+  return rows.arms({'': tuned(rows, optimizer) | {'task': 'measured'}}, (0, 1))
 
 
 def _at_a_constant_rate(batch: int):
@@ -328,6 +369,7 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
       ),
     )
   },
+  '(q) Signal of the preset char': (measured, ('namo', 'muon')),
   **{
     f'(s) {title}{at}': (
       in_small(FINAL[:4], task=task, batch_size=batch, **change),
@@ -338,6 +380,18 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
       ('Growing batches', 'ramp', 16),
     )
     for at, change in (('', {}), (', a constant rate', {'decay_steps': 0}))
+  },
+  **{
+    f'(u) Width {n}, {scale}': (at_width(n, scale), RULES)
+    for n in (64, 128, 256)
+    for scale in ('rms', 'width', 'spectral')
+  },
+  **{
+    f'(v) Siblings: batch {n}': (
+      beside(n),
+      (*RULES, *siblings.OPTIMIZERS, 'optax_muon', 'adamw'),
+    )
+    for n in (16, 64)
   },
   '(q) Signal: batch 256': (in_small(batch_size=256), RULES),
   **dict([_at_a_constant_rate(256)]),
