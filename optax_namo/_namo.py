@@ -220,7 +220,8 @@ def namo_d(
       paper); ``'decoupled'``: it is not (AdamW's). Each tuned, no difference
       was seen.
     shape_scale: ``'rms'``: rms * sqrt(max(in, out)); ``'width'``:
-      sqrt(max(1, out / in)); ``'none'``: 1, the paper's algorithm.
+      sqrt(max(1, out / in)); ``'spectral'``: sqrt(out / in); ``'none'``: 1,
+      the paper's algorithm.
     rms: The root mean square of the update's entries at a scale of one.
     orthogonalizer: A function on stacks ``(batch, m, n)`` with ``m <= n``, that
       commutes with transposition; None means ``newton_schulz``, and closer ones

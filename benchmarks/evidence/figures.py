@@ -14,6 +14,7 @@ from matplotlib import figure
 import numpy as np
 
 from benchmarks.evidence import answers
+from benchmarks.evidence import batched
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import robustness
 from optax_namo.nanogpt.compare.figures import along
@@ -78,6 +79,35 @@ def noise(by_rule: dict[str, answers.Pairs]) -> figure.Figure:
     xlabel='sequences in a batch; below, ‖M‖/‖G‖ of Muon, M looked ahead',
     ylabel='loss − loss of Muon (nats)',
   )
+  return fig
+
+
+def signal(by_schedule: dict[str, answers.Pairs]) -> figure.Figure:
+  """NAMO's difference to Muon by signal to noise, and its scale over a run."""
+  fig, (left, right) = _axes(2, (9, 3.6))
+  for (at, pairs), style in zip(by_schedule.items(), ('-', '--')):
+    found = judge.differences(list(pairs.values()))
+    x = [answers.signal(namo) for namo, _ in pairs.values()]
+    along(
+      left, x, found, color=color(found[0].one), marker='o', linestyle=style,
+      label=at,
+    )  # fmt: skip
+  left.axhline(0, color='black', linewidth=1)
+  left.legend()
+  left.set_xscale('log')
+  left.set(
+    xlabel='signal to noise of its batches, |E G|² / E |G − E G|²',
+    ylabel='loss of NAMO − loss of Muon (nats)',
+  )
+  for batch, (namo, _) in next(iter(by_schedule.values())).items():
+    runs = namo.runs.values()
+    scales = [x for row in runs for x in row['scales'].values()]
+    steps = batched.EVERY * np.arange(len(scales[0]))
+    right.semilogy(steps, np.mean(scales, axis=0), label=f'{batch}')
+  right.axhline(0.17, color='black', linewidth=1, linestyle=':')
+  right.annotate('noise alone', (0, 0.175), fontsize=8)
+  right.legend(title='sequences a batch', fontsize=8)
+  right.set(xlabel='step', ylabel='mean scale of NAMO')
   return fig
 
 

@@ -59,6 +59,8 @@ class Preset:
 PRESETS = {
   # About three minutes on two CPU cores.
   'char': Preset(4, 4, 128, 128, 16, 1, 800, 1.0, 1024, 100, 100),
+  # For benchmarks: seconds a run.
+  'small': Preset(2, 2, 32, 64, 16, 1, 100, 1.0, 512, 50, 100),
   # nanoGPT's config/train_gpt2.py: 12 sequences of 1024 tokens, 40 times a
   # step. Its AdamW rate, 6e-4, is a seventh of ours for `char`; the other
   # optimizers' rates are scaled alike and not tuned.
@@ -159,7 +161,7 @@ class Config:
     'optimizer', 'adaptive', "Whether NAMO's scale multiplies the decay."
   )
   nesterov: bool = _knob('optimizer', True, 'Look-ahead of the momentum.')
-  shape_scale: Literal['rms', 'width', 'none'] = _knob(
+  shape_scale: Literal['rms', 'width', 'spectral', 'none'] = _knob(
     'optimizer', 'rms', "Factor of a matrix's shape; optax's Muon has 'rms'."
   )
   b1: float = _knob('optimizer', 0.95, 'Decay rate of the momentum.')
