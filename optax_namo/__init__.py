@@ -15,6 +15,7 @@ from optax_namo._namo import namo_d
 from optax_namo._namo import scale_by_namo
 from optax_namo._namo import scale_by_namo_d
 from optax_namo._polar.coefficients import Coefficients
+from optax_namo._polar.coefficients import Name as CoefficientSet
 from optax_namo._polar.minimax import minimax_coefficients
 from optax_namo._polar.newton_schulz import newton_schulz
 from optax_namo._polar.polar_svd import polar_svd
@@ -43,6 +44,7 @@ __all__ = [
   'add_adaptive_decay',
   'apply_scale',
   'clamp_scale',
+  'CoefficientSet',
   'Coefficients',
   'Columns',
   'Decay',

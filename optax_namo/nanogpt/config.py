@@ -16,6 +16,7 @@ from typing import Any, get_args, Literal
 
 from absl import flags
 
+import optax_namo
 from optax_namo.nanogpt import text
 from optax_namo.nanogpt import tokenizers
 from optax_namo.nanogpt.mesh import mesh_axes
@@ -157,23 +158,21 @@ class Config:
     least=0,
   )
   weight_decay: float = _knob('optimizer', 0.01, 'Decay of the matrices.')
-  decay: Literal['adaptive', 'decoupled'] = _knob(
+  decay: optax_namo.Decay = _knob(
     'optimizer', 'adaptive', "Whether NAMO's scale multiplies the decay."
   )
   nesterov: bool = _knob('optimizer', True, 'Look-ahead of the momentum.')
-  shape_scale: Literal['rms', 'width', 'spectral', 'none'] = _knob(
+  shape_scale: optax_namo.ShapeScale = _knob(
     'optimizer', 'rms', "Factor of a matrix's shape; optax's Muon has 'rms'."
   )
   b1: float = _knob('optimizer', 0.95, 'Decay rate of the momentum.')
   b2: float = _knob('optimizer', 0.99, "Decay rate of NAMO's second moment.")
-  ns_coefficients: Literal[
-    'muon', 'polar_express', 'cans', 'dion', 'minimax'
-  ] = _knob(
+  ns_coefficients: optax_namo.CoefficientSet = _knob(
     'Newton-Schulz',
     'muon',
     "Its polynomials; optax's Muon has its own.",
   )
-  preconditioning: Literal['frobenius', 'schatten', 'spectral', 'aol'] = _knob(
+  preconditioning: optax_namo.Preconditioning = _knob(
     'Newton-Schulz',
     'frobenius',
     "What it divides by at first; optax's Muon: 'frobenius'.",
@@ -182,7 +181,7 @@ class Config:
   clamp: float = _knob(
     'optimizer', 0.75, "NAMO-D's c, in (0, 1]; 0 means no clamp."
   )
-  columns: Literal['input', 'output'] = _knob(
+  columns: optax_namo.Columns = _knob(
     'optimizer', 'input', 'What a NAMO-D scale belongs to.'
   )
   clip: float = _knob(

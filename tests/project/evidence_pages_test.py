@@ -39,8 +39,8 @@ def test_code_takes_the_tuned_rates(page, facts):
   if page == 'gallery':
     files = (report.HERE.parents[1] / 'examples').glob('*.py')
   for path in files:
-    rates = re.findall(r'(?:(?<!decay_)schedule\(|decay_schedule\(0\.0, )([\d.]+)[,)]',
-                       path.read_text())  # fmt: skip
+    peak = r'(?:(?<!decay_)schedule\(|decay_schedule\(0\.0, )([\d.]+)[,)]'
+    rates = re.findall(peak, path.read_text())
     assert float(rates[0]) == rate, path
 
 
