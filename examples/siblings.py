@@ -109,7 +109,9 @@ def _arm(*stages_of):
   def build(config, shared):
     momentum = optax_namo.adaptive_momentum(config.b1, nesterov=config.nesterov)
     chain = [stage(config, shared) for stage in stages_of]
-    return optax_namo.routed(optax.chain(momentum, *chain), shared.adamw)
+    return optax_namo.routed(
+      optax.chain(momentum, *chain), shared.adamw, shared.numbers
+    )
 
   return build
 

@@ -16,7 +16,12 @@ import pytest
 from tests.helpers import environment
 
 _ROOT = pathlib.Path(__file__).parents[2]
-_EXAMPLES = sorted(path.stem for path in (_ROOT / 'examples').glob('*.py'))
+# `siblings` is no program, but arms for a comparison, and has tests of its own.
+_EXAMPLES = sorted(
+  path.stem
+  for path in (_ROOT / 'examples').glob('*.py')
+  if path.stem != 'siblings'
+)
 # So many processes, each with so many devices; the others run in this one.
 _OWN = {'eight_devices': (1, 8), 'keras_3': (1, 1), 'pod': (2, 1)}
 
