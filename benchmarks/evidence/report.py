@@ -201,9 +201,9 @@ def document(rows: Sequence[Row]) -> str:
   if lines := list(_asked_at(answered)):
     parts += [
       '## At which signal to noise',
-      "NAMO's mean scale, over the run where it was kept, else at its last step;"
-      ' and the signal to noise of its gradients, where it was measured. Else the'
-      ' scale bounds it from below: noise lowers the scale, and so do gradients'
+      "NAMO's mean scale, over the run where it was kept, else at its last"
+      ' step; and the signal to noise of its gradients, where measured. Else'
+      ' the scale bounds it from below: noise lowers it, and so do gradients'
       ' that turn against each other.',
       report.markdown(lines),
     ]
