@@ -127,7 +127,7 @@ def draw(rows, path):
   """1 - cosine against products, a panel for each stage after the first."""
   stages = momenta.STAGES[1:]
   fig, panels = plt.subplots(
-    1, len(stages), figsize=(11, 3.6), dpi=120, layout='constrained'
+    1, len(stages), figsize=(8.4, 3.4), dpi=150, layout='constrained'
   )
   for panel, stage in zip(panels, stages):
     points = [
@@ -141,13 +141,20 @@ def draw(rows, path):
       if e < best:
         best = e
         text = f'{row["coefficients"]}, {row["preconditioning"]}'
-        panel.annotate(text, (p, e), fontsize=6)
+        right = p > 25  # Labels stay in the panel, beside their points.
+        panel.annotate(
+          text.replace(', ', ',\n'), (p, e), (-5 if right else 5, -3),
+          textcoords='offset points', ha='right' if right else 'left',
+          va='center', fontsize=7,
+        )  # fmt: skip
+    panel.margins(x=0.12, y=0.12)
+    panel.tick_params(labelsize=8, which='both')
     panel.set(
       title=f'step {stage}',
-      xlabel='products of m x m, n = 4m',
-      ylabel='1 - cosine',
+      xlabel='products of m × m, n = 4m',
       yscale='log',
     )
+  panels[0].set_ylabel('1 - cosine')
   fig.savefig(path)
 
 

@@ -157,8 +157,8 @@ def adaptive_momentum(
     mu_dtype: Dtype in which the momentum is kept; None means
       ``promote_types(parameter dtype, float32)``.
     nesterov: Whether to look ahead as the NAMO reference code does.
-    columns: None for one scale a matrix, ``'input'`` for one for each input
-      feature, ``'output'`` for one for each output feature (neuron).
+    columns: None: one scale per matrix; ``'input'``: one per input feature;
+      ``'output'``: one per output feature (neuron).
     weight_dimension_numbers: Tree, prefix or callable of
       ``optax.contrib.MuonDimensionNumbers``; None means that every leaf is one
       (in, out) matrix.

@@ -19,16 +19,18 @@ from optax_namo import _adamw
 from optax_namo import _door
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo import _momentum
+from optax_namo import _muon_keywords
 from optax_namo import _record
 from optax_namo import _stages
-from optax_namo._layout import axes
-from optax_namo._layout import stacking
-from optax_namo._routing import dimension_numbers as dims
+from optax_namo._layout.axes import Columns
+from optax_namo._layout.stacking import Orthogonalizer
+from optax_namo._routing.dimension_numbers import WeightDimensionNumbers
+from optax_namo._stages import ShapeScale
 
 Decay = Literal['adaptive', 'decoupled']
-Record = Literal[False, True, 'orthogonality']
 
 
+@_muon_keywords.named
 def scale_by_namo_d(
   b1: jax.typing.ArrayLike = 0.95,
   b2: jax.typing.ArrayLike = 0.99,
@@ -37,9 +39,9 @@ def scale_by_namo_d(
   *,
   nesterov: bool = True,
   clamp: jax.typing.ArrayLike | None = 0.75,
-  columns: axes.Columns | None = 'input',
-  orthogonalizer: stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  columns: Columns | None = 'input',
+  orthogonalizer: Orthogonalizer | None = None,
+  weight_dimension_numbers: WeightDimensionNumbers = None,
   shard_over: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformation:
   r"""NAMO-D's rule alone: gradient in, :math:`O_t\,diag(d_t)` out.
@@ -95,6 +97,7 @@ def scale_by_namo_d(
   return _door.alone(chain, weight_dimension_numbers)
 
 
+@_muon_keywords.named
 def scale_by_namo(
   b1: jax.typing.ArrayLike = 0.95,
   b2: jax.typing.ArrayLike = 0.99,
@@ -102,8 +105,8 @@ def scale_by_namo(
   mu_dtype: Any = None,
   *,
   nesterov: bool = True,
-  orthogonalizer: stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  orthogonalizer: Orthogonalizer | None = None,
+  weight_dimension_numbers: WeightDimensionNumbers = None,
   shard_over: str | tuple[str, ...] | None = None,
 ) -> optax.GradientTransformation:
   r"""NAMO's rule alone: gradient in, :math:`a_t O_t` out.
@@ -150,6 +153,7 @@ def scale_by_namo(
   )
 
 
+@_muon_keywords.named
 def namo_d(
   learning_rate: optax.ScalarOrSchedule,
   b1: jax.typing.ArrayLike = 0.95,
@@ -160,20 +164,20 @@ def namo_d(
   mu_dtype: Any = None,
   *,
   clamp: jax.typing.ArrayLike | None = 0.75,
-  columns: axes.Columns | None = 'input',
+  columns: Columns | None = 'input',
   nesterov: bool = True,
   decay: Decay = 'adaptive',
-  shape_scale: _stages.ShapeScale = 'rms',
+  shape_scale: ShapeScale = 'rms',
   rms: jax.typing.ArrayLike = 0.2,
-  orthogonalizer: stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  orthogonalizer: Orthogonalizer | None = None,
+  weight_dimension_numbers: WeightDimensionNumbers = None,
   adam_learning_rate: optax.ScalarOrSchedule | None = None,
   adam_b1: jax.typing.ArrayLike = 0.9,
   adam_b2: jax.typing.ArrayLike = 0.95,
   adam_eps: jax.typing.ArrayLike = 1e-8,
   adam_weight_decay: optax.ScalarOrSchedule = 0.0,
   shard_over: str | tuple[str, ...] | None = None,
-  record: Record = False,
+  record: bool | Literal['orthogonality'] = False,
 ) -> optax.GradientTransformationExtraArgs:
   r"""NAMO-D: orthogonalized momentum with an adaptive scale for each column.
 
@@ -193,7 +197,8 @@ def namo_d(
   NAMO reference code, from which the published numbers come.
 
   Args:
-    learning_rate: :math:`\eta` of the matrices, a number or a schedule.
+    learning_rate: :math:`\eta` of the matrices, a number or a schedule. Warm
+      up; start at 6 times the rate of Muon with ``consistent_rms=0.2``.
     b1: Decay rate of the momentum, in [0, 1).
     b2: Decay rate of the squared gradient norm, in [0, 1). The scale is at most
       ``sqrt((1 - b1) / (1 - b2))`` where ``b1 <= b2`` and ``nesterov=False``.
@@ -215,7 +220,8 @@ def namo_d(
       paper); ``'decoupled'``: it is not (AdamW's). Each tuned, no difference
       was seen.
     shape_scale: ``'rms'``: rms * sqrt(max(in, out)); ``'width'``:
-      sqrt(max(1, out / in)); ``'none'``: 1, the paper's algorithm.
+      sqrt(max(1, out / in)); ``'spectral'``: sqrt(out / in); ``'none'``: 1,
+      the paper's algorithm.
     rms: The root mean square of the update's entries at a scale of one.
     orthogonalizer: A function on stacks ``(batch, m, n)`` with ``m <= n``, that
       commutes with transposition; None means ``newton_schulz``, and closer ones
@@ -253,7 +259,7 @@ def namo_d(
     >>> from optax_namo import namo_d
     >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + p['b'] ** 2
     >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(())}
-    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo_d(0.05))
+    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo_d(0.035))
     >>> state = tx.init(params)
     >>> start = loss(params)
     >>> for _ in range(20):
@@ -297,6 +303,7 @@ def namo_d(
   return _door.routed(matrix_chain, adamw, weight_dimension_numbers)
 
 
+@_muon_keywords.named
 def namo(
   learning_rate: optax.ScalarOrSchedule,
   b1: jax.typing.ArrayLike = 0.95,
@@ -308,17 +315,17 @@ def namo(
   *,
   nesterov: bool = True,
   decay: Decay = 'adaptive',
-  shape_scale: _stages.ShapeScale = 'rms',
+  shape_scale: ShapeScale = 'rms',
   rms: jax.typing.ArrayLike = 0.2,
-  orthogonalizer: stacking.Orthogonalizer | None = None,
-  weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  orthogonalizer: Orthogonalizer | None = None,
+  weight_dimension_numbers: WeightDimensionNumbers = None,
   adam_learning_rate: optax.ScalarOrSchedule | None = None,
   adam_b1: jax.typing.ArrayLike = 0.9,
   adam_b2: jax.typing.ArrayLike = 0.95,
   adam_eps: jax.typing.ArrayLike = 1e-8,
   adam_weight_decay: optax.ScalarOrSchedule = 0.0,
   shard_over: str | tuple[str, ...] | None = None,
-  record: Record = False,
+  record: bool | Literal['orthogonality'] = False,
 ) -> optax.GradientTransformationExtraArgs:
   r"""NAMO: orthogonalized momentum with one adaptive scale for each matrix.
 
@@ -352,7 +359,7 @@ def namo(
     >>> from optax_namo import namo
     >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + p['b'] ** 2
     >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(())}
-    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo(0.05))
+    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo(0.035))
     >>> state = tx.init(params)
     >>> start = loss(params)
     >>> for _ in range(20):
@@ -390,7 +397,7 @@ def namo(
 
 
 def _clamp(
-  clamp: jax.typing.ArrayLike | None, columns: axes.Columns | None
+  clamp: jax.typing.ArrayLike | None, columns: Columns | None
 ) -> list[optax.GradientTransformation]:
   """The clamp; absent where there is one scale, which is its own mean."""
   stage = _stages.clamp_scale(clamp)
@@ -416,9 +423,9 @@ def _decays(
 
 
 def _recording(
-  record: Record, columns: axes.Columns | None
+  record: bool | str, columns: Columns | None
 ) -> optax.GradientTransformation:
-  hyperparameters.choice('record', record, get_args(Record))
+  hyperparameters.choice('record', record, (False, True, 'orthogonality'))
   if not record:
     return optax.identity()
   return _record.record(columns, orthogonality=record == 'orthogonality')

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the state keeps for a look, and how to read it: record, diagnostics."""
 
+from __future__ import annotations  # help() shows names, not unions.
+
 from collections.abc import Sequence
 import re
 from typing import Any, get_args, NamedTuple

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stages after the first, pure functions of a few lines each."""
 
+from __future__ import annotations  # help() shows names, not unions.
+
 import dataclasses
 import functools
 import math
@@ -19,7 +21,7 @@ from optax_namo._layout import trees
 from optax_namo._layout.axes import matrix_shape
 from optax_namo._polar import newton_schulz as ns
 
-ShapeScale = Literal['rms', 'width', 'none']
+ShapeScale = Literal['rms', 'width', 'spectral', 'none']
 
 
 def orthogonalize(
@@ -92,14 +94,17 @@ def scale_by_shape(
   r"""Scales the direction by a factor of the matrix's shape.
 
   .. math::
-    \text{rms}: rms \sqrt{\max(in, out)}, \qquad
-    \text{width}: \sqrt{\max(1, out / in)}, \qquad \text{none}: 1
+    \text{rms}: rms \sqrt{\max(in, out)}, \quad
+    \text{width}: \sqrt{\max(1, out / in)}, \quad
+    \text{spectral}: \sqrt{out / in}, \quad \text{none}: 1
 
   Args:
     shape_scale: ``'rms'`` gives the entries a root mean square of about ``rms``
       whatever the shape, as AdamW's have (the NAMO reference code, after
       Moonlight);
-      ``'width'`` is Muon's first rule; ``'none'`` is the paper's.
+      ``'width'`` is Muon's first rule; ``'spectral'`` changes a layer's outputs
+      as much at every width, the condition under which a rate that is tuned at
+      one may serve at another; ``'none'`` is the paper's.
     rms: The root mean square for ``'rms'``; greater than 0.
 
   Returns:
@@ -121,6 +126,9 @@ def scale_by_shape(
   References:
     Liu et al., `Muon is Scalable for LLM Training
     <https://arxiv.org/abs/2502.16982>`_, section 2.2, for ``'rms'``.
+
+    Yang, Simon and Bernstein, `A Spectral Condition for Feature Learning
+    <https://arxiv.org/abs/2310.17813>`_, for ``'spectral'``.
   """
   hyperparameters.choice('shape_scale', shape_scale, get_args(ShapeScale))
   rms = hyperparameters.number('rms', rms, '(0, inf)')
@@ -130,12 +138,12 @@ def scale_by_shape(
     if shape_scale == 'none' or not o.size:
       return u
     _, fan_in, fan_out = matrix_shape(u.dimension_numbers, o.shape)
-    if shape_scale == 'width':
-      return dataclasses.replace(
-        u, direction=math.sqrt(max(1, fan_out / fan_in)) * o
-      )
-    factor = jnp.asarray(rms, o.dtype) * math.sqrt(max(fan_in, fan_out))
-    return dataclasses.replace(u, direction=factor * o)
+    factor = {
+      'rms': jnp.asarray(rms, o.dtype) * math.sqrt(max(fan_in, fan_out)),
+      'width': math.sqrt(max(1, fan_out / fan_in)),
+      'spectral': math.sqrt(fan_out / fan_in),
+    }
+    return dataclasses.replace(u, direction=factor[shape_scale] * o)
 
   return _factored.stage(scaled)
 

@@ -8,7 +8,7 @@ it shares the work. --max_minutes=100 begins no run after that time, --dry_run
 only prints.
 """
 
-import itertools
+import hashlib
 import pathlib
 import time
 
@@ -17,8 +17,10 @@ from absl import flags
 from absl import logging
 import jax
 
+from benchmarks.evidence import batched
 from benchmarks.evidence import plan
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import files
 from optax_namo.nanogpt.compare import sweep
 
 _HERE = pathlib.Path(__file__).parent
@@ -36,6 +38,31 @@ def told(left: dict[str, list]) -> str:
   return '\n'.join(lines) or 'Every question has its runs.'
 
 
+def _make(
+  runs: list[batched.Run],
+  corpus: data.Corpus,
+  out: pathlib.Path,
+  seconds: float,
+) -> None:
+  """Trains runs that have no row yet; the short ones together."""
+  short = [run for run in runs if run.task or run.config.preset == 'small']
+  long = [run.config for run in runs if run not in short]
+  if long:
+    sweep.run(long, corpus, out, seconds / 60)
+  end = time.monotonic() + seconds
+  for run in short:
+    if time.monotonic() > end:
+      break
+    held = out / 'runs' / f'{hashlib.sha256(run.key.encode()).hexdigest()}.lock'
+    with files.lock(held) as mine:
+      rows = sweep.read_results(out)
+      if mine and run.key not in {batched.run_of(row).key for row in rows}:
+        for row in batched.train_runs([run], corpus, rows):
+          sweep.append(out / 'results.jsonl', row)
+      if mine:
+        held.unlink(missing_ok=True)
+
+
 def main(argv: list[str]) -> None:
   del argv
   logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
@@ -50,8 +77,9 @@ def main(argv: list[str]) -> None:
   corpus = data.load('sotu', block_size=128)
   while left and (seconds := end - time.monotonic()) > 0:
     before = len(sweep.read_results(out))
-    runs = list(itertools.chain(*left.values()))
-    rows = sweep.run(runs, corpus, out, seconds / 60)
+    # A question whole, then the next.
+    _make(next(iter(left.values())), corpus, out, seconds)
+    rows = sweep.read_results(out)
     if len(rows) == before:  # Other processes are at all of them.
       time.sleep(_WAIT)
     left = plan.left(rows)

@@ -5,6 +5,7 @@
 A question goes by its title or that without its letter, 'Width 64, no decay'.
 """
 
+from collections.abc import Mapping
 import itertools
 import statistics
 
@@ -32,6 +33,14 @@ WIDTHS = {
   },
 }
 
+# Questions of the preset `small`, by the batch size.
+SIGNAL = {
+  'under decay': {n: f'Signal: batch {n}' for n in (4, 16, 64, 256, 1024)},
+  'at a constant rate': {
+    n: f'Signal: batch {n}, a constant rate' for n in (16, 64, 256)
+  },
+}
+
 Arms = dict[str, Arm]  # Of a question, by name: 'NAMO-D', 'NAMO-D, no decay'.
 # Two that are compared, by the batch size or the width that both are put to.
 Pairs = dict[int, tuple[Arm, Arm]]
@@ -53,12 +62,21 @@ def arms(rows: Rows, name: str) -> Arms:
   raise ValueError(f'{name!r} is no question of {list(plan.QUESTIONS)}.')
 
 
-def by_batch(rows: Rows) -> dict[str, Pairs]:
+def by_batch(
+  rows: Rows, questions: Mapping[int, str] = NOISE
+) -> dict[str, Pairs]:
   """Each of ours and Muon at each batch size, by its name."""
-  found = {batch: arms(rows, name) for batch, name in NOISE.items()}
+  found = {batch: arms(rows, name) for batch, name in questions.items()}
   return {
     rule: {batch: (of[rule], of[MUON]) for batch, of in found.items()}
     for rule in (NAMO_D, NAMO)
+  }
+
+
+def by_signal(rows: Rows) -> dict[str, Pairs]:
+  """NAMO and Muon at each batch size of the preset `small`, by the schedule."""
+  return {
+    at: by_batch(rows, questions)[NAMO] for at, questions in SIGNAL.items()
   }
 
 
@@ -97,7 +115,9 @@ def differences(of: Arms) -> list[judge.Difference]:
   """
   unvaried = [arm for arm in of.values() if not arm.labels]
   pairs = variations(of)
-  if unvaried:
+  if len(unvaried) > 5:  # Each to Muon.
+    pairs += [(arm, of[MUON]) for name, arm in of.items() if name != MUON]
+  elif unvaried:
     pairs += [
       (one, other)
       for one, other in itertools.combinations(of.values(), 2)
@@ -122,3 +142,23 @@ def signal_to_noise(arm: Arm) -> float:
     for row in arm.runs.values()
     for told in row['diagnostics'].values()
   )
+
+
+def signal(arm: Arm) -> float | None:
+  """Signal to noise of a batch's gradient, mean over runs; None: not measured.
+
+  Without bias, and so below 0 at times, at every evaluation.
+  """
+  found = [x for row in arm.runs.values() for _, x in row.get('signal', [])]
+  return statistics.fmean(found) if found else None
+
+
+def scale(arm: Arm) -> float:
+  """Mean scale over matrices and runs: of all steps, or of the last one."""
+
+  def scales(row):
+    if by_matrix := row.get('scales'):
+      return itertools.chain(*by_matrix.values())
+    return [told['scale_mean'] for told in row['diagnostics'].values()]
+
+  return statistics.fmean(x for row in arm.runs.values() for x in scales(row))

@@ -14,6 +14,7 @@ from matplotlib import figure
 import numpy as np
 
 from benchmarks.evidence import answers
+from benchmarks.evidence import batched
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import robustness
 from optax_namo.nanogpt.compare.figures import along
@@ -21,7 +22,7 @@ from optax_namo.nanogpt.compare.figures import color
 from optax_namo.nanogpt.compare.figures import forest
 from optax_namo.nanogpt.config import OPTIMIZERS
 
-_BETTER = 'difference in loss (nats a character); left of 0 is better'
+_BETTER = 'difference in loss (nats per character); left of 0 is better'
 
 
 def _axes(columns: int = 1, size: tuple[float, float] = (6.4, 3.6)):
@@ -47,8 +48,8 @@ def ordering(arms: answers.Arms) -> figure.Figure:
   left.margins(y=0.12)
   left.set_xticks(range(len(arms)), list(arms))
   left.set(
-    xlim=(-0.5, len(arms) - 0.5), ylabel='validation loss (nats a character)',
-    title='Each at its best rates: a dot a seed',
+    xlim=(-0.5, len(arms) - 0.5), ylabel='validation loss (nats per character)',
+    title='Each at its best rates, a dot for each seed',
   )  # fmt: skip
   names = (answers.NAMO_D, answers.NAMO)
   muon = arms[answers.MUON]
@@ -64,9 +65,7 @@ def varied(arms: answers.Arms) -> figure.Figure:
   found = judge.differences(answers.variations(arms))
   fig, (ax,) = _axes(1, (7, 1 + 0.32 * len(found)))
   forest(ax, found, [str(d.one) for d in found])
-  ax.set(
-    title='Each against the same optimizer as tuned in (a)', xlabel=_BETTER
-  )
+  ax.set(title='Each against the same optimizer as tuned', xlabel=_BETTER)
   return fig
 
 
@@ -77,9 +76,38 @@ def noise(by_rule: dict[str, answers.Pairs]) -> figure.Figure:
   told = [f'{n}\n{answers.signal_to_noise(x):.3f}' for n, x in muons.items()]
   ax.set_xticks(octaves, told)
   ax.set(
-    xlabel='sequences a batch; below, ‖M‖/‖G‖ of Muon, M looked ahead',
+    xlabel='sequences in a batch; below, ‖M‖/‖G‖ of Muon, M looked ahead',
     ylabel='loss − loss of Muon (nats)',
   )
+  return fig
+
+
+def signal(by_schedule: dict[str, answers.Pairs]) -> figure.Figure:
+  """NAMO's difference to Muon by signal to noise, and its scale over a run."""
+  fig, (left, right) = _axes(2, (9, 3.6))
+  for (at, pairs), style in zip(by_schedule.items(), ('-', '--')):
+    found = judge.differences(list(pairs.values()))
+    x = [answers.signal(namo) for namo, _ in pairs.values()]
+    along(
+      left, x, found, color=color(found[0].one), marker='o', linestyle=style,
+      label=at,
+    )  # fmt: skip
+  left.axhline(0, color='black', linewidth=1)
+  left.legend()
+  left.set_xscale('log')
+  left.set(
+    xlabel='signal to noise of its batches, |E G|² / E |G − E G|²',
+    ylabel='loss of NAMO − loss of Muon (nats)',
+  )
+  for batch, (namo, _) in next(iter(by_schedule.values())).items():
+    runs = namo.runs.values()
+    scales = [x for row in runs for x in row['scales'].values()]
+    steps = batched.EVERY * np.arange(len(scales[0]))
+    right.semilogy(steps, np.mean(scales, axis=0), label=f'{batch}')
+  right.axhline(0.17, color='black', linewidth=1, linestyle=':')
+  right.annotate('noise alone', (0, 0.175), fontsize=8)
+  right.legend(title='sequences a batch', fontsize=8)
+  right.set(xlabel='step', ylabel='mean scale of NAMO')
   return fig
 
 
@@ -126,6 +154,6 @@ def rates(arms: answers.Arms) -> figure.Figure:
       label=f'{OPTIMIZERS[optimizer].label}: within 1% for {octaves} octaves',
     )  # fmt: skip
   ax.xaxis.set_major_formatter('{x:g}')
-  ax.set(xlabel='learning rate', ylabel='validation loss (nats a character)')
+  ax.set(xlabel='learning rate', ylabel='validation loss (nats per character)')
   ax.legend()
   return fig

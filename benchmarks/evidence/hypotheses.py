@@ -86,6 +86,82 @@ def order(rows: Rows) -> str:
   return told + _verdict(holds, max(seen, default=-1) > 0)
 
 
+def signal(rows: Rows) -> str:
+  """NAMO's difference to Muon falls as the signal to noise grows."""
+  pairs = answers.by_batch(rows, answers.SIGNAL['under decay'])
+  told, seen = _told(
+    {
+      f'slope of {rule} − Muon a doubling of the batch': paired(slopes)
+      for rule, slopes in _slopes(pairs, plan.FINAL).items()
+    }
+  )
+  return told + _verdict(
+    bool(seen) and max(seen) < 0, bool(seen) and min(seen) > 0
+  )
+
+
+def constant(rows: Rows) -> str:
+  """At a constant rate and 64 sequences NAMO ends below Muon."""
+  arms = answers.arms(rows, answers.SIGNAL['at a constant rate'][64])
+  test = paired(_gains(arms[NAMO], arms[MUON]))
+  return _told({'NAMO − Muon': test})[0] + _verdict(test.high < 0, test.low > 0)
+
+
+def following(rows: Rows) -> str:
+  """Muon at a rate that follows NAMO's scale is NAMO within 0.01."""
+  tests = {}
+  for batch in (16, 64):
+    arms = answers.arms(rows, f'Following NAMO: batch {batch}')
+    model = arms[f'{MUON}, follows the model']
+    matrix = arms[f'{MUON}, follows each matrix']
+    tests |= {
+      f'following − NAMO at {batch}': paired(_gains(model, arms[NAMO])),
+      f'each matrix − the model at {batch}': paired(_gains(matrix, model)),
+    }
+  within = [t for name, t in tests.items() if 'NAMO' in name]
+  return _told(tests, corrected=False)[0] + _verdict(
+    all(-MARGIN < t.low and t.high < MARGIN for t in within),
+    any(t.high < -MARGIN or t.low > MARGIN for t in within),
+  )
+
+
+def changing(rows: Rows) -> str:
+  """Where noise changes NAMO ends below Muon at a constant rate."""
+  tests = {}
+  for name in ('Noisy labels', 'Growing batches'):
+    for at in (', a constant rate', ''):
+      arms = answers.arms(rows, name + at)
+      tests[f'{name.lower()}{at}'] = paired(_gains(arms[NAMO], arms[MUON]))
+  told, _ = _told(tests)
+  judged = [t for name, t in tests.items() if 'constant' in name]
+  return told + _verdict(
+    all(t.high < 0 for t in judged), any(t.low > 0 for t in judged)
+  )
+
+
+def transfer(rows: Rows) -> str:
+  """With `spectral` best rates drift by less than half an octave."""
+  drifts = {
+    scale: {
+      name: np.log2(
+        answers.arms(rows, f'Width 256, {scale}')[name].setting['learning_rate']
+        / arm.setting['learning_rate']
+      )
+      for name, arm in answers.arms(rows, f'Width 64, {scale}').items()
+    }
+    for scale in ('rms', 'width', 'spectral')
+  }
+  told = '; '.join(
+    f'{scale}: ' + ', '.join(f'{name} {x:+.1f}' for name, x in of.items())
+    for scale, of in drifts.items()
+  )
+  small = [abs(x) < 0.5 for x in drifts['spectral'].values()]
+  falls = all(x < -0.5 for x in drifts['rms'].values())
+  return f'Octaves from 64 to 256: {told}. ' + _verdict(
+    all(small) and falls, not any(small)
+  )
+
+
 def noise(rows: Rows) -> str:
   """The gain over Muon grows as the batch shrinks (H2), or as it grows (H5)."""
   told, seen = _told(
@@ -167,6 +243,11 @@ TESTS: dict[str, Callable[[Rows], str]] = {
   'H4': shared_rate,
   'H5, schedule': schedule,
   'H6': width,
+  'H7': signal,
+  'H8': constant,
+  'H9': following,
+  'H10': changing,
+  'H11': transfer,
 }
 
 

@@ -9,6 +9,7 @@ command writes between the two what it yields.
 """
 
 from collections.abc import Iterable, Sequence
+import json
 import math
 import re
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from optax_namo.nanogpt.compare.significance import Paired
 from optax_namo.nanogpt.compare.significance import paired
 from optax_namo.nanogpt.config import make_config
 
+_RESULTS = report.HERE.parent / 'results'
 _DOCS = report.HERE.parents[1] / 'docs'
 _NAMES = '../README', 'choosing', 'cost', 'evidence', 'rates'
 PAGES = [_DOCS / f'{name}.md' for name in _NAMES]
@@ -46,6 +48,11 @@ def spread(values: Iterable[float], digits: int = 1) -> str:
 def part(times: float) -> str:
   """'a third', of about 3 times."""
   return f'a {_PARTS[min(_PARTS, key=lambda n: abs(math.log(n / times)))]}'
+
+
+def _shapes(name: str) -> dict[str, dict[str, dict]]:
+  """What a benchmark measured of each optimizer, by the shape of the model."""
+  return json.loads((_RESULTS / f'{name}.json').read_text())['shapes']
 
 
 def plus_minus(values: Sequence[float], sign: str = '') -> str:
@@ -192,6 +199,15 @@ class Facts:
     """By a doubling, with decay and without."""
     slopes = hypotheses.over_widths(self._rows).values()
     return ' and '.join(map(plus_minus, slopes))
+
+  def step_times(self) -> str:
+    """Of NAMO-D's step over that of optax's Muon, on CPUs."""
+    of = (shape['namo_d'] for shape in _shapes('step_time').values())
+    return spread((x['step_time']['ratio'] for x in of if 'step_time' in x), 2)
+
+  def step_time_on_gpu(self, name: str, shape: str = 'gpt2') -> float:
+    """Of an optimizer's step over that of optax's Muon."""
+    return _shapes('gpu')[shape][name]['step_time']
 
   def preset(self):
     return make_config().sizes

@@ -11,15 +11,16 @@ import functools
 import statistics
 from typing import Any
 
+from benchmarks.evidence.batched import Run
+from benchmarks.evidence.batched import run_of
+from examples import siblings
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.compare.arms import Row
 from optax_namo.nanogpt.compare.arms import TUNED
-from optax_namo.nanogpt.config import Config
-from optax_namo.nanogpt.config import from_file
-from optax_namo.nanogpt.config import identity
 from optax_namo.nanogpt.config import make_config
+from optax_namo.nanogpt.config import OPTIMIZERS
 
-Knobs = dict[str, Any]  # By name, the rest at their defaults.
+Knobs = dict[str, Any]  # By name, the rest at their defaults; and the task.
 
 TUNING = (100, 101)  # Seeds that the final comparisons do not use.
 AROUND = (*TUNING, 102)  # Of (j): the rates around the best.
@@ -31,6 +32,8 @@ UNSEEN = FINAL[3:]
 
 # A factor of sqrt 2 between rates, around those of the example.
 RATES = {'namo_d': 0.035, 'namo': 0.035, 'muon': 0.006, 'adamw': 0.0042}
+OPTIMIZERS.update(siblings.OPTIMIZERS)
+_OTHERS = {name: one.learning_rate for name, one in siblings.OPTIMIZERS.items()}
 DECAYS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-8, 7))
 
@@ -51,8 +54,8 @@ VARIATIONS: dict[str, Knobs] = {
 
 
 def rates(optimizer: str) -> tuple[float, ...]:
-  steps = range(-10, 9)
-  return tuple(float(f'{RATES[optimizer] * 2 ** (k / 2):.2g}') for k in steps)
+  middle = (RATES | _OTHERS)[optimizer]
+  return tuple(float(f'{middle * 2 ** (k / 2):.2g}') for k in range(-10, 9))
 
 
 def ladder(knob: str, optimizer: str) -> tuple[float, ...]:
@@ -66,21 +69,23 @@ class Wanted(Exception):
 
 
 @functools.cache  # A walk asks for the same runs again and again.
-def _run(knobs: tuple[tuple[str, Any], ...], seed: int) -> tuple[str, Config]:
-  config = make_config(**dict(knobs), seed=seed)
-  return identity(config), config
+def _run(knobs: tuple[tuple[str, Any], ...], seed: int) -> tuple[str, Run]:
+  of = dict(knobs)
+  task = of.pop('task', '')
+  run = Run(make_config(**of, seed=seed), task)
+  return run.key, run
 
 
 class Rows:
   """The rows there are, by knobs and seed."""
 
   def __init__(self, rows: Iterable[Row]):
-    self._rows = {identity(from_file(row['config'])): row for row in rows}
+    self._rows = {run_of(row).key: row for row in rows}
 
   def need(self, wanted: Iterable[Knobs], seeds: Sequence[int]) -> None:
     """Raises Wanted unless all of these runs have a row."""
     runs = [_run(tuple(of.items()), seed) for of in wanted for seed in seeds]
-    if left := [config for key, config in runs if key not in self._rows]:
+    if left := [run for key, run in runs if key not in self._rows]:
       raise Wanted(left)
 
   def arms(
@@ -241,6 +246,83 @@ def robustness(rows: Rows, optimizer: str) -> list[Arm]:
   return rows.arms(of, AROUND, among=AROUND)
 
 
+def small(rows: Rows, optimizer: str, **change: Any) -> Knobs:
+  """The preset `small`: the rate, the AdamW group's, and the rate once more."""
+  knobs = {
+    'preset': 'small',
+    'optimizer': optimizer,
+    'learning_rate': ladder('learning_rate', optimizer)[10],
+    'adam_learning_rate': 0.003,
+    'weight_decay': 0.0,
+  }
+  both = 'learning_rate', 'adam_learning_rate', 'learning_rate'
+  return walk(rows, knobs | change, *both)
+
+
+def in_small(seeds: Sequence[int] = FINAL, **change: Any) -> Question:
+  """At these knobs of the preset `small`, all rates anew."""
+  return lambda rows, optimizer: rows.arms(
+    {'': small(rows, optimizer, **change)}, seeds
+  )
+
+
+def following(**change: Any) -> Question:
+  """NAMO, Muon, and Muon at a rate that follows NAMO's scales."""
+
+  def asked(rows, optimizer):
+    namo = small(rows, 'namo', **change)
+    found = rows.arms({'': namo}, FINAL)
+    of = {'': small(rows, optimizer, **change)}
+    for task in ('follows the model', 'follows each matrix'):
+      knobs = namo | {'optimizer': optimizer, 'task': task}
+      of[task] = walk(rows, knobs, 'learning_rate')
+    return [*rows.arms(of, FINAL), *found]
+
+  return asked
+
+
+def at_width(width: int, shape_scale: str) -> Question:
+  """Its own rates, and those of 64; the AdamW group's are tuned with `rms`."""
+
+  def best(rows, optimizer, width):
+    knobs = small(rows, optimizer, embed_dim=width)
+    if shape_scale == 'rms':
+      return knobs
+    moves = 0.2 * width**0.5 * knobs['learning_rate']  # A square matrix.
+    knobs |= {'shape_scale': shape_scale, 'learning_rate': moves}
+    return walk(rows, knobs, 'learning_rate')
+
+  def asked(rows, optimizer):
+    of = {'': best(rows, optimizer, width)}
+    if width != 64:
+      of['rates of 64'] = best(rows, optimizer, 64) | {'embed_dim': width}
+    return rows.arms(of, FEW)
+
+  return asked
+
+
+def beside(batch: int) -> Question:
+  """A sibling, cautious decay with its strength tuned as well."""
+
+  def asked(rows, optimizer):
+    knobs = small(rows, optimizer, batch_size=batch)
+    if optimizer == 'cautious_muon':
+      knobs = walk(rows, knobs | {'weight_decay': 0.1}, 'weight_decay')
+    return rows.arms({'': knobs}, FINAL)
+
+  return asked
+
+
+def measured(rows: Rows, optimizer: str) -> list[Arm]:
+  """(a) again, with its signal and its scales over the run."""
+  return rows.arms({'': tuned(rows, optimizer) | {'task': 'measured'}}, (0, 1))
+
+
+def _at_a_constant_rate(batch: int):
+  title = f'(q) Signal: batch {batch}, a constant rate'
+  return title, (in_small(batch_size=batch, decay_steps=0), RULES)
+
+
 # By title, the question and the optimizers it is put to, in the order in which
 # they are answered.
 QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
@@ -272,13 +354,55 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
     for n in (64, 256)
   },
   '(p) Width 64, NAMO too': (elsewhere(embed_dim=64), RULES),
+  **{
+    f'(q) Signal: batch {n}': (in_small(batch_size=n), RULES)
+    for n in (16, 64, 4)
+  },
+  **{
+    title: asked
+    for n in (16, 64)
+    for title, asked in (
+      _at_a_constant_rate(n),
+      (
+        f'(r) Following NAMO: batch {n}',
+        (following(batch_size=n, decay_steps=0), ('muon',)),
+      ),
+    )
+  },
+  '(q) Signal of the preset char': (measured, ('namo', 'muon')),
+  **{
+    f'(s) {title}{at}': (
+      in_small(FINAL[:4], task=task, batch_size=batch, **change),
+      RULES,
+    )
+    for title, task, batch in (
+      ('Noisy labels', 'labels', 64),
+      ('Growing batches', 'ramp', 16),
+    )
+    for at, change in (('', {}), (', a constant rate', {'decay_steps': 0}))
+  },
+  **{
+    f'(u) Width {n}, {scale}': (at_width(n, scale), RULES)
+    for n in (64, 128, 256)
+    for scale in ('rms', 'width', 'spectral')
+  },
+  **{
+    f'(v) Siblings: batch {n}': (
+      beside(n),
+      (*RULES, *siblings.OPTIMIZERS, 'optax_muon', 'adamw'),
+    )
+    for n in (16, 64)
+  },
+  '(q) Signal: batch 256': (in_small(batch_size=256), RULES),
+  **dict([_at_a_constant_rate(256)]),
+  '(q) Signal: batch 1024': (in_small(batch_size=1024), RULES),
 }
 
 
-def left(rows: Iterable[Row]) -> dict[str, list[Config]]:
+def left(rows: Iterable[Row]) -> dict[str, list[Run]]:
   """By title, the runs to be made next; what is answered is left out."""
   known = Rows(rows)
-  asked: dict[str, list[Config]] = {}
+  asked: dict[str, list[Run]] = {}
   for title, (question, optimizers) in QUESTIONS.items():
     for optimizer in optimizers:
       try:

@@ -20,6 +20,7 @@ from benchmarks.evidence import answers
 from benchmarks.evidence import figures
 from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
+from benchmarks.evidence import theory
 from benchmarks.evidence.plan import Rows
 from optax_namo.nanogpt import files
 from optax_namo.nanogpt.compare import judge
@@ -41,6 +42,7 @@ _DRAWN: dict[str, tuple[str, Callable[[answers.Arms], Figure]]] = {
 _OVERVIEWS: tuple[tuple[str, Callable[..., Figure], Callable], ...] = (
   ('figures/noise.png', figures.noise, answers.by_batch),
   ('figures/width.png', figures.width, answers.by_width),
+  ('figures/signal.png', figures.signal, answers.by_signal),
 )
 _KNOBS = {
   'rate': 'learning_rate',
@@ -114,6 +116,41 @@ def _image(path: str, draw: Callable[..., Figure]) -> str:
   return f'![{(draw.__doc__ or "").rstrip(".")}]({path})'
 
 
+def _asked_at(answered: Mapping[str, answers.Arms]) -> Iterator[dict[str, str]]:
+  """Of each question how much signal there was in NAMO's gradients."""
+  for title, arms in answered.items():
+    ours = arms.get(answers.NAMO) or arms.get(answers.NAMO_D)
+    if not ours:
+      continue
+    scale, signal = answers.scale(ours), answers.signal(ours)
+    if signal is None:  # Not noise alone lowers the scale: it is a bound.
+      told = f'≥ {max(0.0, (scale**2 - 0.029) / (1 - scale**2)):.1g}'
+    else:
+      told = f'{signal:.2g}'
+    yield {'': title, 'mean scale': f'{scale:.2f}', 'signal to noise': told}
+
+
+def _theory(rows: Rows) -> Iterator[dict[str, str]]:
+  """Differences of NAMO to Muon beside what theory expects."""
+  for at, questions in answers.SIGNAL.items():
+    for batch, question in questions.items():
+      with contextlib.suppress(answers.Undecided):
+        arms = answers.arms(rows, question)
+        namo, muon = arms[answers.NAMO], arms[answers.MUON]
+        found = judge.difference(namo, muon).paired
+        yield {
+          'sequences a batch': f'{batch}, {at}',
+          'signal to noise, NAMO and Muon': (
+            f'{answers.signal(namo):.2g}, {answers.signal(muon):.2g}'
+          ),
+          'mean scale': f'{answers.scale(namo):.2f}',
+          'NAMO − Muon': f'{found.mean:+.4f} {judge.interval(found)}',
+          "theory: NAMO's error / Muon's": (
+            f'{theory.expected(batch, at == "under decay"):.2f}'
+          ),
+        }
+
+
 def _answered(rows: Rows) -> dict[str, answers.Arms]:
   found = {}
   for title in plan.QUESTIONS:
@@ -136,8 +173,8 @@ def document(rows: Sequence[Row]) -> str:
   parts = [
     '# What came out',
     'Made from results.jsonl by `python -m benchmarks.evidence.report`; the'
-    ' rules are in [PROTOCOL.md](PROTOCOL.md). Losses in nats a character, mean'
-    ' ± standard deviation over seeds that tuning did not use, but in (j),'
+    ' rules are in [PROTOCOL.md](PROTOCOL.md). Losses in nats per character,'
+    ' mean ± standard deviation over seeds that tuning did not use, but in (j),'
     ' which has its seeds and one more; differences are paired over seeds, ±'
     ' half the width of their 95% intervals, p-values'
     " Holm's within a question. (m), (n), (o), (p), (k)'s seeds, and five of"
@@ -154,6 +191,22 @@ def document(rows: Sequence[Row]) -> str:
   answered = _answered(known)
   for title, arms in answered.items():
     parts += _section(title, arms)
+  if lines := list(_theory(known)):
+    parts += [
+      '## Signal and theory',
+      'Of (q). Theory is of a quadratic that begins at .22 times the batch as'
+      ' signal to noise, what a pilot had after five steps.',
+      report.markdown(lines),
+    ]
+  if lines := list(_asked_at(answered)):
+    parts += [
+      '## At which signal to noise',
+      "NAMO's mean scale, over the run where it was kept, else at its last"
+      ' step; and the signal to noise of its gradients, where measured. Else'
+      ' the scale bounds it from below: noise lowers it, and so do gradients'
+      ' that turn against each other.',
+      report.markdown(lines),
+    ]
   if lines := list(_rates(answered)):
     parts += [
       '## Rates',

@@ -20,7 +20,7 @@ from optax_namo.nanogpt.compare.arms import Row
 from optax_namo.nanogpt.compare.report import markdown
 from optax_namo.nanogpt.config import OPTIMIZERS
 
-_TARGET = flags.DEFINE_float('target', 3.28, 'Validation loss, nats a token.')
+_TARGET = flags.DEFINE_float('target', 3.28, 'Validation loss, nats per token.')
 
 
 def steps_to(

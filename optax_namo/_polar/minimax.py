@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Odd polynomials that are nearest to one, composed."""
 
+from __future__ import annotations  # help() shows names, not unions.
+
 from collections.abc import Sequence
 import math
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The polar factor of a matrix, by Newton-Schulz iteration."""
 
+from __future__ import annotations  # help() shows names, not unions.
+
 from collections.abc import Callable, Sequence
 import functools
 import itertools

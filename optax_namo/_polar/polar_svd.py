@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exact polar factor of a matrix, by SVD: the oracle."""
 
+from __future__ import annotations  # help() shows names, not unions.
+
 import math
 
 import jax

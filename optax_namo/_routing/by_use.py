@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which leaves of a model are matrices, read off the program that uses them."""
 
+from __future__ import annotations  # help() shows names, not unions.
+
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The routing of a model, for people to look at."""
 
+from __future__ import annotations  # help() shows names, not unions.
+
 from collections.abc import Sequence
 import itertools
 import math

@@ -9,12 +9,14 @@ may change are read off the fields' metadata.
 
 from collections.abc import Collection, Iterable, Mapping
 import dataclasses
+import difflib
 import json
 import math
 from typing import Any, get_args, Literal
 
 from absl import flags
 
+import optax_namo
 from optax_namo.nanogpt import text
 from optax_namo.nanogpt import tokenizers
 from optax_namo.nanogpt.mesh import mesh_axes
@@ -58,6 +60,8 @@ class Preset:
 PRESETS = {
   # About three minutes on two CPU cores.
   'char': Preset(4, 4, 128, 128, 16, 1, 800, 1.0, 1024, 100, 100),
+  # For benchmarks: seconds a run.
+  'small': Preset(2, 2, 32, 64, 16, 1, 100, 1.0, 512, 50, 100),
   # nanoGPT's config/train_gpt2.py: 12 sequences of 1024 tokens, 40 times a
   # step. Its AdamW rate, 6e-4, is a seventh of ours for `char`; the other
   # optimizers' rates are scaled alike and not tuned.
@@ -154,23 +158,21 @@ class Config:
     least=0,
   )
   weight_decay: float = _knob('optimizer', 0.01, 'Decay of the matrices.')
-  decay: Literal['adaptive', 'decoupled'] = _knob(
+  decay: optax_namo.Decay = _knob(
     'optimizer', 'adaptive', "Whether NAMO's scale multiplies the decay."
   )
   nesterov: bool = _knob('optimizer', True, 'Look-ahead of the momentum.')
-  shape_scale: Literal['rms', 'width', 'none'] = _knob(
+  shape_scale: optax_namo.ShapeScale = _knob(
     'optimizer', 'rms', "Factor of a matrix's shape; optax's Muon has 'rms'."
   )
   b1: float = _knob('optimizer', 0.95, 'Decay rate of the momentum.')
   b2: float = _knob('optimizer', 0.99, "Decay rate of NAMO's second moment.")
-  ns_coefficients: Literal[
-    'muon', 'polar_express', 'cans', 'dion', 'minimax'
-  ] = _knob(
+  ns_coefficients: optax_namo.CoefficientSet = _knob(
     'Newton-Schulz',
     'muon',
     "Its polynomials; optax's Muon has its own.",
   )
-  preconditioning: Literal['frobenius', 'schatten', 'spectral', 'aol'] = _knob(
+  preconditioning: optax_namo.Preconditioning = _knob(
     'Newton-Schulz',
     'frobenius',
     "What it divides by at first; optax's Muon: 'frobenius'.",
@@ -179,7 +181,7 @@ class Config:
   clamp: float = _knob(
     'optimizer', 0.75, "NAMO-D's c, in (0, 1]; 0 means no clamp."
   )
-  columns: Literal['input', 'output'] = _knob(
+  columns: optax_namo.Columns = _knob(
     'optimizer', 'input', 'What a NAMO-D scale belongs to.'
   )
   clip: float = _knob(
@@ -317,7 +319,7 @@ def _parser(field: dataclasses.Field) -> flags.ArgumentParser:
   knob = field.metadata
   choices = list(knob['choices'] or get_args(field.type))
   if choices:
-    return flags.EnumParser(choices)
+    return _ChoiceParser(choices)
   if field.type is bool:
     return flags.BooleanParser()
   if field.type is int:
@@ -325,6 +327,16 @@ def _parser(field: dataclasses.Field) -> flags.ArgumentParser:
   if field.type is float:
     return _FiniteParser(lower_bound=knob['least'])
   return flags.ArgumentParser()
+
+
+class _ChoiceParser(flags.EnumParser):
+  def parse(self, argument):
+    try:
+      return super().parse(argument)
+    except ValueError as error:
+      near = difflib.get_close_matches(str(argument), self.enum_values, n=1)
+      meant = f'. Did you mean {near[0]}' if near else ''
+      raise ValueError(f'{error}{meant}') from None
 
 
 class _FiniteParser(flags.FloatParser):
@@ -424,7 +436,8 @@ def define_flags(names: Iterable[str] = KNOBS) -> None:
     if isinstance(parser, flags.BooleanParser):
       flags.DEFINE_bool(name, default, help, **group)
     elif isinstance(parser, flags.EnumParser):
-      flags.DEFINE_enum(name, default, parser.enum_values, help, **group)
+      choices = '|'.join(parser.enum_values)
+      flags.DEFINE(parser, name, default, f'<{choices}>: {help}', **group)
     else:
       flags.DEFINE(parser, name, default, help, **group)
 

@@ -27,10 +27,10 @@ from optax_namo.nanogpt.config import OPTIMIZERS
 
 # Columns of diagnostics.png: title, and the fields drawn solid and dashed.
 _PANELS = (
-  ('scale: mean, min to max', ('scale_mean',)),
-  ('columns clamped low (—), high (- -)', ('clamped_low', 'clamped_high')),
-  ('norm of gradient (—), momentum (- -)', ('gradient_norm', 'momentum_norm')),
-  ('update RMS / learning rate', ('update_rms',)),
+  ('scale:\nmean, min to max', ('scale_mean',)),
+  ('columns clamped\nlow (—), high (- -)', ('clamped_low', 'clamped_high')),
+  ('norm of gradient (—),\nmomentum (- -)', ('gradient_norm', 'momentum_norm')),
+  ('update RMS /\nlearning rate', ('update_rms',)),
 )
 
 
@@ -67,7 +67,7 @@ def losses(
     markersize=4,
     label='validation',
   )
-  axes.set(ylabel='loss (nats a token)', title=title)
+  axes.set(ylabel='loss (nats per token)', title=title)
   for panel in below:
     _scales(panel, told)
   for panel in (axes, *below):
@@ -140,7 +140,7 @@ def diagnostics(
     kind = '/'.join(part for part in parts if not part.isdecimal())
     kinds.setdefault(kind, []).append(name)
   fig = figure.Figure(
-    figsize=(14, 2.2 * len(kinds) + 1), dpi=110, layout='constrained'
+    figsize=(8.4, 1.9 * len(kinds) + 1), dpi=150, layout='constrained'
   )
   grid = fig.subplots(len(kinds), len(_PANELS), squeeze=False, sharex=True)
   for i, (kind, names) in enumerate(kinds.items()):
@@ -167,8 +167,9 @@ def diagnostics(
           low, high = of('scale_min'), of('scale_max')
           _band(axes, steps, low, high, color=color, alpha=0.12)
       axes.grid(alpha=0.3)
+      axes.tick_params(labelsize=7, which='both')
       if i == 0:
-        axes.set_title(heading, fontsize=9)
+        axes.set_title(heading, fontsize=8)
       if 'gradient_norm' in fields:
         axes.set_yscale('log')
       if 'clamped_low' in fields:

@@ -49,7 +49,7 @@ def write(
         f'# {OPTIMIZERS[config.optimizer].label} on'
         f' {pathlib.Path(config.data).stem}, preset {config.preset}: step'
         f' {step} of {config.steps}',
-        _shell(_train(asked_for(config), out)),
+        _shell(*_commands(out, config)),
         f'With {_versions()}, on {device()}.',
         _table(rows),
         *(['![Losses](loss.png)'] if (out / 'loss.png').exists() else []),
@@ -60,6 +60,20 @@ def write(
       ]
     )
     + '\n',
+  )
+
+
+def _commands(out: pathlib.Path, config: Config) -> list[str]:
+  """What trained it: more than one if it was resumed with other flags."""
+  newest = _train(asked_for(config), out)
+  try:
+    before = (out / 'run.md').read_text(encoding='utf-8')
+    commands = before.split('```')[1].splitlines()[1:]
+  except (OSError, IndexError):  # It is new, or another program's.
+    return [newest]
+  resumed = f'{newest} --resume'
+  return (
+    commands if commands[-1:] in ([newest], [resumed]) else [*commands, resumed]
   )
 
 
@@ -134,7 +148,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
   few = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS))
   return '\n'.join(
     [
-      '| step | loss of a batch | validation loss, nats a token |',
+      '| step | loss of a batch | validation loss, nats per token |',
       '|---:|---:|---:|',
       *(
         f'| {row["step"]} | {row["loss"]:.4f} | {row["val_loss"]:.4f} |'

@@ -124,7 +124,7 @@ def make_step(
   Returns:
     A function from the state and the step's inputs and targets, int32
     (accumulate, batch, time) each, to the next state and scalar float32
-    metrics: the mean loss in nats a token and the gradient's global norm.
+    metrics: the mean loss in nats per token and the gradient's global norm.
   """
 
   def loss_fn(params, inputs, targets):
@@ -180,7 +180,7 @@ def batches(
 def make_evaluate(
   graphdef: Any, config: Config, tokens: np.ndarray, mesh: Mesh
 ) -> Callable[[nnx.State], float]:
-  """The mean loss, in nats a token, over fixed crops spread over ``tokens``."""
+  """The mean loss, in nats per token, over fixed crops of ``tokens``."""
   count = config.eval_sequences
   # The sample is the same on every mesh and for every batch size of a step.
   size = mesh.size * -(-config.sizes.batch_size // mesh.size)
@@ -252,7 +252,7 @@ def fit(
   parameter is not either, and stays so.
 
   Returns:
-    The last ``step``, its ``loss`` and ``val_loss`` in nats a token; and the
+    The last ``step``, its ``loss`` and ``val_loss`` in nats per token; and the
     model, on one device.
 
   Raises:
@@ -373,7 +373,7 @@ def run(
   print(f'\n{sample}\n')
   print(
     f'Step {final["step"]}: training loss {final["loss"]:.4f}, validation loss'
-    f' {final["val_loss"]:.4f} nats a token. Everything is in {out}. Next:\n'
+    f' {final["val_loss"]:.4f} nats per token. Everything is in {out}. Next:\n'
   )
   for line in summary.next_commands(out, config, int(final['step'])):
     print(f'  {line}')

@@ -4,6 +4,7 @@
 
 import chex
 import jax.numpy as jnp
+import optax
 import pytest
 
 import optax_namo
@@ -13,7 +14,12 @@ from tests.helpers import run as _run
 
 @pytest.mark.parametrize(
   'shape_scale, expected',
-  [('none', 1.0), ('rms', 0.5 * 9**0.5), ('width', (9 / 4) ** 0.5)],
+  [
+    ('none', 1.0),
+    ('rms', 0.5 * 9**0.5),
+    ('width', (9 / 4) ** 0.5),
+    ('spectral', (9 / 4) ** 0.5),
+  ],
 )
 def test_factor(shape_scale, expected):
   params = _normal(0, 4, 9)
@@ -28,14 +34,31 @@ def test_factor(shape_scale, expected):
   chex.assert_trees_all_close(update, -0.1 * expected * bare, rtol=1e-5)
 
 
-def test_width_does_not_grow_what_shrinks():
-  params = _normal(0, 9, 4)
-  stage = optax_namo.scale_by_shape('width')
-  first = optax_namo.adaptive_momentum()
+@pytest.mark.parametrize(
+  'shape_scale, expected', [('width', 1.0), ('spectral', 2 / 3)]
+)
+def test_from_many_to_few(shape_scale, expected):
+  """Nine inputs, four outputs: their axes are named, never positional."""
+  numbers = optax.contrib.MuonDimensionNumbers(1, 0)
+  stage = optax_namo.scale_by_shape(shape_scale)
+  first = optax_namo.adaptive_momentum(weight_dimension_numbers=numbers)
+  params = _normal(0, 4, 9)
   update, _ = first.update(params, first.init(params))
-  chex.assert_trees_all_equal(
-    stage.update(update, stage.init(params))[0], update
+  scaled, _ = stage.update(update, stage.init(params))
+  chex.assert_trees_all_close(scaled.direction, expected * update.direction)
+
+
+@pytest.mark.parametrize('size', [4, 64])
+def test_spectral_moves_outputs_alike_at_every_width(size):
+  """Inputs of unit size to outputs of the same: its spectral norm is √(m/n)."""
+  options = {'weight_decay': 0.0, 'orthogonalizer': optax_namo.polar_svd}
+  params = _normal(0, size, 4 * size)
+  update = _run(
+    optax_namo.namo(1.0, shape_scale='spectral', **options), [params]
   )
+  scale = _run(optax_namo.adaptive_momentum(), [params]).scale
+  most = jnp.linalg.norm(update, 2) / scale.item()
+  assert float(most) == pytest.approx(4**0.5, rel=1e-4)
 
 
 def test_rms_of_the_update():

@@ -38,6 +38,7 @@ _WRONG = [
   (2, 'mean: learning_rate, adam_learning_rate ?', '', '--rate', '3'),
   (2, "'batch'. Did you mean: batch_size ?", '', '--batch=3'),
   (2, '--columns=diagonal: value should be one of', '', '--columns=diagonal'),
+  (2, 'mean namo_d', '', '--optimizer=namod'),
   (2, 'flag --steps=ten: invalid literal', '', '--steps=ten'),
   (2, "unknown argument 'extra'; flags begin with --", '', 'extra'),
   (2, '--steps=-5: -5 is not a positive integer', '', '--steps=-5'),

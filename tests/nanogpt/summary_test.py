@@ -119,3 +119,14 @@ def test_versions_picture_and_sample(tmp_path):
   assert [line[4:] for line in lines[:4]] == sample.splitlines()[:4]
   assert max(map(len, lines)) <= 84
   assert ' '.join(line[4:] for line in lines[4:]) == ('a time ' * 40).strip()
+
+
+def test_a_run_resumed_with_other_flags_names_each_command(tmp_path):
+  shorter, longer = helpers.config(steps=10), helpers.config(steps=20)
+  for config in (shorter, shorter, longer, longer):
+    text = _written(tmp_path, config)
+  commands = text.split('```')[1].splitlines()[1:]
+  assert [_config(command) for command in commands] == [
+    (shorter, tmp_path, False),
+    (longer, tmp_path, True),
+  ]

@@ -67,6 +67,19 @@ def _printed(notebook):
   ]
 
 
+def _headings(notebook):
+  """By cell, the words of the first line that it prints: no number, no row."""
+  printed = [
+    ''.join(
+      output.text
+      for output in cell.get('outputs', ())
+      if output.output_type == 'stream'
+    )
+    for cell in notebook.cells
+  ]
+  return [re.findall('[A-Za-z_]+', text.partition('\n')[0]) for text in printed]
+
+
 @pytest.mark.parametrize('name', _NAMES)
 def test_runs(name, tmp_path):
   (tmp_path / 'text.txt').write_text(helpers.TEXT)
@@ -80,6 +93,8 @@ def test_runs(name, tmp_path):
   }
   found = execute.execute(_COLABS / f'{name}.ipynb', parameters, env)
   assert len(_pictures(found)) == len(_pictures(_read(name))) > 0
+  # Else the committed outputs are older than the code: run it anew.
+  assert _headings(found) == _headings(_read(name))
   if name == 'nanogpt_tpu':
     assert any('on 8 × ' in text for text in _printed(found))
 

@@ -3,6 +3,7 @@
 """What README and docs say of the study is what its rows say today."""
 
 import copy
+import re
 
 import pytest
 
@@ -29,6 +30,19 @@ def test_pages_are_up_to_date(page, facts):
   assert '<!--=' in text
   # Else: python -m benchmarks.evidence.pages
   assert pages.filled(text, facts) == text
+
+
+@pytest.mark.parametrize('page', ['../README', 'quickstart', 'gallery'])
+def test_code_takes_the_tuned_rates(page, facts):
+  rate = facts.rate('Ordering', 'NAMO-D')
+  files = [(report.HERE.parents[1] / 'docs' / f'{page}.md')]
+  if page == 'gallery':
+    files = set((report.HERE.parents[1] / 'examples').glob('*.py'))
+    files -= {report.HERE.parents[1] / 'examples' / 'siblings.py'}
+  for path in files:
+    peak = r'(?:(?<!decay_)schedule\(|decay_schedule\(0\.0, )([\d.]+)[,)]'
+    rates = re.findall(peak, path.read_text())
+    assert float(rates[0]) == rate, path
 
 
 def test_other_rows_change_a_page(rows, facts):

@@ -69,7 +69,14 @@ def test_ci_tries_other_versions_with_the_command_of_the_readme():
   assert f' && .venv/bin/{test}\n' in (_ROOT / 'README.md').read_text()
 
 
-@pytest.mark.parametrize('name', ['ci.yml', 'release.yml'])
+def test_the_site_is_built_as_ci_builds_it():
+  build, publish = _read('workflows/pages.yml')['jobs'].values()
+  commands = [step['run'] for step in build['steps'] if 'run' in step]
+  assert f'.venv/bin/{commands[-1]}\n' in (_ROOT / '.ci' / 'run').read_text()
+  assert publish['permissions'] == {'pages': 'write', 'id-token': 'write'}
+
+
+@pytest.mark.parametrize('name', ['ci.yml', 'pages.yml', 'release.yml'])
 def test_actions_have_a_major_version_and_few_rights(name):
   workflow = _read(f'workflows/{name}')
   used = [step['uses'] for step in _steps(workflow) if 'uses' in step]

@@ -22,6 +22,7 @@ Besides the flags of the comparison, those of a run say what all its runs share.
 from collections.abc import Iterable, Sequence
 import json
 import pathlib
+import runpy
 import sys
 from typing import Any
 
@@ -66,6 +67,13 @@ _VARIANTS = flags.DEFINE_string(
 _OPTIMIZERS = flags.DEFINE_list(
   'optimizers', list(OPTIMIZERS), 'The optimizers to compare.', **_COMPARISON
 )
+_ARMS = flags.DEFINE_string(
+  'arms',
+  None,
+  'A Python file with more optimizers, OPTIMIZERS by name:'
+  ' examples/siblings.py.',
+  **_COMPARISON,
+)
 _LEARNING_RATES = flags.DEFINE_multi_string(
   'learning_rates',
   [],
@@ -99,7 +107,9 @@ _DRY_RUN = flags.DEFINE_bool(
 # Two ways to say what is swept.
 _RATES = ('optimizers', 'learning_rates', 'adam_learning_rates')
 define_flags(_SHARED)  # After the others in --help.
-_NAMES = ('variants', *_RATES, 'seeds', 'out', 'max_minutes', *_SHARED)
+_NAMES = (
+  'arms', 'variants', *_RATES, 'seeds', 'out', 'max_minutes', *_SHARED,
+)  # fmt: skip
 
 
 def _arguments(path: str) -> list[str]:
@@ -136,6 +146,11 @@ def parse(arguments: list[str]) -> list[str]:
     from_file = _arguments(_CONFIG.value)
     flags.FLAGS.unparse_flags()
     rest = command.parse([arguments[0], *from_file, *arguments[1:]])
+  if _ARMS.value:
+    try:
+      OPTIMIZERS.update(runpy.run_path(_ARMS.value)['OPTIMIZERS'])
+    except (OSError, SyntaxError, KeyError) as error:
+      sys.exit(f'error: --arms={_ARMS.value} has no OPTIMIZERS: {error!r}')
   return rest
 
 

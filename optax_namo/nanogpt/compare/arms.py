@@ -80,7 +80,7 @@ class Arm(NamedTuple):
 
   @property
   def losses(self) -> dict[int, float]:
-    """Final validation loss by seed, in nats a token."""
+    """Final validation loss by seed, in nats per token."""
     return {seed: final_loss(row) for seed, row in self.runs.items()}
 
   def _grids(self) -> dict[str, list[float]]:

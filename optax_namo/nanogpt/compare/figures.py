@@ -71,7 +71,9 @@ def over_steps(
   axes.axhline(0, color='black', linewidth=1)
   if axes.get_legend_handles_labels()[1]:
     axes.legend(fontsize=8)
-  axes.set(xlabel='step', ylabel='difference in validation loss (nats a token)')
+  axes.set(
+    xlabel='step', ylabel='difference in validation loss (nats per token)'
+  )
   axes.grid(alpha=0.3)
   if differences:
     title = f'against {differences[0].other}'
@@ -147,7 +149,7 @@ def against_rate(axes: Any, shown: Sequence[Arm]) -> None:
     axes.legend(fontsize=8)
   axes.set(
     xlabel='peak learning rate of the matrices',
-    ylabel='validation loss (nats a token)',
+    ylabel='validation loss (nats per token)',
   )
   title = 'tuning (hollow: one seed); below, what is within 1% of the best'
   axes.set_title(title, fontsize=10)

@@ -15,8 +15,8 @@ from optax_namo.nanogpt.config import Config
 # An optimizer's name, or the values of any knobs.
 Baseline = str | Mapping[str, Any]
 
-# What seeds are asked to show, in nats a token: a fourth of the paper's gain of
-# NAMO-D on Muon (arXiv 2602.17080, GPT-2 124M: 3.0246 and 3.0435).
+# What seeds are asked to show, in nats per token: a fourth of the paper's gain
+# of NAMO-D on Muon (arXiv 2602.17080, GPT-2 124M: 3.0246 and 3.0435).
 DIFFERENCE = 0.005
 
 # In these an arm and its baseline may differ, as optimizers have them of their
@@ -31,7 +31,7 @@ class Difference(NamedTuple):
     one: The arm.
     other: What it is compared with.
     gains: Loss of the one minus that of the other by the seeds that both have:
-      same data, same initialization. In nats a token.
+      same data, same initialization. In nats per token.
     paired: Their test; None where there are fewer than two, or a run diverged.
     p: The p-value, corrected for the number of differences; None likewise.
     more: How many more pairs would show a difference of 0.005; None likewise.

@@ -185,8 +185,8 @@ def _caption(
     f' {each(config["preset"] for config in configs)} on'
     f' {each(pathlib.Path(config["data"]).stem for config in configs)},'
     f' {tuning.seed_list({config["seed"] for config in configs})},'
-    f' {len(rows)} runs. Validation loss in nats a token at the last step, mean'
-    ' ± standard deviation over the seeds, of each arm at the best of its'
+    f' {len(rows)} runs. Validation loss in nats per token at the last step,'
+    ' mean ± standard deviation over the seeds, of each arm at the best of its'
     ' settings, which are compared on the same seeds.'
   )
   if tuning_seeds:

@@ -5,7 +5,7 @@
 The rows are strict JSON, and only runs that came to their end have one:
 
   config        every knob under its flag's name, as a value the flag parses
-  val_losses    [step, nats a token] of every evaluation; null: not finite
+  val_losses    [step, nats per token] of every evaluation; null: not finite
   ms_per_step   median after compilation, or null
   device        what it ran on
   diagnostics   of the last evaluation, where the optimizer tells any
@@ -123,7 +123,7 @@ def run(
         continue  # Another process is at it.
       if left([config], read_results(out)):  # Nor has one just ended it.
         row = _train(config, corpus, folder, stop)
-        _append(out / 'results.jsonl', row)
+        append(out / 'results.jsonl', row)
         # Only after the row is safe; the metrics stay for the plot command.
         shutil.rmtree(folder / 'checkpoints')
       held.unlink(missing_ok=True)  # Who holds it later finds the row.
@@ -131,7 +131,7 @@ def run(
   return read_results(out)
 
 
-def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
+def append(path: pathlib.Path, row: dict[str, Any]) -> None:
   """Adds a row, in the place of one that a kill cut short."""
   with files.lock(path, wait=True):
     os.truncate(path, path.read_bytes().rfind(b'\n') + 1)

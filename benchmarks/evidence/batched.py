@@ -1,0 +1,286 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Short runs, many from one program: their rates and seeds are its inputs.
+
+On a CPU they go through it one after the other, on an accelerator side by side.
+There are no checkpoints: what was killed is made again. Rows are those of
+``compare.sweep``, and beside them have
+
+  task     what was done to the run's data or rate, of ``TASKS``; not there: '',
+           nothing
+  signal   [step, signal to noise of the gradient of one of its batches]
+  scales   by matrix, its mean scale at the first of every ``EVERY`` steps
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+import functools
+import json
+import time
+from typing import Any, NamedTuple
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import optax_namo
+from optax_namo.nanogpt import data
+from optax_namo.nanogpt import model as gpt
+from optax_namo.nanogpt import train
+from optax_namo.nanogpt.compare import sweep
+from optax_namo.nanogpt.compare.arms import Row
+from optax_namo.nanogpt.config import Config
+from optax_namo.nanogpt.config import from_file
+from optax_namo.nanogpt.config import identity
+from optax_namo.nanogpt.mesh import device
+from optax_namo.nanogpt.mesh import make_mesh
+from optax_namo.nanogpt.optimizers import make_optimizer
+
+TASKS = (
+  '',
+  'measured',  # Nothing, of a run that has a row without signal and scales.
+  'ramp',  # From 16 sequences, doubled to 1,024 in seven parts of the run.
+  'labels',  # From half of the run on, half of the targets are random.
+  'follows the model',  # NAMO's scale, mean over seeds and matrices.
+  'follows each matrix',  # The same by matrix.
+)
+EVERY = 5
+INPUTS = ('learning_rate', 'adam_learning_rate')  # And the seed.
+_PROBE = 256  # Sequences of each of two gradients that tell signal from noise.
+
+Curves = dict[str, np.ndarray]  # By matrix, a factor on the rate of every step.
+
+
+class Run(NamedTuple):
+  config: Config
+  task: str = ''
+
+  @property
+  def key(self) -> str:
+    return _key(self)
+
+
+@functools.cache  # A walk asks for the same again and again.
+def _key(run: Run) -> str:
+  return f'{run.task}{identity(run.config)}'
+
+
+def run_of(row: Row) -> Run:
+  return _run_of(json.dumps(row['config']), row.get('task', ''))
+
+
+@functools.cache
+def _run_of(config: str, task: str) -> Run:
+  return Run(from_file(json.loads(config)), task)
+
+
+def batch(run: Run, corpus: data.Corpus, step: int) -> list[np.ndarray]:
+  """Inputs and targets of a step, (batch, time) each."""
+  config = run.config
+  ramp = 16 * 2 ** (7 * step // config.steps)
+  inputs, targets = data.batch(
+    corpus.train,
+    seed=config.seed,
+    step=step,
+    batch_size=ramp if run.task == 'ramp' else config.batch_size,
+    block_size=config.sizes.block_size,
+  )
+  if run.task == 'labels' and 2 * step >= config.steps:
+    rng = np.random.default_rng((config.seed, step, 1))
+    drawn = rng.integers(
+      corpus.vocab_size, size=targets.shape, dtype=targets.dtype
+    )
+    targets = np.where(rng.random(targets.shape) < 0.5, drawn, targets)
+  return [inputs, targets]
+
+
+def curves(run: Run, rows: Iterable[Row]) -> Curves:
+  """What the run's rate follows: scales of NAMO's runs in its setting."""
+  alike = lambda c: (c.preset, c.batch_size, c.steps, c.decay_steps)
+  found = [
+    row['scales']
+    for row in rows
+    if run_of(row).task == ''
+    and row['config']['optimizer'] == 'namo'
+    and row['config']['seed'] < 100  # Not of tuning.
+    and alike(from_file(row['config'])) == alike(run.config)
+  ]
+  steps = range(run.config.steps)
+  mean = {path: np.mean([s[path] for s in found], axis=0) for path in found[0]}
+  if run.task == 'follows the model':
+    mean = dict.fromkeys(mean, np.mean(list(mean.values()), axis=0))
+  return {path: np.interp(steps, steps[::EVERY], x) for path, x in mean.items()}
+
+
+def _follow(curves: dict[str, jax.Array]) -> optax.GradientTransformation:
+  """Multiplies a matrix's update by its curve, if there is one."""
+
+  def update(updates, count, params=None):
+    del params
+
+    def followed(path, u):
+      curve = curves.get(jax.tree_util.keystr(path, simple=True, separator='/'))
+      return u if curve is None else u * curve[count]
+
+    return jax.tree_util.tree_map_with_path(followed, updates), count + 1
+
+  return optax.GradientTransformation(
+    lambda _: jnp.zeros([], jnp.int32), update
+  )
+
+
+class _Program(NamedTuple):
+  """Functions of arguments with a leading axis of runs."""
+
+  init: Callable[..., Any]  # (knobs, curves, seeds)
+  step: Callable[..., Any]  # (knobs, curves, states, inputs, targets)
+  gradient: Callable[..., jax.Array]  # (params, inputs, targets)
+  evaluate: Callable[[Any], float]  # Of the parameters of one run.
+
+
+def _over_runs(function):
+  """Side by side; on a CPU in turn, where nothing is won by it."""
+
+  def mapped(*args):
+    if jax.default_backend() == 'cpu':
+      return jax.lax.map(lambda one: function(*one), args)
+    return jax.vmap(function)(*args)
+
+  return jax.jit(mapped)
+
+
+_held: list[data.Corpus] = []  # Arrays have no hash for a cache.
+
+
+@functools.lru_cache(maxsize=4)
+def _program(alike: Config) -> _Program:
+  mesh = make_mesh('')
+  (corpus,) = _held
+  model = train.model_config(alike, corpus.vocab_size)
+  new = lambda seed: nnx.split(
+    gpt.GPT(model, rngs=nnx.Rngs(jax.random.key(seed)))
+  )
+  graphdef, _ = nnx.eval_shape(lambda: new(0))
+
+  def optimizer(knobs, curves):
+    tx = make_optimizer(dataclasses.replace(alike, **knobs))
+    return optax.chain(tx, _follow(curves)) if curves else tx
+
+  def init(knobs, curves, seed):
+    params = new(seed)[1]
+    state = optimizer(knobs, curves).init(params)
+    return train.TrainState(jnp.zeros([], jnp.int32), params, state)
+
+  def step(knobs, curves, *args):
+    state, _ = train.make_step(graphdef, optimizer(knobs, curves), mesh)(*args)
+    try:
+      told = optax_namo.diagnostics(state.opt_state)
+    except ValueError:  # It records nothing.
+      told = {}
+    return state, {path: one.scale_mean for path, one in told.items()}
+
+  # Its state is the gradient.
+  kept = optax.GradientTransformation(
+    lambda p: p, lambda g, *_: (optax.tree.zeros_like(g), g)
+  )
+
+  def gradient(params, *tokens):
+    """Of the matrices, as one vector."""
+    state = train.TrainState(jnp.zeros([], jnp.int32), params, params)
+    found = train.make_step(graphdef, kept, mesh)(state, *tokens)[0].opt_state
+    leaves = jax.tree_util.tree_leaves_with_path(found)
+    name = jax.tree_util.keystr
+    return jnp.concatenate(
+      [x.ravel() for path, x in leaves if 'kernel' in name(path)]
+    )
+
+  evaluate = train.make_evaluate(graphdef, alike, corpus.val, mesh)
+  return _Program(*map(_over_runs, (init, step, gradient)), evaluate)
+
+
+def train_runs(
+  runs: Sequence[Run], corpus: data.Corpus, rows: Sequence[Row] = ()
+) -> list[Row]:
+  """A row for each of some runs that differ in seed and ``INPUTS`` alone.
+
+  Args:
+    runs: The runs.
+    corpus: Their data, the same in every call of a process.
+    rows: Those there are, among them what the runs follow.
+  """
+  _held[:] = [corpus]
+  first, task = runs[0]
+  program = _program(
+    dataclasses.replace(
+      first, **dict.fromkeys(INPUTS, 1.0), seed=0, batch_size=1
+    )
+  )
+  at = lambda name: np.array([getattr(run.config, name) for run in runs])
+  knobs = {name: at(name).astype(np.float32) for name in INPUTS}
+  followed = curves(runs[0], rows) if task.startswith('follows') else {}
+  followed = {k: np.stack([x] * len(runs)) for k, x in followed.items()}
+  stacked = lambda parts: [np.stack(x)[:, None] for x in zip(*parts)]
+  began = time.perf_counter()
+  states = program.init(knobs, followed, at('seed'))
+  losses: list[list] = [[] for _ in runs]
+  signal: list[list] = [[] for _ in runs]
+  told = []
+  for step in range(first.steps):
+    tokens = stacked(batch(run, corpus, step) for run in runs)
+    states, scales = program.step(knobs, followed, states, *tokens)
+    if step % EVERY == 0:
+      told.append(scales)
+    if (step + 1) % first.eval_every == 0 or step + 1 == first.steps:
+      params = states.params
+      one, other = (
+        np.asarray(
+          program.gradient(
+            params,
+            *stacked(
+              data.batch(
+                corpus.train,
+                seed=run.config.seed,
+                step=10**6 + 2 * step + i,  # No step's.
+                batch_size=_PROBE,
+                block_size=first.sizes.block_size,
+              )
+              for run in runs
+            ),
+          )
+        )
+        for i in range(2)
+      )
+      noise = np.mean((one - other) ** 2, 1) * _PROBE / 2 / tokens[0].shape[2]
+      for i, ratio in enumerate(np.mean(one * other, 1) / noise):
+        losses[i].append([step + 1, program.evaluate(_one(params, i))])
+        signal[i].append([step + 1, _digits(ratio)])
+  spent = 1000 * (time.perf_counter() - began) / first.steps / len(runs)
+  made = []
+  for i, run in enumerate(runs):
+    row = {
+      'config': dataclasses.asdict(run.config),
+      'val_losses': losses[i],
+      'ms_per_step': spent,
+      'device': device(),
+      'task': task,
+      'signal': signal[i],
+      'scales': {
+        path: [_digits(scales[path][i]) for scales in told]
+        for path in told[0]
+        if 'muon' not in first.optimizer  # Whose scale is one.
+      },
+    }
+    if sweep.diverged([loss for _, loss in losses[i]], corpus.vocab_size):
+      row['diverged'] = True
+    made.append(json.loads(json.dumps(row), parse_constant=lambda _: None))
+  return made
+
+
+def _one(stacked: Any, i: int) -> Any:
+  return jax.tree.map(lambda x: x[i], stacked)
+
+
+def _digits(value) -> float:
+  return float(f'{float(value):.4g}')
