@@ -116,12 +116,18 @@ def adamw(path: str, shapes: Shapes) -> str:
   if why := _first(_ADAMW, path):
     return why
   last = re.search(_LAST, path)
-  if last and all(other.startswith(last[1] or '') for other in shapes):
+  if (
+    last
+    and len(shapes.get(path, ())) == 2
+    and len(set(map(parent, shapes))) > 1
+  ):
+    alone = all(other.startswith(last[1] or '') for other in shapes)
     head = rf'(?i)(^|/)({_HEAD}){_OWN}'
-    return '' if any(re.search(head, other) for other in shapes) else 'head'
+    if alone and not any(re.search(head, other) for other in shapes):
+      return 'head'
   # `b` is Haiku's bias, but also an adapter's matrix.
   module, slash, leaf = path.rpartition('/')
-  weights = [f'{module}{slash}{x}{leaf[1:]}' for x in ('w', 'W', 'w_h')]
+  weights = [f'{module}{slash}{x}{leaf[1:]}' for x in ('w', 'W', 'w_i', 'w_h')]
   beside = [bias(x, shapes) for x in weights if leaf[:1] == 'b' and x in shapes]
   return 'bias' if shapes.get(path) in beside else ''
 
@@ -139,15 +145,16 @@ def unsure(path: str, shapes: Shapes) -> str:
 def bias(path: str, shapes: Shapes) -> _Shape | None:
   """The shape of the bias beside a leaf: b1 beside W1, the other of a pair."""
   module, slash, leaf = path.rpartition('/')
-  rank, beside = len(shapes[path]), ['bias']
-  if re.match(r'[wW]_?\d*$|w_[ih]$', leaf):
-    beside += [f'b{leaf[1:]}', 'b']
-  elif leaf == '0' and rank == 2:
+  rank, haikus = len(shapes[path]), re.match(r'w(_[ih])?$', leaf)
+  beside = ['b', 'bias'] if haikus else ['bias']
+  if leaf[:1] in ('w', 'W'):
+    beside.append(f'b{leaf[1:]}')
+  elif leaf.isdigit():
     pair = [other for other in shapes if parent(other) == module]
-    beside = ['1'] * (len(pair) == 2)
+    beside = ['1'] * (leaf == '0' and rank == 2 == len(pair))
   for name in beside:
     shape = shapes.get(f'{module}{slash}{name}')
-    alike = leaf == 'w' and shape == shapes[path]  # Neither is the other's.
+    alike = haikus and shape == shapes[path]  # Neither is the other's.
     if shape is not None and (name == 'bias' or len(shape) < rank or alike):
       return shape
   return None
