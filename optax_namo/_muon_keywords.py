@@ -31,8 +31,8 @@ def named(rule: _Rule) -> _Rule:
     for name in kwargs:
       if name in _OURS:
         raise TypeError(
-          f'{rule.__name__}() has no argument {name!r}, which is one of'
-          f' optax.contrib.muon: here it is {_OURS[name]}.'
+          f'{rule.__name__}() has no argument {name!r} of optax.contrib.muon;'
+          f' here it is {_OURS[name]}.'
         )
     return rule(*args, **kwargs)
 

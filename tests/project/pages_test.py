@@ -4,6 +4,7 @@
 
 import collections.abc
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import inspect
@@ -99,10 +100,38 @@ def _commands() -> list[tuple[str, str]]:
 _COMMANDS = _commands()
 
 
+@dataclasses.dataclass
+class _Variable:
+  """What a page reads of a Keras variable."""
+
+  path: str
+  value: jax.Array
+
+
+def _keras_model() -> Any:
+  """In the order of a model's trainable variables."""
+  shapes = {
+    'net/embedding/embeddings': (11, 6),
+    'net/dense/kernel': (6, 8),
+    'net/dense/bias': (8,),
+  }
+  variables = [_Variable(k, jnp.ones(shape)) for k, shape in shapes.items()]
+
+  def stateless_call(trainable, state, tokens):
+    embeddings, kernel, bias = trainable
+    return jnp.tanh(embeddings[tokens]) @ kernel + bias[None], state
+
+  return types.SimpleNamespace(
+    trainable_variables=variables,
+    non_trainable_variables=[],
+    stateless_call=stateless_call,
+  )
+
+
 @functools.cache
 def _run(program: str) -> dict[str, Any]:
   """The names that a program leaves; AssertionError if it prints otherwise."""
-  names: dict[str, Any] = {}
+  names: dict[str, Any] = {'model': _keras_model()}
   for step in _PROGRAMS[program]:
     with contextlib.redirect_stdout(io.StringIO()) as out:
       exec(step.code, names)
