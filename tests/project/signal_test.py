@@ -31,8 +31,8 @@ def _corpus():
 def _run(task='', **knobs):
   config = make_config(
     **{'preset': 'small', 'optimizer': 'muon', 'steps': 6, 'embed_dim': 8,
-       'batch_size': 4, 'eval_sequences': 16, 'weight_decay': 0.0, 'ns_steps': 1,
-       **knobs}
+       'batch_size': 4, 'eval_sequences': 16, 'weight_decay': 0.0,
+       'ns_steps': 1, **knobs}
   )  # fmt: skip
   return batched.Run(config, task)
 
