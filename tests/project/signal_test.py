@@ -137,11 +137,11 @@ def test_beyond_tunes_and_goes_on(monkeypatch, tmp_path):
 
   monkeypatch.setattr(beyond, '_program', program)
   path = tmp_path / 'beyond.jsonl'
-  rates = beyond.tuned(beyond.Rows(path), 'cart and pole', 'namo')
-  assert rates == {'learning_rate': 0.07, 'adam_learning_rate': 0.006}
-  first = beyond.table(beyond.Rows(path))
+  knobs = beyond.tuned(beyond.Rows(path, 'cart and pole'), 'namo')
+  assert (knobs['learning_rate'], knobs['adam_learning_rate']) == (0.07, 0.006)
+  first = beyond.table(path)
   count = len(made)
-  assert beyond.table(beyond.Rows(path)) == first and len(made) == count
+  assert beyond.table(path) == first and len(made) == count
   assert 'ViT, 16 images: NAMO-D | 0.07, 0.006' in first
 
 
