@@ -10,9 +10,10 @@ prints the table. A score is the test loss in nats, or the share of the time in
 which the pole was down in the last ten batches of episodes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import functools
+import json
 import pathlib
 import statistics
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ import numpy as np
 import optax
 
 from benchmarks.evidence import plan
+from benchmarks.evidence.plan import Knobs
 from optax_namo.nanogpt import files
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import report
@@ -37,6 +39,8 @@ from optax_namo.nanogpt.optimizers import make_optimizer
 STEPS = 100
 RULES = (*plan.RULES, 'adamw')
 SEEDS = tuple(range(5))
+_KNOBS = 'learning_rate', 'adam_learning_rate'
+_KEY = 'task', 'optimizer', *_KNOBS, 'seed'
 _HERE = pathlib.Path(__file__).parent
 _OUT = flags.DEFINE_string('beyond_out', str(_HERE), 'Folder of the rows.')
 
@@ -211,63 +215,66 @@ def _program(task: str, optimizer: str):
 class Rows:
   """Scores by what makes them; those that are missing are made."""
 
-  def __init__(self, path: pathlib.Path):
-    self.path, self.scores = path, {}
-    for row in files.read_rows(path):
-      self.scores[self._key(**row)] = row['score']
+  def __init__(self, path: pathlib.Path, task: str):
+    self._path, self._task = path, task
+    self._scores = {
+      self._key(row): row['score'] for row in files.read_rows(path)
+    }
 
-  def _key(self, task, optimizer, rates, seed, score=None):
-    return task, optimizer, tuple(sorted(rates.items())), seed
+  def _key(self, row: Knobs) -> str:
+    return json.dumps({name: row[name] for name in _KEY})
 
-  def get(self, task, optimizer, rates, seeds: Sequence[int]) -> list[float]:
-    key = lambda seed: self._key(task, optimizer, rates, seed)
-    if left := [seed for seed in seeds if key(seed) not in self.scores]:
-      scores = _program(task, optimizer)(rates, np.array(left))
-      for seed, score in zip(left, scores.tolist()):
-        score = score if np.isfinite(score) else 1e9  # Diverged.
-        self.scores[key(seed)] = score
-        row = {'task': task, 'optimizer': optimizer, 'rates': rates}
-        files.append_rows(self.path, [row | {'seed': seed, 'score': score}])
-    return [self.scores[key(seed)] for seed in seeds]
+  def scores(self, knobs: Knobs, seeds: Sequence[int]) -> list[float]:
+    """Of each seed."""
+    runs = [{'task': self._task, **knobs, 'seed': seed} for seed in seeds]
+    if left := [run for run in runs if self._key(run) not in self._scores]:
+      program = _program(self._task, knobs['optimizer'])
+      rates = {name: knobs[name] for name in _KNOBS}
+      found = program(rates, np.array([run['seed'] for run in left]))
+      for run, score in zip(left, found.tolist()):
+        run |= {'score': score if np.isfinite(score) else 1e9}  # Diverged.
+        self._scores[self._key(run)] = run['score']
+        files.append_rows(self._path, [run])
+    return [self._scores[self._key(run)] for run in runs]
+
+  def need(self, wanted: Iterable[Knobs], seeds: Sequence[int]) -> None:
+    """For ``plan.walk``."""
+    for knobs in wanted:
+      self.scores(knobs, seeds)
+
+  def mean(self, knobs: Knobs) -> float:
+    return statistics.fmean(self.scores(knobs, plan.TUNING))
 
 
-def tuned(rows: Rows, task: str, optimizer: str) -> dict[str, float]:
+def tuned(rows: Rows, optimizer: str) -> Knobs:
   """The rates: that of the matrices, the AdamW group's, and the first anew."""
-  rates = {'learning_rate': plan.RATES[optimizer], 'adam_learning_rate': 0.003}
-  for knob in ('learning_rate', 'adam_learning_rate', 'learning_rate'):
-    rungs = plan.ladder(knob, optimizer)
-    i, best = -1, rungs.index(rates[knob])
-    while best != i:
-      i = best
-      around = [j for j in (i, i - 1, i + 1) if 0 <= j < len(rungs)]
-      best = min(
-        around,
-        key=lambda j: statistics.fmean(
-          rows.get(task, optimizer, rates | {knob: rungs[j]}, plan.TUNING)
-        ),
-      )
-    rates[knob] = rungs[i]
-  return rates
+  knobs = {
+    'optimizer': optimizer,
+    'learning_rate': plan.RATES[optimizer],
+    'adam_learning_rate': 0.003,
+  }
+  return plan.walk(rows, knobs, *_KNOBS, 'learning_rate')
 
 
-def table(rows: Rows) -> str:
+def table(path: pathlib.Path) -> str:
   """Markdown: a line a task and an optimizer, with differences to Muon."""
   lines = []
   for task in TASKS:
-    scores, best = {}, {}
-    for optimizer in RULES:
-      best[optimizer] = tuned(rows, task, optimizer)
-      scores[optimizer] = rows.get(task, optimizer, best[optimizer], SEEDS)
-    for optimizer, of in scores.items():
+    rows = Rows(path, task)
+    best = {optimizer: tuned(rows, optimizer) for optimizer in RULES}
+    scores = {name: rows.scores(knobs, SEEDS) for name, knobs in best.items()}
+    for name, of in scores.items():
       test = paired(of, scores['muon'])
       lines.append(
         {
-          '': f'{task}: {OPTIMIZERS[optimizer].label}',
-          'rates': ', '.join(f'{x:g}' for x in best[optimizer].values()),
+          '': f'{task}: {OPTIMIZERS[name].label}',
+          'rates': ', '.join(f'{best[name][knob]:g}' for knob in _KNOBS),
           'score': f'{statistics.fmean(of):.4f} ± {statistics.stdev(of):.4f}',
-          'difference to Muon': ''
-          if optimizer == 'muon'
-          else (f'{test.mean:+.4f} {judge.interval(test, 4)}'),
+          'difference to Muon': (
+            f'{test.mean:+.4f} {judge.interval(test, 4)}'
+            if name != 'muon'
+            else ''
+          ),
         }
       )
   return report.markdown(lines)
@@ -275,7 +282,7 @@ def table(rows: Rows) -> str:
 
 def main(argv):
   del argv
-  print(table(Rows(pathlib.Path(_OUT.value) / 'beyond.jsonl')))
+  print(table(pathlib.Path(_OUT.value) / 'beyond.jsonl'))
 
 
 if __name__ == '__main__':

@@ -16,7 +16,6 @@ from benchmarks.evidence import batched
 from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
-from benchmarks.evidence import steps_to
 from benchmarks.evidence.plan import Rows
 from examples import siblings
 from optax_namo.nanogpt.compare import __main__ as command
@@ -174,18 +173,6 @@ def test_published_results_are_those_of_the_rows():
   assert (_FOLDER / 'RESULTS.md').read_text() == report.document(rows)
   for path in report.drawings(rows):
     assert (_FOLDER / path).exists()
-
-
-def test_steps_to_a_target():
-  rows = [
-    {
-      'config': {'optimizer': 'muon', 'learning_rate': 0.1},
-      'val_losses': losses,
-    }
-    for losses in ([[10, 4.0], [20, 2.0]], [[10, 3.0], [20, None]])
-  ]
-  assert '| Muon | 0.1 | 12 ± 4 | 2 |' in steps_to.table(rows, 3.0)
-  assert '| Muon | 0.1 | reached by 1 | 2 |' in steps_to.table(rows, 2.5)
 
 
 def test_the_study_of_gpt2_can_be_run(capsys, tmp_path):
