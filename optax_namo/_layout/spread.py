@@ -96,7 +96,8 @@ def map_stacks(
     )
     parts = jax.jit(spread)(*(leaves[i] for i in places))
     for i, part in zip(places, parts):
-      results[i] = part
+      # Where the leaf lies, not where it is supposed to.
+      results[i] = sharding.alike(part, leaves[i])
   return results
 
 
