@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.experimental.shard_alike import shard_alike
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -35,23 +34,23 @@ def _mesh(x: jax.Array) -> jax.sharding.AbstractMesh:
 
 
 def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
-  """Zeros of ``x``'s shape and sharding, also under ``jax.jit``.
-
-  Behind a barrier with ``x``: else those of all arrays of a shape are one, and
-  what is computed from them is folded to constants, whole on every device.
-  """
-  return alike(
-    *jax.lax.optimization_barrier((jnp.zeros_like(x, dtype=dtype), x))
-  )
+  """Zeros of ``x``'s shape and sharding, also under ``jax.jit``."""
+  return alike(jnp.zeros_like(x, dtype=dtype), x)
 
 
 def alike(x: jax.Array, like: jax.Array) -> jax.Array:
   """``x``, sharded as ``like``, which has its shape.
 
   On Auto axes the compiler decides: zeros, which depend on nothing, would lie
-  whole on every device.
+  whole on every device. But it shards all operands of an elementwise operation
+  alike, so here is one of both. ``like > inf`` is false everywhere, and behind
+  the barrier the compiler does not find that out before it decides.
+  ``jax.experimental.shard_alike`` shards all arrays of one shape alike.
   """
-  return as_sharded(x, like) if _explicit(like) else shard_alike(x, like)[0]
+  if _explicit(like):
+    return as_sharded(x, like)
+  like = jax.lax.optimization_barrier(like)
+  return jnp.where(like > jnp.inf, like.astype(x.dtype), x)
 
 
 def _explicit(x: jax.Array) -> bool:
