@@ -127,8 +127,8 @@ _PLACES = {
   'v6e:8x8': ('fsdp:64', 'fsdp:16,tensor:4'),
 }
 _EXPERTS = {
-  'v5e:16x16': ('fsdp:8,tensor:4,expert:8',),
-  'v5e:8x8': ('fsdp:4,tensor:2,expert:8',),
+  'v5e:16x16': ('expert:8,fsdp:8,tensor:4',),
+  'v5e:8x8': ('expert:8,fsdp:4,tensor:2',),
   'v5e:4x4': (),
 }
 

@@ -43,14 +43,16 @@ def alike(x: jax.Array, like: jax.Array) -> jax.Array:
 
   On Auto axes the compiler decides: zeros, which depend on nothing, would lie
   whole on every device. But it shards all operands of an elementwise operation
-  alike, so here is one of both. ``like > inf`` is false everywhere, and behind
-  the barrier the compiler does not find that out before it decides.
-  ``jax.experimental.shard_alike`` shards all arrays of one shape alike.
+  alike, so here are two of both; in the second ``x`` has no say, wherever it
+  comes from. ``like > inf`` is false everywhere, and behind the barrier the
+  compiler does not find that out before it decides.
   """
   if _explicit(like):
     return as_sharded(x, like)
   like = jax.lax.optimization_barrier(like)
-  return jnp.where(like > jnp.inf, like.astype(x.dtype), x)
+  for _ in range(2):
+    x = jnp.where(like > jnp.inf, like.astype(x.dtype), x)
+  return x
 
 
 def _explicit(x: jax.Array) -> bool:

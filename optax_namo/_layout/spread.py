@@ -127,40 +127,28 @@ def _layout(
 ) -> P:
   """How a leaf lies: as its type says, and supposedly over ``unknown`` axes.
 
-  Of these the last two divide matrices, as FSDP and tensor parallelism do: the
-  first of them the side of the model's width, the other one the other side; the
-  input side of a square. Those before divide a batch, as expert parallelism
-  does. An axis that does not divide what it should takes the next that it does.
+  One axis divides the input side, as of P('fsdp', None). The last two of
+  several are FSDP and tensor parallelism: the first of them divides the side of
+  the model's width, the input side of a square, and the other one the other
+  side. Those before divide a batch, as expert parallelism does. An axis that
+  cannot divide what it should takes the next that it can.
   """
-  spec = list(jax.typeof(x).sharding.spec)
-  taken = [list(_names(entry)) for entry in spec]
-  across, along = axes.output, axes.input
+  spec = [list(_names(entry)) for entry in jax.typeof(x).sharding.spec]
+  *apart, first, second = (None, None, *unknown)[-max(2, len(unknown)) :]
+  if first is None:
+    first, second = second, None
+  near, far, batch = axes.input, axes.output, axes.batch[::-1]
   side = lambda group: math.prod(x.shape[axis] for axis in group)
-  if side(along) != width and side(across) == width:
-    across, along = along, across
-  batch = axes.batch[::-1]
-  preferred = [along + across + batch, across + along + batch]
-  for name, order in zip(
-    unknown[-2:], preferred if len(unknown) > 1 else preferred[:1]
-  ):
-    _place(taken, name, order, x.shape, sizes)
-  for name in unknown[:-2]:
-    _place(taken, name, batch + along + across, x.shape, sizes)
-  return P(*(tuple(names) or None for names in taken))
-
-
-def _place(
-  taken: list[list[str]],
-  name: str,
-  order: Sequence[int],
-  shape: Sequence[int],
-  sizes: dict[str, int],
-) -> None:
-  """Has a mesh axis divide the first axis that has none and that it can."""
-  for axis in order:
-    if not taken[axis] and shape[axis] % sizes[name] == 0:
-      taken[axis].append(name)
-      return
+  if second and side(near) != width and side(far) == width:
+    near, far = far, near
+  orders = [(first, near + far + batch), (second, far + near + batch)]
+  orders += [(name, batch + near + far) for name in apart]
+  for name, order in orders:
+    for axis in order:
+      if name and not spec[axis] and x.shape[axis] % sizes[name] == 0:
+        spec[axis].append(name)
+        break
+  return P(*(tuple(names) or None for names in spec))
 
 
 class _Kind(NamedTuple):
