@@ -16,6 +16,7 @@ import optax
 from optax_namo import _factored
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo._layout import sharding
+from optax_namo._layout import spread
 from optax_namo._layout import stacking
 from optax_namo._layout import trees
 from optax_namo._layout.axes import matrix_shape
@@ -68,17 +69,18 @@ def orthogonalize(
       f' got {orthogonalizer!r}.'
     )
 
+  map_stacks: Any = stacking.map_stacks
   if shard_over is not None:
     sharding.check_names(shard_over)
+    map_stacks = functools.partial(spread.map_stacks, shard_over=shard_over)
 
   def update(updates, params):
     del params
     matrices, treedef = _factored.flatten(updates)
-    factors = stacking.map_stacks(
+    factors = map_stacks(
       function,
       [u.direction for u in matrices],
       [u.dimension_numbers for u in matrices],
-      shard_over,
     )
     return treedef.unflatten(
       dataclasses.replace(u, direction=o, seen=u.seen._replace(polar_factor=o))

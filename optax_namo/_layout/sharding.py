@@ -7,7 +7,6 @@ that differ is an error; on Auto axes the compiler decides.
 """
 
 from collections.abc import Callable, Sequence
-import math
 from typing import Any
 
 import jax
@@ -44,12 +43,16 @@ def alike(x: jax.Array, like: jax.Array) -> jax.Array:
 
   On Auto axes the compiler decides: zeros, which depend on nothing, would lie
   whole on every device. But it shards all operands of an elementwise operation
-  alike, so here is one of both. ``like > inf`` is false everywhere, which the
-  compiler does not find out.
+  alike, so here are two of both; in the second ``x`` has no say, wherever it
+  comes from. ``like > inf`` is false everywhere, and behind the barrier the
+  compiler does not find that out before it decides.
   """
   if _explicit(like):
     return as_sharded(x, like)
-  return jnp.where(like > jnp.inf, jnp.zeros_like(x), x)
+  like = jax.lax.optimization_barrier(like)
+  for _ in range(2):
+    x = jnp.where(like > jnp.inf, like.astype(x.dtype), x)
+  return x
 
 
 def _explicit(x: jax.Array) -> bool:
@@ -111,8 +114,8 @@ def automatic(
   )(arrays)
 
 
-def devices_along(x: jax.Array, axes: MeshAxes) -> int:
-  """How many devices the axes of ``x``'s mesh have; ValueError without them."""
+def mesh_with(x: jax.Array, axes: MeshAxes) -> jax.sharding.AbstractMesh:
+  """``x``'s mesh, or that of ``jax.set_mesh``; ValueError without the axes."""
   mesh, names = _mesh(x), (axes,) if isinstance(axes, str) else axes
   if not set(names) <= set(mesh.axis_names):
     raise ValueError(
@@ -127,19 +130,4 @@ def devices_along(x: jax.Array, axes: MeshAxes) -> int:
       f' {manual}: there every device has its own matrices already. Leave'
       ' shard_over out, or make the shard_map manual over other axes only.'
     )
-  return math.prod(mesh.shape[name] for name in names)
-
-
-def spread(stack: jax.Array, axes: MeshAxes) -> jax.Array:
-  """The stack with its first axis, and no other, sharded over mesh axes."""
-  return _constrained(stack, P(axes, None, None))
-
-
-def undivided(stack: jax.Array) -> jax.Array:
-  """The stack with its first axis not sharded, the others as they may be."""
-  return _constrained(stack, P(None, P.UNCONSTRAINED, P.UNCONSTRAINED))
-
-
-def _constrained(stack: jax.Array, spec: P) -> jax.Array:
-  sharding = NamedSharding(_mesh(stack), spec)
-  return jax.lax.with_sharding_constraint(stack, sharding)
+  return mesh

@@ -1,11 +1,11 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Same-shape matrices as one batch, spread over a mesh axis; and back."""
+"""Same-shape matrices as one batch; and back."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
+import functools
 import itertools
 import logging
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,174 +28,107 @@ CHUNK_MATRICES = 64
 SMALL_CHUNK_ENTRIES = 2**20
 
 
-class _Leaf(NamedTuple):
-  """A leaf by its place in the list; leaves of one layout are sharded alike."""
-
-  place: int
-  batch: int
-  layout: Hashable
-
-
 def map_stacks(
   function: Orthogonalizer,
   leaves: Sequence[jax.Array],
   numbers: Sequence[MuonDimensionNumbers],
-  shard_over: sharding.MeshAxes | None = None,
 ) -> Sequence[jax.Array]:
   """Applies a function of matrix stacks to leaves, in chunks of one shape.
 
   Leaves whose matrices have the same (m, n) up to transposition go through
   ``function`` as stacks ``(batch, m, n)`` with ``m <= n``: it must keep the
   shape, and commute with transposition. A leaf that is larger than a chunk goes
-  through in a loop. With ``shard_over`` every device gets the same number of
-  whole matrices of a stack, filled up with zeros where they do not divide.
+  through in a loop.
 
   Results have the leaves' shapes and dtypes, on Explicit mesh axes also their
   shardings. Empty leaves are unchanged.
   """
-  groups: dict[tuple[int, int, jnp.dtype], list[_Leaf]] = {}
+  groups: dict[tuple[int, int, jnp.dtype], list[int]] = {}
   for i, (x, n) in enumerate(zip(leaves, numbers)):
-    batch, *sides = matrix_shape(n, x.shape)
-    # On Auto axes only the compiler knows shardings: leaves of one shape and
-    # role are likely alike. Without shard_over nothing is exchanged.
-    layout = (x.shape, n, jax.typeof(x).sharding) if shard_over else None
+    _, *sides = matrix_shape(n, x.shape)
     if x.size:
-      key = (min(sides), max(sides), x.dtype)
-      groups.setdefault(key, []).append(_Leaf(i, batch, layout))
+      groups.setdefault((min(sides), max(sides), x.dtype), []).append(i)
 
   def mapped(leaves):
     results = list(leaves)
     for (m, n, _), members in groups.items():
-      devices = 1
-      if shard_over is not None:
-        devices = sharding.devices_along(leaves[members[0].place], shard_over)
-      most = devices * _most_matrices(m * n)
-      for chunk in _chunks(members, most, devices):
-        views = [[_to_stack(leaves[i], numbers[i]) for i in of] for of in chunk]
-        parts = _apply(function, views, most, devices, shard_over)
-        for i, part in zip(itertools.chain(*chunk), parts):
+      most = most_matrices(m * n)
+      stacks = {i: _to_stack(leaves[i], numbers[i]) for i in members}
+      for chunk in _chunks({i: len(x) for i, x in stacks.items()}, most):
+        parts = _apply(function, [stacks[i] for i in chunk], most)
+        for i, part in zip(chunk, parts):
           results[i] = _from_stack(part, numbers[i], leaves[i])
     return results
 
   return sharding.automatic(mapped, leaves)
 
 
-def _most_matrices(entries: int) -> int:
+def most_matrices(entries: int) -> int:
   """How many matrices of so many entries a chunk holds on each device."""
   small = max(CHUNK_MATRICES, SMALL_CHUNK_ENTRIES // entries)
   return max(1, min(small, CHUNK_ENTRIES // entries))
 
 
-def _chunks(
-  leaves: Sequence[_Leaf], most: int, devices: int
-) -> list[list[list[int]]]:
-  """The places of each chunk's leaves, those of one layout in one list.
+def _chunks(lengths: dict[int, int], most: int) -> list[list[int]]:
+  """The places of each chunk's leaves: ``most`` matrices at most, or one leaf.
 
-  A chunk has at most ``most`` matrices, or is one leaf. So is a leaf that gives
-  each of several devices whole matrices: it may lie so already, and a
-  concatenation would move it.
+  ``lengths`` are how many matrices a leaf holds, by its place.
   """
-  alone: list[list[list[int]]] = []
-  alike: dict[Hashable, list[_Leaf]] = {}
-  for leaf in leaves:
-    if leaf.batch >= most or devices > 1 and leaf.batch % devices == 0:
-      alone.append([[leaf.place]])
-    else:
-      alike.setdefault(leaf.layout, []).append(leaf)
-  chunks: list[dict[Hashable, list[int]]] = []
+  chunks = [[i] for i, length in lengths.items() if length >= most]
   total = most
-  for leaf in itertools.chain(*alike.values()):
-    if total + leaf.batch > most:
-      chunks.append({})
+  for i, length in lengths.items():
+    if length >= most:
+      continue
+    if total + length > most:
+      chunks.append([])
       total = 0
-    chunks[-1].setdefault(leaf.layout, []).append(leaf.place)
-    total += leaf.batch
-  return alone + [list(chunk.values()) for chunk in chunks]
+    chunks[-1].append(i)
+    total += length
+  return chunks
 
 
 def _apply(
-  function: Orthogonalizer,
-  views: Sequence[Sequence[jax.Array]],
-  most: int,
-  devices: int,
-  shard_over: sharding.MeshAxes | None,
+  function: Orthogonalizer, stacks: Sequence[jax.Array], most: int
 ) -> list[jax.Array]:
-  """The results for all views, by one call, or in a loop where one is larger.
-
-  ``views`` are stacks (batch, m, n), those of leaves of one layout in one list.
-  """
-
-  def once(stack):
-    if shard_over is not None:
-      stack = sharding.spread(stack, shard_over)
-    result = function(stack)
-    if result.shape != stack.shape:
-      raise ValueError(
-        'the orthogonalizer must keep the shape of the stack (batch, m, n):'
-        f' it turned {stack.shape} into {result.shape}.'
-      )
-    return result
-
-  lengths = [sum(map(len, alike)) for alike in views]
-  batch, matrix = sum(lengths), views[0][0].shape[1:]
+  """The results for stacks (batch, m, n), in a loop where one is larger."""
+  lengths = list(map(len, stacks))
+  batch, matrix = sum(lengths), stacks[0].shape[1:]
   loops = -(-batch // most)
-  filled = loops * devices * -(-batch // (loops * devices))
+  filled = loops * -(-batch // loops)
   if filled > batch:
-    _LOG.info(
-      '%d matrices of %s filled up to %d for %d devices: %.2f times the work.',
-      batch, matrix, filled, devices, filled / batch,
-    )  # fmt: skip
-
-  # One exchange between devices for all leaves of a layout: a stack whose first
-  # axis is not sharded is concatenated where they lie and then exchanged, and
-  # its results are exchanged and then cut. The compiler would exchange each
-  # leaf. If each has a layout of its own, nothing is won, and the filling would
-  # be exchanged as well.
-  hold = lambda x: x
-  if shard_over is not None and max(map(len, views)) > 1:
-    hold = sharding.undivided
-  stacks = [hold(_join(alike)) for alike in views]
-  shares = devices if all(n % devices == 0 for n in lengths) else 1
-  stack = _join(stacks, shares)
+    log_fill(batch, matrix, filled, 1)
+  stack = stacks[0] if len(stacks) == 1 else jnp.concatenate(stacks)
   if filled > batch:
     stack = jnp.pad(stack, ((0, filled - batch), (0, 0), (0, 0)))
+  once = functools.partial(checked, function)
   if loops > 1:
     chunks = stack.reshape(loops, -1, *matrix)
     stack = jax.lax.map(once, chunks).reshape(-1, *matrix)
   else:
     stack = once(stack)
-  if shares < devices:
-    stack = hold(stack)
-  results = _cut(stack[:batch], lengths, shares)
-  return [
-    result
-    for x, alike in zip(results, views)
-    for result in _cut(hold(x), list(map(len, alike)))
-  ]
+  ends = list(itertools.accumulate(lengths[:-1]))
+  return jnp.split(stack[:batch], ends)
 
 
-def _join(stacks: Sequence[jax.Array], shares: int = 1) -> jax.Array:
-  """The stacks as one: first the first share of each, then the second, ...
+def checked(function: Orthogonalizer, stack: jax.Array) -> jax.Array:
+  """``function(stack)``; ValueError where it changes the shape."""
+  result = function(stack)
+  if result.shape != stack.shape:
+    raise ValueError(
+      'the orthogonalizer must keep the shape of the stack (batch, m, n):'
+      f' it turned {stack.shape} into {result.shape}.'
+    )
+  return result
 
-  Over so many devices the stacks and the whole are sharded alike.
-  """
-  if len(stacks) == 1:
-    return stacks[0]
-  matrix = stacks[0].shape[1:]
-  split = [x.reshape(shares, -1, *matrix) for x in stacks]
-  return jnp.concatenate(split, axis=1).reshape(-1, *matrix)
 
-
-def _cut(
-  stack: jax.Array, lengths: Sequence[int], shares: int = 1
-) -> list[jax.Array]:
-  """The inverse of ``_join`` of stacks of these lengths."""
-  if len(lengths) == 1:
-    return [stack]
-  matrix = stack.shape[1:]
-  ends = list(itertools.accumulate(n // shares for n in lengths))
-  parts = jnp.split(stack.reshape(shares, -1, *matrix), ends[:-1], axis=1)
-  return [x.reshape(-1, *matrix) for x in parts]
+def log_fill(
+  batch: int, matrix: Sequence[int], filled: int, devices: int
+) -> None:
+  """Tells that zeros fill up, and what that costs."""
+  _LOG.info(
+    '%d matrices of %s filled up to %d for %d devices: %.2f times the work.',
+    batch, tuple(matrix), filled, devices, filled / batch,
+  )  # fmt: skip
 
 
 def _to_stack(x: jax.Array, numbers: MuonDimensionNumbers) -> jax.Array:

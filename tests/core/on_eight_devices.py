@@ -9,6 +9,7 @@ prints a line of JSON for each finding: what it is of, and the finding.
 """
 
 import functools
+import itertools
 import json
 import sys
 
@@ -20,8 +21,12 @@ import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
 
-from benchmarks import scaling
+from benchmarks import exchanges
+from benchmarks import steps
 import optax_namo
+from optax_namo._layout import axes
+from optax_namo._layout import spread
+from optax_namo._layout import stacking
 
 _TYPES = {'auto': AxisType.Auto, 'explicit': AxisType.Explicit}
 _SHAPES = {
@@ -173,14 +178,126 @@ def shard_map(kind):
     yield line
 
 
+def _figures(kind, layers):
+  """FLOPs and collectives of a step on eight devices, by optimizer."""
+  mesh = jax.make_mesh((8,), ('fsdp',), axis_types=(_TYPES[kind],))
+  sharding = NamedSharding(mesh, P('fsdp', None))
+  params = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+    steps.parameters(layers, 384, 0, 0),
+  )
+  optimizers = {
+    'namo_d': optax_namo.namo_d(0.01, shard_over='fsdp'),
+    'namo': optax_namo.namo(0.01, shard_over='fsdp'),
+  }
+  if kind == 'auto':  # On Explicit axes it raises ShardingTypeError.
+    optimizers['optax.contrib.muon'] = optax.contrib.muon(0.01)
+  rows = {}
+  for name, tx in optimizers.items():
+    with steps.unrolled(), jax.set_mesh(mesh):
+      shardings = jax.jit(tx.init).lower(params).compile().output_shardings
+      state = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        jax.eval_shape(tx.init, params),
+        shardings,
+      )
+      step = jax.jit(functools.partial(steps.step, tx))
+      program = step.lower(params, state, params).compile()
+    rows[name] = {
+      'flops': program.cost_analysis()['flops'],
+      'collectives': exchanges.collectives(program.as_text()),
+    }
+  return rows
+
+
 def cost(kind):
-  """FLOPs and collectives of eight layers on eight devices, and on one."""
-  yield scaling.figures(8, explicit=kind == 'explicit')
+  """FLOPs and collectives of eight layers."""
+  yield _figures(kind, 8)
 
 
 def uneven(kind):
   """The same of five layers, which eight devices do not divide."""
-  yield scaling.figures(5, explicit=kind == 'explicit')
+  yield _figures(kind, 5)
+
+
+_SIDES = ((16, 32), (32, 16), (16, 16), (2, 8, 32))
+
+
+def _drawn_leaf(rng, mesh, apart):
+  """A leaf; each axis of the mesh divides an axis, or side, of its matrices.
+
+  ``apart``: no two of them divide the same side.
+  """
+  batch = ((), (8,), (3,), (5, 2))[rng.integers(4)]
+  sides = _SIDES[rng.integers(len(_SIDES))]
+  n, shape = len(batch), batch + sides
+  *inputs, output = range(n, len(shape))
+  left, spec = list(shape), [() for _ in shape]
+  for name in rng.permutation(mesh.axis_names):
+    can = [i for i in (*inputs, output) if left[i] % mesh.shape[name] == 0]
+    if apart and any(spec):
+      can = inputs if spec[output] else [output]
+    axis = can[rng.integers(len(can))]
+    left[axis] //= mesh.shape[name]
+    spec[axis] += (str(name),)
+  x = rng.normal(size=shape).astype(np.float32)
+  sharding = NamedSharding(mesh, P(*(names or None for names in spec)))
+  numbers = MuonDimensionNumbers(tuple(inputs), (output,))
+  return jax.device_put(x, sharding), numbers
+
+
+def drawn(kind):
+  """Trees, layouts and meshes that are drawn: results, what is exchanged.
+
+  On Auto axes nobody knows a layout: those of the usual kind are drawn. If it
+  is told, by ``explicit_axes``, it can be any.
+  """
+  rng = np.random.default_rng(0)
+  cubed = lambda x: x @ x.mT @ x
+  meshes = ((8,), (2, 4), (4, 2)) + ((2, 2, 2),) * (kind != 'auto')
+  for shape in meshes * 2:
+    names = ('expert', 'fsdp', 'tensor')[-len(shape) :]
+    types = [_TYPES.get(kind, AxisType.Auto)]
+    if kind == 'mixed':
+      types = list(_TYPES.values())
+    types = tuple(itertools.islice(itertools.cycle(types), len(shape)))
+    mesh = jax.make_mesh(shape, names, axis_types=types)
+    leaves, numbers = zip(
+      *(_drawn_leaf(rng, mesh, kind == 'auto') for _ in range(6))
+    )
+    expected = stacking.map_stacks(
+      cubed, list(map(np.asarray, leaves)), numbers
+    )
+    over = names if len(names) > 1 else names[0]
+    spread_over = lambda x, numbers=numbers, over=over: spread.map_stacks(
+      cubed, x, numbers, over
+    )
+    if kind == 'told':
+      spread_over = jax.sharding.explicit_axes(
+        spread_over, in_sharding=([x.sharding.spec for x in leaves],)
+      )
+      leaves = list(leaves)
+    with jax.set_mesh(mesh):
+      program = jax.jit(spread_over).lower(leaves).compile()
+      found = program(leaves)
+    counts = {}
+    for x, n in zip(leaves, numbers):
+      batch, *sides = axes.matrix_shape(n, x.shape)
+      key = tuple(sorted(sides))
+      counts[key] = counts.get(key, 0) + batch
+    error = lambda x, y: float(
+      np.abs(np.asarray(x) - y).max() / np.abs(y).max()
+    )
+    yield {
+      'error': max(map(error, found, expected)),
+      'moved': [
+        str(x.sharding.spec)
+        for x, y in zip(leaves, found)
+        if not x.sharding.is_equivalent_to(y.sharding, x.ndim)
+      ],
+      'collectives': exchanges.collectives(program.as_text()),
+      'bound': sum(2 * 4 * m * n * -(-k // 8) for (m, n), k in counts.items()),
+    }
 
 
 def recorded(kind):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import scaling
+from benchmarks import exchanges
 from benchmarks import steps
 import optax_namo
 from tests import helpers
@@ -25,6 +25,7 @@ _SHARED = tuple(
   for kind in ('auto', 'explicit')
   for name in ('shard_map', 'recorded', 'cost', 'compiled', 'parts')
 ) + ('uneven explicit', 'init_in_shard_map auto', 'mixed both')
+_DRAWN = ('drawn explicit', 'drawn told', 'drawn auto', 'drawn mixed')
 
 
 @functools.cache
@@ -78,8 +79,8 @@ def test_each_device_orthogonalizes_its_share(kind):
     assert 'all-gather' not in row['collectives']
     assert row['flops'] < 1.02 * whole['flops'] / 8
     if kind == 'auto':
-      muon = scaling.total(rows['optax.contrib.muon']['collectives'])
-      assert scaling.total(row['collectives']) < muon / 30
+      muon = exchanges.total(rows['optax.contrib.muon']['collectives'])
+      assert exchanges.total(row['collectives']) < muon / 30
 
 
 @pytest.mark.parametrize(
@@ -87,17 +88,40 @@ def test_each_device_orthogonalizes_its_share(kind):
 )
 @pytest.mark.parametrize('optimizer', ['namo_d', 'namo'])
 def test_one_exchange_in_and_one_out(experiment, optimizer):
-  """For each stack; out lies across fc, with which it is one stack."""
+  """For each shape up to transposition."""
   (rows,) = _on_eight_devices(*_SHARED)[experiment]
   found = rows[optimizer]['collectives']
   assert set(found) == {'all-to-all', 'all-reduce'}
-  assert len(found['all-to-all']) == 2 * len(('qkv', 'proj', 'fc', 'out'))
+  assert len(found['all-to-all']) == 2 * len(('qkv', 'proj', 'fc and out'))
   # Norms of columns.
   assert sum(found['all-reduce']) < 1000
   if experiment.startswith('cost'):
     # A device's eighth of every matrix leaves it once and comes back.
     eighth = 4 * 8 * 12 * 384**2 // 8
     assert sum(found['all-to-all']) == 2 * eighth
+
+
+@pytest.mark.parametrize('experiment', _DRAWN)
+def test_drawn_layouts_are_those_of_one_device(experiment):
+  for row in _on_eight_devices(*_DRAWN)[experiment]:
+    assert row['error'] < 1e-6
+
+
+@pytest.mark.parametrize('experiment', ['drawn explicit', 'drawn told'])
+def test_known_layouts_meet_the_bound(experiment):
+  """Of any kind: each block goes once to where its matrix is, and back."""
+  for row in _on_eight_devices(*_DRAWN)[experiment]:
+    assert set(row['collectives']) == {'all-to-all'}
+    assert exchanges.total(row['collectives']) <= row['bound']
+    assert not row['moved']
+
+
+def test_supposed_layouts_are_moved_first():
+  """What lies otherwise on Auto axes, at two more hops each way."""
+  for row in _on_eight_devices(*_DRAWN)['drawn auto']:
+    assert set(row['collectives']) <= {'all-to-all', 'collective-permute'}
+    assert exchanges.total(row['collectives']) <= 3 * row['bound']
+    assert not row['moved']
 
 
 @pytest.mark.parametrize('kind', ['auto', 'explicit'])

@@ -1,0 +1,319 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a step costs each chip of a TPU pod, by the TPU's compiler's own count.
+
+  pip install -e '.[tpu,test]'
+  python -m benchmarks.pods                 # The rows that are not there yet.
+  python -m benchmarks.pods --show          # Table and figure from the rows.
+  python -m benchmarks.pods --row='llama-7b v5e:16x16 fsdp:256 namo_d'
+
+libtpu compiles for chips that are described to it; no TPU is needed, no time is
+measured, nothing runs. A row is a process: bytes by kind of collective (of the
+results, on one chip), temporary memory, FLOPs of the products, and whether
+arguments and temporaries fit. A program takes a minute or three on two cores.
+"""
+
+import functools
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+# What libtpu would ask the machine, were it one of a TPU pod.
+os.environ |= {
+  'JAX_PLATFORMS': 'cpu',
+  'TPU_SKIP_MDS_QUERY': '1',
+  'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+}
+
+# ruff: noqa: E402
+from absl import app
+from absl import flags
+import jax
+from jax.experimental import topologies
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+from benchmarks import contenders
+from benchmarks import exchanges
+from benchmarks import steps
+import optax_namo
+from optax_namo._polar import coefficients as polynomials
+from optax_namo._polar import newton_schulz as ns
+
+_ROW = flags.DEFINE_string('row', None, 'The one row to count and print.')
+_SHOW = flags.DEFINE_bool('show', False, 'Write the table and the figure.')
+_ONLY = flags.DEFINE_string('only', '', 'Rows whose names contain this.')
+_RESULTS = pathlib.Path(__file__).parent / 'results' / 'pods.jsonl'
+_PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'devices.md'
+
+# Peak FLOP/s in bfloat16, bytes of memory, bytes/s between chips: Google's
+# pages of each TPU, cloud.google.com/tpu/docs/v5e, v5p, v6e.
+CHIPS = {
+  'v5e': (197e12, 16 * 2**30, 200e9),
+  'v5p': (459e12, 95 * 2**30, 600e9),
+  'v6e': (918e12, 32 * 2**30, 448e9),
+}
+TOKENS = 2**20  # In a batch.
+
+
+def model(layers, width, hidden, vocabulary, *, keys=None, experts=0, active=0):
+  """Shapes and layouts of a decoder's stacked layers, and its parameters.
+
+  Returns:
+    Shapes, float32; specs over the axes 'fsdp', 'tensor' and 'expert'; the
+    parameters that a token meets.
+  """
+  keys = keys or width
+  block = {
+    'q': ((width, width), ('fsdp', 'tensor')),
+    'k': ((width, keys), ('fsdp', 'tensor')),
+    'v': ((width, keys), ('fsdp', 'tensor')),
+    'o': ((width, width), ('tensor', 'fsdp')),
+  }
+  mlp = {
+    'gate': ((width, hidden), ('fsdp', 'tensor')),
+    'up': ((width, hidden), ('fsdp', 'tensor')),
+    'down': ((hidden, width), ('tensor', 'fsdp')),
+  }
+  batch, over = ((layers, experts), (None, 'expert')) if experts else (
+    (layers,), (None,)
+  )  # fmt: skip
+  leaves = {k: ((layers, *s), P(None, *a)) for k, (s, a) in block.items()}
+  leaves |= {k: ((*batch, *s), P(*over, *a)) for k, (s, a) in mlp.items()}
+  size = lambda names: sum(math.prod(leaves[k][0]) for k in names)
+  met = size(block) + size(mlp) * (active / experts if experts else 1)
+  leaves |= {
+    'wte': ((vocabulary, width), P('tensor', 'fsdp')),
+    'head': ((width, vocabulary), P('fsdp', 'tensor')),
+    'norm': ((layers, width), P(None, None)),
+  }
+  shapes = {
+    k: jax.ShapeDtypeStruct(s, jnp.float32) for k, (s, _) in leaves.items()
+  }
+  return shapes, {k: s for k, (_, s) in leaves.items()}, met
+
+
+MODELS = {
+  'gpt2': lambda: model(12, 768, 3072, 50304),
+  'llama-7b': lambda: model(32, 4096, 11008, 32000),
+  'llama-70b': lambda: model(80, 8192, 28672, 32000, keys=1024),
+  'mixtral': lambda: model(
+    32, 4096, 14336, 32000, keys=1024, experts=8, active=2
+  ),
+  'deepseek': lambda: model(
+    27, 2048, 1408, 102400, experts=64, active=6
+  ),  # The routed experts of DeepSeek-V2-Lite, with plain attention.
+  '8x2048': lambda: model(8, 2048, 5632, 32000),
+  '12x1536': lambda: model(12, 1536, 6144, 32000),
+}  # fmt: skip
+FAST = 'namo_d, fast'  # Three steps, in bfloat16.
+OPTIMIZERS = ('namo_d', FAST, 'optax.muon', 'optax.adamw')
+# The most telling first.
+_PLACES = {
+  'v5e:16x16': ('fsdp:256', 'fsdp:64,tensor:4'),
+  'v5e:8x8': ('fsdp:64', 'fsdp:16,tensor:4'),
+  'v5e:4x4': ('fsdp:16', 'fsdp:4,tensor:4'),
+  'v5p:4x4x4': ('fsdp:64', 'fsdp:16,tensor:4'),
+  'v6e:8x8': ('fsdp:64', 'fsdp:16,tensor:4'),
+}
+_EXPERTS = {
+  'v5e:16x16': ('expert:8,fsdp:8,tensor:4',),
+  'v5e:8x8': ('expert:8,fsdp:4,tensor:2',),
+  'v5e:4x4': (),
+}
+
+
+def names():
+  """Of all rows, the most telling first."""
+  found = []
+  for name in ('llama-7b', 'gpt2', 'mixtral', 'llama-70b', 'deepseek'):
+    places = _EXPERTS if name in ('mixtral', 'deepseek') else _PLACES
+    for topology, meshes in places.items():
+      for mesh in meshes:
+        found += [f'{name} {topology} {mesh} {o}' for o in OPTIMIZERS]
+  return found
+
+
+def numbers(shapes):
+  """The dimension numbers of the matrices; None for what AdamW has."""
+  return {
+    k: None
+    if k in ('wte', 'head', 'norm')
+    else MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
+    for k, x in shapes.items()
+  }
+
+
+def optimizer(name, shapes, axes):
+  """The transformation of a row; a rule of ours, or optax's."""
+  specs = numbers(shapes)
+  rates = {'learning_rate': 0.01, 'adam_learning_rate': 0.001}
+  ours = functools.partial(
+    optax_namo.namo_d,
+    **rates,
+    weight_dimension_numbers=specs,
+    shard_over=axes,
+  )
+  if name == 'namo_d':
+    return ours()
+  if name == FAST:
+    return ours(
+      orthogonalizer=functools.partial(contenders.FAST, dtype=jnp.bfloat16)
+    )
+  if name == 'optax.muon':
+    return optax.contrib.muon(
+      **rates, consistent_rms=0.2, muon_weight_dimension_numbers=specs
+    )
+  return optax.adamw(0.001)
+
+
+def placed(shapes, specs, mesh):
+  """Shapes with their shardings; a spec's axes that the mesh lacks go."""
+  there = lambda spec: P(*(a if a in mesh.axis_names else None for a in spec))
+  return {
+    k: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=NamedSharding(mesh, there(specs[k]))
+    )
+    for k, x in shapes.items()
+  }
+
+
+def like_parameters(tx, params, mesh):
+  """The state's shapes, what is like a parameter placed where that lies."""
+
+  def place(path, x):
+    p = params.get(getattr(path[-1], 'key', None))
+    like = p is not None and p.shape == x.shape
+    sharding = p.sharding if like else NamedSharding(mesh, P())
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+  return jax.tree_util.tree_map_with_path(
+    place, jax.eval_shape(tx.init, params)
+  )
+
+
+def product_flops(name, shapes, mesh):
+  """FLOPs of the products of one chip, filling counted; ours alone."""
+  bits = 7  # TPUs round operands of float32 products to bfloat16.
+  schedule = (
+    polynomials.schedule('minimax', 3, bits)
+    if name == FAST
+    else polynomials.schedule('muon', 5, bits)
+  )
+  groups = {}
+  for k, spec in numbers(shapes).items():
+    if spec is not None:
+      *batch, m, n = shapes[k].shape
+      apart = mesh.shape.get('expert', 1) if len(batch) > 1 else 1
+      key = (min(m, n), max(m, n), apart)
+      groups[key] = groups.get(key, 0) + math.prod(batch)
+  return sum(
+    -(-count // mesh.size) * ns.flops(ns.cheapest(*schedule, m, n), m, n)
+    for (m, n, _), count in groups.items()
+  )
+
+
+def bound(shapes, devices):
+  """Bytes in and out if each chip sends and receives its share, filled up."""
+  groups = {}
+  for k, spec in numbers(shapes).items():
+    if spec is not None:
+      *batch, m, n = shapes[k].shape
+      groups[m, n] = groups.get((m, n), 0) + math.prod(batch)
+  joined = {}
+  for (m, n), count in groups.items():
+    key = (min(m, n), max(m, n))
+    joined[key] = joined.get(key, 0) + count
+  return sum(
+    2 * 4 * m * n * -(-count // devices) for (m, n), count in joined.items()
+  )
+
+
+def count(row):
+  """The figures of a row."""
+  name, topology, axes, rule = row.split(' ', 3)
+  axes = {a: int(n) for a, n in (x.split(':') for x in axes.split(','))}
+  described = topologies.get_topology_desc(
+    platform='tpu', topology_name=topology
+  )
+  mesh = Mesh(np.array(described.devices).reshape(*axes.values()), tuple(axes))
+  shapes, specs, met = MODELS[name]()
+  params = placed(shapes, specs, mesh)
+  tx = optimizer(rule, shapes, tuple(axes))
+  with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+    state = like_parameters(tx, params, mesh)
+    step = jax.jit(functools.partial(steps.step, tx), donate_argnums=(0, 1))
+    start = time.time()
+    lowered = step.lower(params, state, params)
+  figures = {
+    'parameters': sum(math.prod(x.shape) for x in shapes.values()),
+    'met': met,
+    'bound': bound(shapes, mesh.size),
+  }
+  try:
+    program = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    return figures | {
+      'fits': False,
+      'says': str(error)[:300],
+      'seconds': time.time() - start,
+    }
+  memory = program.memory_analysis()
+  found = exchanges.collectives(program.as_text())
+  flops = (
+    product_flops(rule, shapes, mesh)
+    if rule.startswith('namo')
+    else program.cost_analysis()['flops']
+  )
+  return figures | {
+    'exchanged': {kind: sum(sizes) for kind, sizes in found.items()},
+    'largest': {kind: max(sizes) for kind, sizes in found.items()},
+    'flops': flops,
+    'temporary': memory.temp_size_in_bytes,
+    'arguments': memory.argument_size_in_bytes,
+    'fits': True,
+    'seconds': time.time() - start,
+  }
+
+
+def rows():
+  """The rows that were counted, by name."""
+  lines = _RESULTS.read_text().splitlines() if _RESULTS.exists() else []
+  return {row.pop('row'): row for row in map(json.loads, lines)}
+
+
+def main(argv):
+  del argv
+  if _ROW.value:
+    print(json.dumps({'row': _ROW.value} | count(_ROW.value)), flush=True)
+    return
+  for row in names():
+    if row in rows() or _ONLY.value not in row:
+      continue
+    found = subprocess.run(
+      [sys.executable, '-m', 'benchmarks.pods', f'--row={row}'],
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    if found.returncode:
+      print(f'{row}: failed', flush=True)
+      continue
+    with _RESULTS.open('a') as file:
+      file.write(found.stdout)
+    print(found.stdout, flush=True)
+
+
+if __name__ == '__main__':
+  app.run(main)

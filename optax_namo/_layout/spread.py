@@ -1,0 +1,310 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Whole matrices to each device of a mesh, and back.
+
+Each device holds one block of every matrix. Matrices are dealt like cards: of
+as many as there are devices, each device sends its block of the j-th to the
+j-th device, in one exchange over all mesh axes that divide them, and gets one
+whole matrix for it. The results go back the same way.
+
+A block's place in its matrix is its leaf's layout. On Explicit mesh axes that
+is part of the leaf's type. On Auto axes the compiler alone knows it, and one is
+supposed here: where it is another, the compiler moves the leaf to it first.
+"""
+
+import collections
+from collections.abc import Sequence
+import functools
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+import numpy as np
+from optax.contrib import MuonDimensionNumbers
+
+from optax_namo._layout import sharding
+from optax_namo._layout import stacking
+from optax_namo._layout.axes import Axes
+from optax_namo._layout.axes import axes_of
+from optax_namo._layout.axes import matrix_shape
+
+Names = tuple[str, ...]
+
+
+def map_stacks(
+  function: stacking.Orthogonalizer,
+  leaves: Sequence[jax.Array],
+  numbers: Sequence[MuonDimensionNumbers],
+  shard_over: sharding.MeshAxes,
+) -> Sequence[jax.Array]:
+  """``stacking.map_stacks``, with whole matrices spread over mesh axes.
+
+  They are spread over the axes of ``shard_over`` and over all that divide them.
+  An axis that divides a batch keeps its matrices apart. Where an axis divides
+  neither, each of its devices has what the others have: they share the work
+  where that leaves fewer matrices to each, and exchange results.
+  """
+  full = [x for x in leaves if x.size]
+  if not full:
+    return leaves
+  mesh = sharding.mesh_with(full[0], shard_over)
+  names = (shard_over,) if isinstance(shard_over, str) else shard_over
+  free = [name for name in mesh.axis_names if name not in mesh.manual_axes]
+  types = dict(zip(mesh.axis_names, mesh.axis_types))
+  typed = [name for name in free if types[name] == AxisType.Explicit]
+  width = _width(leaves, numbers)
+  groups: dict[Any, list[tuple[int, P]]] = {}
+  for i, (x, n) in enumerate(zip(leaves, numbers)):
+    if not x.size:
+      continue
+    axes = axes_of(n, x.ndim)
+    unknown = [name for name in names if name not in typed]
+    spec = _layout(x, axes, unknown, dict(mesh.shape), width)
+    held = [_names(spec[axis]) for axis in axes.matrix]
+    holders = set(itertools.chain(*held))
+    apart = set(itertools.chain(*(_names(spec[axis]) for axis in axes.batch)))
+    alike = set(names) - holders - apart
+    in_order = lambda chosen: tuple(name for name in free if name in chosen)
+    _, *sides = matrix_shape(n, x.shape)
+    key = (min(sides), max(sides), x.dtype, in_order(holders), in_order(alike))
+    groups.setdefault(key, []).append((i, spec))
+
+  results = list(leaves)
+  for (m, n, _, holders, alike), members in groups.items():
+    places, specs = zip(*members)
+    travel = functools.partial(
+      _travel,
+      function,
+      dimension_numbers=[numbers[i] for i in places],
+      specs=specs,
+      matrix=(m, n),
+      holders=holders,
+      alike=alike,
+      sizes=dict(mesh.shape),
+    )
+    spread = jax.shard_map(
+      travel,
+      mesh=mesh,
+      in_specs=specs,
+      out_specs=specs,
+      axis_names={*names, *typed},
+      check_vma=False,
+    )
+    parts = jax.jit(spread)(*(leaves[i] for i in places))
+    for i, part in zip(places, parts):
+      # Where the leaf lies, not where it is supposed to.
+      results[i] = sharding.alike(part, leaves[i])
+  return results
+
+
+def _width(
+  leaves: Sequence[jax.Array], numbers: Sequence[MuonDimensionNumbers]
+) -> int:
+  """The side that most leaves have: the width of a model."""
+  sides = collections.Counter[int]()
+  for x, n in zip(leaves, numbers):
+    sides.update(dict.fromkeys(matrix_shape(n, x.shape)[1:], 1))
+  return sides.most_common(1)[0][0]
+
+
+def _names(entry: Any) -> Names:
+  """The mesh axes that one entry of a PartitionSpec names."""
+  if entry is None:
+    return ()
+  return entry if isinstance(entry, tuple) else (entry,)
+
+
+def _layout(
+  x: jax.Array,
+  axes: Axes,
+  unknown: Sequence[str],
+  sizes: dict[str, int],
+  width: int,
+) -> P:
+  """How a leaf lies: as its type says, and supposedly over ``unknown`` axes.
+
+  One axis divides the input side, as of P('fsdp', None). The last two of
+  several are FSDP and tensor parallelism: the first of them divides the side of
+  the model's width, the input side of a square, and the other one the other
+  side. Those before divide a batch, as expert parallelism does. An axis that
+  cannot divide what it should takes the next that it can.
+  """
+  spec = [list(_names(entry)) for entry in jax.typeof(x).sharding.spec]
+  *apart, first, second = (None, None, *unknown)[-max(2, len(unknown)) :]
+  if first is None:
+    first, second = second, None
+  near, far, batch = axes.input, axes.output, axes.batch[::-1]
+  side = lambda group: math.prod(x.shape[axis] for axis in group)
+  if second and side(near) != width and side(far) == width:
+    near, far = far, near
+  orders = [(first, near + far + batch), (second, far + near + batch)]
+  orders += [(name, batch + near + far) for name in apart]
+  for name, order in orders:
+    for axis in order:
+      if name and not spec[axis] and x.shape[axis] % sizes[name] == 0:
+        spec[axis].append(name)
+        break
+  return P(*(tuple(names) or None for names in spec))
+
+
+class _Kind(NamedTuple):
+  """How blocks make a matrix; each field has an entry for each of its axes."""
+
+  names: tuple[Names, ...]  # The mesh axes that divide it.
+  block: tuple[int, ...]  # Its size in a block.
+  inputs: int  # So many of the axes are inputs; they come first.
+
+
+def _travel(
+  function: stacking.Orthogonalizer,
+  *leaves: jax.Array,
+  dimension_numbers: Sequence[MuonDimensionNumbers],
+  specs: Sequence[P],
+  matrix: tuple[int, int],
+  holders: Names,
+  alike: Names,
+  sizes: dict[str, int],
+) -> tuple[jax.Array, ...]:
+  """What one device does, with its blocks of leaves of one shape of matrices.
+
+  Args:
+    function: Of stacks of whole matrices.
+    *leaves: This device's part of each.
+    dimension_numbers: Of each leaf.
+    specs: The layout of each.
+    matrix: The sides (m, n) of whole matrices, m <= n.
+    holders: The mesh axes over which the blocks of a matrix lie.
+    alike: Those over which devices have the same.
+    sizes: Of the mesh axes.
+
+  Returns:
+    The same blocks of the results.
+  """
+  rows, kinds = [], []
+  for x, numbers, spec in zip(leaves, dimension_numbers, specs):
+    axes = axes_of(numbers, x.ndim)
+    block = x.transpose(axes.batch + axes.matrix)
+    batch = math.prod(block.shape[: len(axes.batch)])
+    rows.append(block.reshape(batch, -1))
+    kind = _Kind(
+      tuple(_names(spec[axis]) for axis in axes.matrix),
+      tuple(x.shape[axis] for axis in axes.matrix),
+      len(axes.input),
+    )
+    kinds += [kind] * batch
+
+  batch = len(kinds)
+  count = lambda names: math.prod(sizes[name] for name in names)
+  share = lambda names: -(-batch // count(holders + names))
+  # With nothing won, devices that have the same do the same.
+  sharing = min(
+    (names for k in range(len(alike) + 1)
+     for names in itertools.combinations(alike, k)),
+    key=lambda names: (share(names), count(names)),
+  )  # fmt: skip
+  loops = -(-share(sharing) // stacking.most_matrices(math.prod(matrix)))
+  deal = (
+    loops,
+    -(-share(sharing) // loops),
+    count(sharing),
+    count(holders),
+  )
+  filled = math.prod(deal)
+  if filled > batch:
+    stacking.log_fill(batch, matrix, filled, count(holders + sharing))
+
+  cards = rows[0] if len(rows) == 1 else jnp.concatenate(rows)
+  cards = jnp.pad(cards, ((0, filled - batch), (0, 0))).reshape(*deal, -1)
+  mine = lambda x: (
+    x[:, :, jax.lax.axis_index(sharing)] if sharing else x[:, :, 0]
+  )
+  distinct = list(dict.fromkeys(kinds))
+  which = [distinct.index(kind) for kind in kinds] + [0] * (filled - batch)
+  which = mine(jnp.asarray(np.reshape(which, deal), jnp.int32))
+  which = which[..., jax.lax.axis_index(holders) if holders else 0]
+
+  def exchange(x):
+    return jax.lax.all_to_all(x, holders, 1, 1) if holders else x
+
+  def by_kind(function, x, which):
+    """``function(x, kind)`` of each card by its kind."""
+    if len(distinct) == 1:
+      return function(x, distinct[0])
+    each = [function(x, kind) for kind in distinct]
+    return jax.lax.select_n(
+      jax.lax.broadcast_in_dim(which, each[0].shape, (0,)), *each
+    )
+
+  def once(cards_and_kinds):
+    cards, which = cards_and_kinds
+    whole = functools.partial(_whole, holders=holders, sizes=sizes)
+    blocks = functools.partial(_blocks, holders=holders, sizes=sizes)
+    stack = by_kind(whole, exchange(cards), which)
+    stack = stacking.checked(function, stack)
+    return exchange(by_kind(blocks, stack, which))
+
+  dealt = (mine(cards), which)
+  if loops > 1:
+    cards = jax.lax.map(once, dealt)
+  else:
+    cards = once(jax.tree.map(lambda x: x[0], dealt))[None]
+  if sharing:
+    cards = jax.lax.all_gather(cards, sharing, axis=2)
+  cards = cards.reshape(filled, -1)[:batch]
+
+  results = []
+  ends = list(itertools.accumulate(map(len, rows[:-1])))
+  for part, x, numbers in zip(
+    jnp.split(cards, ends), leaves, dimension_numbers
+  ):
+    axes = axes_of(numbers, x.ndim)
+    order = axes.batch + axes.matrix
+    block = part.reshape([x.shape[axis] for axis in order])
+    back = [order.index(axis) for axis in range(x.ndim)]
+    results.append(block.transpose(back).astype(x.dtype))
+  return tuple(results)
+
+
+def _gathering(
+  kind: _Kind, holders: Names, sizes: dict[str, int]
+) -> tuple[list[int], list[int], tuple[int, int]]:
+  """How the blocks of a matrix lie in it.
+
+  Returns:
+    The shape of all blocks: the sizes of ``holders``, then a block's; the order
+    of these axes in the matrix, each beside what it divides; and the matrix's
+    sides.
+  """
+  shape = [sizes[name] for name in holders] + list(kind.block)
+  order, sides = [], [1, 1]
+  for axis, names in enumerate(kind.names):
+    order += [*map(holders.index, names), len(holders) + axis]
+    size = math.prod(sizes[name] for name in names) * kind.block[axis]
+    sides[axis >= kind.inputs] *= size
+  return shape, order, (sides[0], sides[1])
+
+
+def _whole(
+  blocks: jax.Array, kind: _Kind, holders: Names, sizes: dict[str, int]
+) -> jax.Array:
+  """Matrices (batch, m, n), m <= n, from all their blocks, one a holder."""
+  shape, order, sides = _gathering(kind, holders, sizes)
+  x = blocks.reshape(-1, *shape).transpose(0, *(1 + i for i in order))
+  x = x.reshape(-1, *sides)
+  return x.mT if sides[0] > sides[1] else x
+
+
+def _blocks(
+  stack: jax.Array, kind: _Kind, holders: Names, sizes: dict[str, int]
+) -> jax.Array:
+  """The inverse of ``_whole``: (batch, holders, entries of a block)."""
+  shape, order, sides = _gathering(kind, holders, sizes)
+  x = stack.mT if sides[0] > sides[1] else stack
+  x = x.reshape(-1, *(shape[i] for i in order))
+  back = [1 + order.index(i) for i in range(len(order))]
+  holding = math.prod(sizes[name] for name in holders)
+  return x.transpose(0, *back).reshape(len(stack), holding, -1)
