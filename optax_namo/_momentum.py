@@ -204,14 +204,11 @@ def adaptive_momentum(
     matrices, treedef = _factored.matrices_of(
       _precision.widen(params), weight_dimension_numbers
     )
-    mu = [sharding.zeros_like(u.direction, mu_dtype) for u in matrices]
+    zeros = [sharding.zeros_like(u.direction) for u in matrices]
+    mu = [x.astype(mu_dtype or x.dtype) for x in zeros]
     root_v = [  # Sharded as the norms are.
-      jnp.sum(
-        sharding.zeros_like(u.direction),
-        axis=u.axes.shared(columns),
-        keepdims=True,
-      )
-      for u in matrices
+      jnp.sum(x, axis=u.axes.shared(columns), keepdims=True)
+      for x, u in zip(zeros, matrices)
     ]
     return NamoState(
       count=sharding.on_devices_of(jnp.zeros([], jnp.int32), mu),
