@@ -105,15 +105,19 @@ def _one_matrix(
   root_v = unit * norms.root(
     rates.b2 * jnp.square(root_v / unit) + rates.new2 * squares
   )
-  below = root_v + rates.eps
-  tiny = jnp.finfo(g.dtype).tiny
-  # No gradient so far and eps=0: the scale is zero.
-  below = jnp.where(below < tiny, tiny**-0.5, below)
-  # The quotient's entries are at most 1 / sqrt(1 - b2): their squares are in
-  # range, whatever the gradient's magnitude. So divide first, then square.
-  scale = norms.root(
-    norms.sum_of_squares(m / (below * rates.correction), shared)
-  )
+  # Entries of m / below are at most 1 / sqrt(1 - b2): their squares are in
+  # range, whatever the gradient's magnitude. So divide first, then square; mu
+  # and g and not m, which XLA would keep until its norm is asked for. With the
+  # root of new1 neither quotient leaves the range. Where there was no gradient
+  # and eps=0, the scale is zero.
+  new = jnp.sqrt(rates.new1)
+  below = (root_v + rates.eps) * (new * rates.correction)
+  below = jnp.maximum(below, jnp.finfo(g.dtype).tiny)
+  ratio = mu * ((rates.b1 if nesterov else 1) / below)
+  if nesterov:
+    ratio += g * (rates.new1 / below)
+  squares = norms.sum_of_squares(ratio, shared)
+  scale = norms.root(rates.new1 * squares)
   return m, scale, mu, root_v
 
 
@@ -200,14 +204,11 @@ def adaptive_momentum(
     matrices, treedef = _factored.matrices_of(
       _precision.widen(params), weight_dimension_numbers
     )
-    mu = [sharding.zeros_like(u.direction, mu_dtype) for u in matrices]
+    zeros = [sharding.zeros_like(u.direction) for u in matrices]
+    mu = [x.astype(mu_dtype or x.dtype) for x in zeros]
     root_v = [  # Sharded as the norms are.
-      jnp.sum(
-        sharding.zeros_like(u.direction),
-        axis=u.axes.shared(columns),
-        keepdims=True,
-      )
-      for u in matrices
+      jnp.sum(x, axis=u.axes.shared(columns), keepdims=True)
+      for x, u in zip(zeros, matrices)
     ]
     return NamoState(
       count=sharding.on_devices_of(jnp.zeros([], jnp.int32), mu),

@@ -35,7 +35,8 @@ def _mesh(x: jax.Array) -> jax.sharding.AbstractMesh:
 
 def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
   """Zeros of ``x``'s shape and sharding, also under ``jax.jit``."""
-  return alike(jnp.zeros_like(x, dtype=dtype), x)
+  zeros = jnp.zeros_like(x, dtype=dtype)
+  return alike(zeros, x) if isinstance(x, jax.core.Tracer) else zeros
 
 
 def alike(x: jax.Array, like: jax.Array) -> jax.Array:

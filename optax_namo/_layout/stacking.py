@@ -19,13 +19,19 @@ _LOG = logging.getLogger(__name__)
 
 Orthogonalizer = Callable[[jax.Array], jax.Array]
 
-# The most that a chunk holds on each device: 2**24 entries (64 MiB in float32),
-# which fill any device with work, and 64 matrices, so that temporary memory is
-# some multiple of the parameters' where these are small. Where 64 matrices have
-# fewer than 2**20 entries (4 MiB), as many as have that.
+# The most that goes through at once on each accelerator: 2**24 entries (64 MiB
+# in float32), which fill any with work, and 64 matrices, so that temporary
+# memory is some multiple of the parameters' where these are small. Where 64
+# matrices have fewer than 2**20 entries (4 MiB), as many as have that.
 CHUNK_ENTRIES = 2**24
 CHUNK_MATRICES = 64
 SMALL_CHUNK_ENTRIES = 2**20
+# One matrix of 2**17 entries keeps the cores of a CPU at work, and is not
+# copied into a stack.
+LARGE_ON_CPUS = 2**17
+# So many entries (20 MiB) take turns in one loop on CPUs. XLA there makes ready
+# what it can, so each loop has its temporaries, and code of its own to compile.
+TURNS_ON_CPUS = 5 * 2**20
 
 
 def map_stacks(
@@ -38,35 +44,76 @@ def map_stacks(
   Leaves whose matrices have the same (m, n) up to transposition go through
   ``function`` as stacks ``(batch, m, n)`` with ``m <= n``: it must keep the
   shape, and commute with transposition. A leaf that is larger than a chunk goes
-  through in a loop.
+  through in a loop. How large a chunk is depends on the platform that the
+  program is made for.
 
   Results have the leaves' shapes and dtypes, on Explicit mesh axes also their
   shardings. Empty leaves are unchanged.
   """
-  groups: dict[tuple[int, int, jnp.dtype], list[int]] = {}
-  for i, (x, n) in enumerate(zip(leaves, numbers)):
-    _, *sides = matrix_shape(n, x.shape)
-    if x.size:
-      groups.setdefault((min(sides), max(sides), x.dtype), []).append(i)
-
-  def mapped(leaves):
-    results = list(leaves)
-    for (m, n, _), members in groups.items():
-      most = most_matrices(m * n)
-      stacks = {i: _to_stack(leaves[i], numbers[i]) for i in members}
-      for chunk in _chunks({i: len(x) for i, x in stacks.items()}, most):
-        parts = _apply(function, [stacks[i] for i in chunk], most)
-        for i, part in zip(chunk, parts):
-          results[i] = _from_stack(part, numbers[i], leaves[i])
-    return results
-
-  return sharding.automatic(mapped, leaves)
+  mapped = functools.partial(_mapped, function, numbers)
+  on_any = lambda leaves: jax.lax.platform_dependent(
+    *leaves,
+    cpu=functools.partial(mapped, _most_on_cpus, TURNS_ON_CPUS),
+    default=functools.partial(mapped, most_matrices, 0),
+  )
+  return sharding.automatic(on_any, leaves)
 
 
 def most_matrices(entries: int) -> int:
-  """How many matrices of so many entries a chunk holds on each device."""
+  """How many matrices of so many entries a chunk holds on each accelerator."""
   small = max(CHUNK_MATRICES, SMALL_CHUNK_ENTRIES // entries)
   return max(1, min(small, CHUNK_ENTRIES // entries))
+
+
+def _most_on_cpus(entries: int) -> int:
+  return 1 if entries >= LARGE_ON_CPUS else SMALL_CHUNK_ENTRIES // entries
+
+
+def _mapped(
+  function: Orthogonalizer,
+  numbers: Sequence[MuonDimensionNumbers],
+  most_of: Callable[[int], int],
+  turns: int,
+  *leaves: jax.Array,
+) -> Sequence[jax.Array]:
+  """``map_stacks`` with ``most_of(m * n)`` matrices in a chunk at most.
+
+  Chunks of one shape take turns in a loop, as many as have ``turns`` entries.
+  """
+  results = list(leaves)
+  for (m, n, _), places in _groups(leaves, numbers).items():
+    most = most_of(m * n)
+    stacks = {i: _to_stack(leaves[i], numbers[i]) for i in places}
+    lengths = {i: len(stack) for i, stack in stacks.items()}
+    size = lambda chunk, of=lengths: sum(of[i] for i in chunk)
+    for batch, group in itertools.groupby(_chunks(lengths, most), size):
+      alike, many = list(group), max(1, turns // (batch * m * n))
+      for chunks in (alike[k : k + many] for k in range(0, len(alike), many)):
+        joined = [_joined([stacks[i] for i in chunk]) for chunk in chunks]
+        for chunk, stack in zip(chunks, _in_turn(function, joined, most)):
+          parts = jax.lax.split(stack, [lengths[i] for i in chunk])
+          for i, part in zip(chunk, parts):
+            results[i] = _from_stack(part, numbers[i], leaves[i])
+  return results
+
+
+def _groups(
+  leaves: Sequence[jax.Array], numbers: Sequence[MuonDimensionNumbers]
+) -> dict[tuple[int, int, jnp.dtype], list[int]]:
+  """The places of leaves by the (m, n) and the dtype of their matrices.
+
+  Those that are transposed come last: XLA makes and uses together what is
+  alike, and keeps the results of a loop until all are used.
+  """
+  groups: dict[tuple[int, int, jnp.dtype], list[int]] = {}
+  shapes = [matrix_shape(n, x.shape) for x, n in zip(leaves, numbers)]
+  is_tall = lambda i: shapes[i][1] > shapes[i][2]
+  for i in sorted(range(len(leaves)), key=is_tall):
+    _, *sides = shapes[i]
+    if leaves[i].size:
+      key = (min(sides), max(sides), leaves[i].dtype)
+      groups.setdefault(key, []).append(i)
+  return groups
 
 
 def _chunks(lengths: dict[int, int], most: int) -> list[list[int]]:
@@ -87,27 +134,44 @@ def _chunks(lengths: dict[int, int], most: int) -> list[list[int]]:
   return chunks
 
 
-def _apply(
+def _joined(stacks: Sequence[jax.Array]) -> jax.Array:
+  return stacks[0] if len(stacks) == 1 else jnp.concatenate(stacks)
+
+
+def _in_turn(
   function: Orthogonalizer, stacks: Sequence[jax.Array], most: int
-) -> list[jax.Array]:
-  """The results for stacks (batch, m, n), in a loop where one is larger."""
-  lengths = list(map(len, stacks))
-  batch, matrix = sum(lengths), stacks[0].shape[1:]
+) -> Sequence[jax.Array]:
+  """The function of stacks of one shape, ``most`` matrices at once."""
+  if len(stacks) == 1:
+    return [_in_place(function, stacks[0], most)]
+
+  def turn(_, stacks):
+    first, *others = stacks
+    return *others, _in_place(function, first, most)
+
+  return jax.lax.fori_loop(0, len(stacks), turn, tuple(stacks))
+
+
+def _in_place(
+  function: Orthogonalizer, stack: jax.Array, most: int
+) -> jax.Array:
+  """The function of a stack, in a loop over it where it is larger."""
+  batch, *matrix = stack.shape
   loops = -(-batch // most)
-  filled = loops * -(-batch // loops)
+  if loops == 1:
+    return checked(function, stack)
+  size = -(-batch // loops)
+  filled = loops * size
   if filled > batch:
     log_fill(batch, matrix, filled, 1)
-  stack = stacks[0] if len(stacks) == 1 else jnp.concatenate(stacks)
-  if filled > batch:
     stack = jnp.pad(stack, ((0, filled - batch), (0, 0), (0, 0)))
-  once = functools.partial(checked, function)
-  if loops > 1:
-    chunks = stack.reshape(loops, -1, *matrix)
-    stack = jax.lax.map(once, chunks).reshape(-1, *matrix)
-  else:
-    stack = once(stack)
-  ends = list(itertools.accumulate(lengths[:-1]))
-  return jnp.split(stack[:batch], ends)
+
+  def step(i, stack):
+    part = jax.lax.dynamic_slice_in_dim(stack, i * size, size)
+    part = checked(function, part)
+    return jax.lax.dynamic_update_slice_in_dim(stack, part, i * size, axis=0)
+
+  return jax.lax.fori_loop(0, loops, step, stack)[:batch]
 
 
 def checked(function: Orthogonalizer, stack: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ from __future__ import annotations  # help() shows names, not unions.
 from collections.abc import Callable, Sequence
 import functools
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -135,6 +136,8 @@ def _iterate(
   tall = x.shape[-2] > x.shape[-1]
   y = norms.scaled(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
   y = (y.mT if tall else y).astype(dtype)
+  if math.prod(x.shape[:-2]) == 1:  # A matrix compiles to less than a stack.
+    y = y.reshape(y.shape[-2:])
 
   def with_bits(bits):
     rows, gain = polynomials.schedule(coefficients, steps, bits)
@@ -152,7 +155,7 @@ def _iterate(
     )
   else:
     y = with_bits(jnp.finfo(dtype).nmant)(y)
-  return (y.mT if tall else y).astype(x.dtype)
+  return (y.mT if tall else y).reshape(x.shape).astype(x.dtype)
 
 
 def cheapest(rows: Sequence[Row], gain: float, m: int, n: int) -> Runs:

@@ -3,6 +3,7 @@
 """A reflection that turns the largest column of a matrix into one entry."""
 
 from collections.abc import Callable
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,13 @@ def of_largest_column(
   squared norms of its columns, ``(..., 1, n)``.
   """
   y, squares = jax.lax.stop_gradient((y, squares))  # No slope of Q Y needs H.
+  take = functools.partial(jnp.take_along_axis, mode='promise_in_bounds')
   column = jnp.argmax(squares, axis=-1, keepdims=True)
-  z = jnp.take_along_axis(y, column, axis=-1, mode='promise_in_bounds')[..., 0]
-  square = jnp.sum(jnp.square(z), axis=-1, keepdims=True)
+  z = take(y, column, axis=-1)[..., 0]
+  norm = jnp.sqrt(take(squares, column, axis=-1)[..., 0])
   row = jnp.argmax(jnp.abs(z), axis=-1, keepdims=True)
   rows = jax.lax.broadcasted_iota(row.dtype, z.shape, z.ndim - 1)
-  at_row = jnp.where(rows == row, square, 0)
-  v = z + jnp.sign(z) * jnp.sqrt(at_row)
+  v = z + jnp.sign(z) * jnp.where(rows == row, norm, 0)
   half = 0.5 * jnp.sum(jnp.square(v), axis=-1, keepdims=True)
   v = v * jax.lax.rsqrt(half + jnp.finfo(v.dtype).tiny)
   return lambda x: x - v[..., None] * (v[..., None, :] @ x)

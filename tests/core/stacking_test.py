@@ -3,11 +3,12 @@
 """Stacks of bounded size."""
 
 import os
+import re
 import subprocess
 import sys
-from unittest import mock
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 from optax.contrib import MuonDimensionNumbers
@@ -28,64 +29,70 @@ def _numbers(leaves):
   return [_IN_OUT if x.ndim == 2 else _STACKED for x in leaves]
 
 
-def _shapes_seen(leaves, matrices, entries=2**24, small=0):
+def _shapes_seen(leaves, most, turns=0):
   seen = []
 
   def double(stack):
     seen.append(stack.shape)
     return 2 * stack
 
-  with mock.patch.multiple(
-    stacking,
-    CHUNK_MATRICES=matrices,
-    CHUNK_ENTRIES=entries,
-    SMALL_CHUNK_ENTRIES=small,
-  ):
-    found = stacking.map_stacks(double, leaves, _numbers(leaves))
-  chex.assert_trees_all_equal(found, [2 * x for x in leaves])
+  found = stacking._mapped(
+    double, _numbers(leaves), lambda _: most, turns, *leaves
+  )
+  chex.assert_trees_all_equal(list(found), [2 * x for x in leaves])
   return seen
 
 
 def test_one_stack_a_shape_up_to_transposition():
   leaves = _leaves((4, 6), (6, 4), (3, 4, 6), (2, 6, 4), (5, 5))
-  seen = _shapes_seen(leaves, matrices=64)
+  seen = _shapes_seen(leaves, most=64)
   assert seen == [(7, 4, 6), (1, 5, 5)]
 
 
 @pytest.mark.parametrize(
-  'matrices, batches',
+  'most, batches',
   [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [3, 3, 1])],
 )
-def test_at_most_so_many_matrices(matrices, batches):
-  seen = _shapes_seen(_leaves(*[(4, 6)] * 7), matrices)
+def test_at_most_so_many_matrices(most, batches):
+  seen = _shapes_seen(_leaves(*[(4, 6)] * 7), most)
   assert seen == [(batch, 4, 6) for batch in batches]
 
 
-def test_at_most_so_many_entries():
-  seen = _shapes_seen(_leaves(*[(4, 6)] * 5), 64, entries=2 * 24 + 1)
-  assert seen == [(2, 4, 6), (2, 4, 6), (1, 4, 6)]
-  # But one matrix at least.
-  seen = _shapes_seen(_leaves(*[(4, 6)] * 2), 64, entries=7)
-  assert seen == [(1, 4, 6)] * 2
+def test_chunks_of_one_shape_take_turns():
+  """The function is traced once for as many as have so many entries."""
+  leaves = _leaves(*[(4, 6)] * 4, *[(6, 4)] * 3)
+  assert _shapes_seen(leaves, 1, turns=7 * 24) == [(1, 4, 6)]
+  assert _shapes_seen(leaves, 1, turns=7 * 24 - 1) == [(1, 4, 6)] * 2
+  assert _shapes_seen(leaves, 3, turns=6 * 24) == [(3, 4, 6), (1, 4, 6)]
 
 
-def test_more_matrices_where_they_are_small():
-  leaves = _leaves(*[(4, 6)] * 7)
-  seen = _shapes_seen(leaves, 2, small=5 * 24 + 1)
-  assert seen == [(5, 4, 6), (2, 4, 6)]
-  # Bounded by the entries of any chunk all the same.
-  seen = _shapes_seen(leaves, 2, entries=4 * 24, small=5 * 24)
-  assert seen == [(4, 4, 6), (3, 4, 6)]
+def test_most_matrices():
+  assert stacking.most_matrices(2**24) == 1
+  assert stacking.most_matrices(2**22) == 4
+  assert stacking.most_matrices(2**16) == 64
+  assert stacking.most_matrices(8 * 8) == 2**14
 
 
 def test_ten_thousand_small_matrices_are_one_chunk():
-  seen = []
-  stacking.map_stacks(
-    lambda stack: seen.append(stack.shape) or stack,
-    [jnp.ones((10_000, 8, 8))],
-    [_STACKED],
-  )
-  assert seen == [(10_000, 8, 8)]
+  assert _shapes_seen(
+    [jnp.ones((10_000, 8, 8))], stacking.most_matrices(64)
+  ) == [(10_000, 8, 8)]
+
+
+def _programs(platform):
+  """The shapes that a program for a platform orthogonalizes at once."""
+  double = lambda stack: jnp.sin(stack)
+  leaves = [jnp.ones((512, 512))] * 3 + [jnp.ones((64, 64))] * 3
+  mapped = lambda leaves: stacking.map_stacks(double, leaves, _numbers(leaves))
+  text = jax.jit(mapped).trace(leaves).lower(lowering_platforms=(platform,))
+  return sorted(re.findall(r'stablehlo.sine.*tensor<(.*)xf32>', text.as_text()))
+
+
+def test_stacks_are_of_the_platform_that_a_program_is_for():
+  """Large matrices go one by one on CPUs, small ones together anywhere."""
+  assert _programs('cpu') == ['1x512x512', '3x64x64']
+  for platform in 'cuda', 'tpu':
+    assert _programs(platform) == ['3x512x512', '3x64x64']
 
 
 @pytest.mark.parametrize(
@@ -112,10 +119,10 @@ def test_temporary_memory_is_that_of_one_chunk():
   )
   wide_one, wide_four, small_one, small_four = map(int, result.stdout.split())
   assert wide_one < 4 * 2 * 64 * 96 * 4
-  # The counters of loops over steps are a few bytes a chunk, and in XLA's
-  # heap may lie where an array of the next chunk would have fitted.
+  # Counters and tuples of loops are a few bytes a chunk, and in XLA's heap may
+  # lie where an array of the next chunk would have fitted.
   array = 32 * 8 * 8 * 4
-  assert wide_one <= wide_four <= wide_one + 4 * 64
+  assert wide_one <= wide_four <= wide_one + 4 * 128
   # Thirty-two of 8 by 8 make a chunk here, but for two of any other size.
   assert small_one < 6 * array
   assert small_one <= small_four <= small_one + array + 4 * 64
@@ -127,9 +134,10 @@ from optax.contrib import MuonDimensionNumbers
 import optax_namo
 from optax_namo._layout import stacking
 
-stacking.CHUNK_MATRICES = 2
+stacking.TURNS_ON_CPUS = 2 * 64 * 96
 stacking.SMALL_CHUNK_ENTRIES = 32 * 8 * 8
 for shape, chunk in ((64, 96), 2), ((8, 8), 32):
+  stacking.LARGE_ON_CPUS = 64 * 96
   for count in (chunk, 4 * chunk):
     leaves = [jnp.ones(shape)] * count
     function = lambda x: stacking.map_stacks(
