@@ -317,6 +317,22 @@ def test_a_weight_in_a_kernel(kernel):
     assert not matrices({'x': {'kernel': kernel}})
 
 
+def test_a_rule_that_is_no_regular_expression():
+  with pytest.raises(TypeError, match=r'list of pairs.*unterminated'):
+    matrices({'w': _ones(4, 6)}, rules=[('(', None)])
+
+
+def test_a_decoder_that_is_the_model_is_no_last_layer():
+  params = {'decoder': _ones(4, 6), 'bias': _ones(6)}
+  assert matrices(params, strict=True) == {'decoder': _KERNEL}
+
+
+@pytest.mark.parametrize('w, expected', [((2, 8), _ROWS), ((8, 2), _KERNEL)])
+def test_bo_is_the_bias_of_wo(w, expected):
+  params = {'attn': {'wo': _ones(*w), 'bo': _ones(2)}}
+  assert matrices(params, strict=True) == {'attn/wo': expected}
+
+
 def test_no_matrix_is_said_loudly():
   params = {'wte': jnp.ones((9, 4)), 'head': {'kernel': jnp.ones((4, 9))}}
   with pytest.warns(UserWarning, match='NO LEAF IS A MATRIX.*by_use'):
