@@ -42,10 +42,11 @@ def dimension_numbers_by_use(
 
   the contracted axes are the inputs, the free ones the outputs, and the others
   a batch of matrices: those of ``lax.scan``, ``jax.vmap``, experts, groups, or
-  layers that an index selects. A convolution contracts its spatial axes, too.
-  AdamW's are parameters that no product contracts; those looked up, by an index
-  or a one-hot, tied to an output or not; depthwise convolutions; and output
-  heads, whose product no other product with a parameter follows.
+  layers that an index selects. A convolution contracts its spatial axes, too;
+  all heads of an attention are one matrix. AdamW's are parameters that no
+  product contracts; those looked up, by an index or a one-hot, tied to an
+  output or not; depthwise convolutions; and output heads, whose product no
+  other product with a parameter follows.
 
   Args:
     function: The loss, or any function of the parameters that ends where the
