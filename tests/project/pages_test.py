@@ -178,6 +178,13 @@ def test_every_block_has_a_language_that_is_checked(page):
   assert languages.count('text') == len(shown)
 
 
+@pytest.mark.parametrize('page', [p for p in _PAGES if p != 'README'])
+def test_a_page_first_says_whom_it_serves(page):
+  text = _PAGES[page].read_text()
+  if not text.startswith('```{include} '):  # What it includes is elsewhere.
+    assert re.match(r'# .*\n\nThis (page|program) is for ', text)
+
+
 def test_yaml_block_is_a_comparison():
   (block,) = [b for page in _PAGES for b in _blocks(page) if b[0] == 'yaml']
   asked = yaml.safe_load(block.text)
