@@ -6,6 +6,7 @@ A question goes by its title or that without its letter, 'Width 64, no decay'.
 """
 
 from collections.abc import Mapping
+import contextlib
 import itertools
 import statistics
 
@@ -74,10 +75,19 @@ def by_batch(
 
 
 def by_signal(rows: Rows) -> dict[str, Pairs]:
-  """NAMO and Muon at each batch size of the preset `small`, by the schedule."""
-  return {
-    at: by_batch(rows, questions)[NAMO] for at, questions in SIGNAL.items()
-  }
+  """NAMO and Muon of the preset `small` by schedule and batch size.
+
+  At those that are answered: each is decided for itself.
+  """
+  found: dict[str, Pairs] = {}
+  for at, questions in SIGNAL.items():
+    for batch, question in questions.items():
+      with contextlib.suppress(Undecided):
+        of = by_batch(rows, {batch: question})[NAMO]
+        found.setdefault(at, {}).update(of)
+  if not found:
+    raise Undecided('no signal question is answered')
+  return found
 
 
 def by_width(rows: Rows) -> dict[str, Pairs]:

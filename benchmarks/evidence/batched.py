@@ -34,6 +34,7 @@ from optax_namo.nanogpt.compare.arms import Row
 from optax_namo.nanogpt.config import Config
 from optax_namo.nanogpt.config import from_file
 from optax_namo.nanogpt.config import identity
+from optax_namo.nanogpt.config import make_config
 from optax_namo.nanogpt.mesh import device
 from optax_namo.nanogpt.mesh import make_mesh
 from optax_namo.nanogpt.optimizers import make_optimizer
@@ -96,6 +97,19 @@ def batch(run: Run, corpus: data.Corpus, step: int) -> list[np.ndarray]:
   return [inputs, targets]
 
 
+def _probe(
+  run: Run, corpus: data.Corpus, step: int, i: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """One of two batches that no step has."""
+  return data.batch(
+    corpus.train,
+    seed=run.config.seed,
+    step=10**6 + 2 * step + i,
+    batch_size=_PROBE,
+    block_size=run.config.sizes.block_size,
+  )
+
+
 def curves(run: Run, rows: Iterable[Row]) -> Curves:
   """What the run's rate follows: scales of NAMO's runs in its setting."""
   alike = lambda c: (c.preset, c.batch_size, c.steps, c.decay_steps)
@@ -131,15 +145,6 @@ def _follow(curves: dict[str, jax.Array]) -> optax.GradientTransformation:
   )
 
 
-class _Program(NamedTuple):
-  """Functions of arguments with a leading axis of runs."""
-
-  init: Callable[..., Any]  # (knobs, curves, seeds)
-  step: Callable[..., Any]  # (knobs, curves, states, inputs, targets)
-  gradient: Callable[..., jax.Array]  # (params, inputs, targets)
-  evaluate: Callable[[Any], float]  # Of the parameters of one run.
-
-
 def _over_runs(function):
   """Side by side; on a CPU in turn, where nothing is won by it."""
 
@@ -151,53 +156,82 @@ def _over_runs(function):
   return jax.jit(mapped)
 
 
+class _Model(NamedTuple):
+  """What runs share whatever the optimizer; arguments lead with runs."""
+
+  init: Callable[..., Any]  # (seeds,)
+  gradient: Callable[..., Any]  # (params, inputs, targets)
+  evaluate: Callable[[Any], float]  # Of the parameters of one run.
+
+
 _held: list[data.Corpus] = []  # Arrays have no hash for a cache.
 
 
-@functools.lru_cache(maxsize=4)
-def _program(alike: Config) -> _Program:
-  mesh = make_mesh('')
-  (corpus,) = _held
-  model = train.model_config(alike, corpus.vocab_size)
+@functools.lru_cache(maxsize=2)
+def _model(config: Config) -> _Model:
+  mesh, (corpus,) = make_mesh(''), _held
+  sizes = train.model_config(config, corpus.vocab_size)
   new = lambda seed: nnx.split(
-    gpt.GPT(model, rngs=nnx.Rngs(jax.random.key(seed)))
+    gpt.GPT(sizes, rngs=nnx.Rngs(jax.random.key(seed)))
   )
   graphdef, _ = nnx.eval_shape(lambda: new(0))
-
-  def optimizer(knobs, curves):
-    tx = make_optimizer(dataclasses.replace(alike, **knobs))
-    return optax.chain(tx, _follow(curves)) if curves else tx
-
-  def init(knobs, curves, seed):
-    params = new(seed)[1]
-    state = optimizer(knobs, curves).init(params)
-    return train.TrainState(jnp.zeros([], jnp.int32), params, state)
-
-  def step(knobs, curves, *args):
-    state, _ = train.make_step(graphdef, optimizer(knobs, curves), mesh)(*args)
-    try:
-      told = optax_namo.diagnostics(state.opt_state)
-    except ValueError:  # It records nothing.
-      told = {}
-    return state, {path: one.scale_mean for path, one in told.items()}
-
   # Its state is the gradient.
   kept = optax.GradientTransformation(
     lambda p: p, lambda g, *_: (optax.tree.zeros_like(g), g)
   )
 
   def gradient(params, *tokens):
-    """Of the matrices, as one vector."""
     state = train.TrainState(jnp.zeros([], jnp.int32), params, params)
-    found = train.make_step(graphdef, kept, mesh)(state, *tokens)[0].opt_state
-    leaves = jax.tree_util.tree_leaves_with_path(found)
-    name = jax.tree_util.keystr
-    return jnp.concatenate(
-      [x.ravel() for path, x in leaves if 'kernel' in name(path)]
-    )
+    return train.make_step(graphdef, kept, mesh)(state, *tokens)[0].opt_state
 
-  evaluate = train.make_evaluate(graphdef, alike, corpus.val, mesh)
-  return _Program(*map(_over_runs, (init, step, gradient)), evaluate)
+  evaluate = train.make_evaluate(graphdef, config, corpus.val, mesh)
+  return _Model(_over_runs(lambda s: new(s)[1]), _over_runs(gradient), evaluate)
+
+
+class _Rule(NamedTuple):
+  """An optimizer with its schedule; arguments lead with runs."""
+
+  init: Callable[..., Any]  # (knobs, curves, params)
+  update: Callable[..., Any]  # (knobs, curves, gradients, state, params)
+
+
+@functools.lru_cache(maxsize=2)
+def _rule(config: Config) -> _Rule:
+  def optimizer(knobs, curves):
+    tx = make_optimizer(dataclasses.replace(config, **knobs))
+    return optax.chain(tx, _follow(curves)) if curves else tx
+
+  def init(knobs, curves, params):
+    return optimizer(knobs, curves).init(params)
+
+  def update(knobs, curves, gradients, state, params):
+    updates, state = optimizer(knobs, curves).update(gradients, state, params)
+    try:
+      told = optax_namo.diagnostics(state)
+    except ValueError:  # It records nothing.
+      told = {}
+    scales = {path: one.scale_mean for path, one in told.items()}
+    return optax.apply_updates(params, updates), state, scales
+
+  return _Rule(_over_runs(init), _over_runs(update))
+
+
+def _signal_to_noise(gradients: Sequence[Any], size: int) -> np.ndarray:
+  """Of the matrices, of batches of a size, without bias; one number a run.
+
+  From the gradients of two batches of ``_PROBE`` sequences.
+  """
+
+  def matrices(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    kernels = [
+      x for path, x in leaves if 'kernel' in jax.tree_util.keystr(path)
+    ]
+    return np.concatenate([np.reshape(x, (len(x), -1)) for x in kernels], 1)
+
+  one, other = map(matrices, gradients)
+  noise = np.mean((one - other) ** 2, axis=1) * _PROBE / 2 / size
+  return np.mean(one * other, axis=1) / noise
 
 
 def train_runs(
@@ -212,7 +246,16 @@ def train_runs(
   """
   _held[:] = [corpus]
   first, task = runs[0]
-  program = _program(
+  # What does not bear on it is alike for all.
+  model = _model(
+    make_config(
+      preset=first.preset,
+      embed_dim=first.embed_dim,
+      dtype=first.dtype,
+      eval_sequences=first.eval_sequences,
+    )
+  )
+  rule = _rule(
     dataclasses.replace(
       first, **dict.fromkeys(INPUTS, 1.0), seed=0, batch_size=1
     )
@@ -223,38 +266,29 @@ def train_runs(
   followed = {k: np.stack([x] * len(runs)) for k, x in followed.items()}
   stacked = lambda parts: [np.stack(x)[:, None] for x in zip(*parts)]
   began = time.perf_counter()
-  states = program.init(knobs, followed, at('seed'))
+  params = model.init(at('seed'))
+  state = rule.init(knobs, followed, params)
   losses: list[list] = [[] for _ in runs]
   signal: list[list] = [[] for _ in runs]
   told = []
   for step in range(first.steps):
     tokens = stacked(batch(run, corpus, step) for run in runs)
-    states, scales = program.step(knobs, followed, states, *tokens)
+    gradients = model.gradient(params, *tokens)
+    params, state, scales = rule.update(
+      knobs, followed, gradients, state, params
+    )
     if step % EVERY == 0:
       told.append(scales)
     if (step + 1) % first.eval_every == 0 or step + 1 == first.steps:
-      params = states.params
-      one, other = (
-        np.asarray(
-          program.gradient(
-            params,
-            *stacked(
-              data.batch(
-                corpus.train,
-                seed=run.config.seed,
-                step=10**6 + 2 * step + i,  # No step's.
-                batch_size=_PROBE,
-                block_size=first.sizes.block_size,
-              )
-              for run in runs
-            ),
-          )
+      probes = [
+        model.gradient(
+          params, *stacked(_probe(run, corpus, step, i) for run in runs)
         )
         for i in range(2)
-      )
-      noise = np.mean((one - other) ** 2, 1) * _PROBE / 2 / tokens[0].shape[2]
-      for i, ratio in enumerate(np.mean(one * other, 1) / noise):
-        losses[i].append([step + 1, program.evaluate(_one(params, i))])
+      ]
+      ratios = _signal_to_noise(probes, tokens[0].shape[2])
+      for i, ratio in enumerate(ratios):
+        losses[i].append([step + 1, model.evaluate(_one(params, i))])
         signal[i].append([step + 1, _digits(ratio)])
   spent = 1000 * (time.perf_counter() - began) / first.steps / len(runs)
   made = []

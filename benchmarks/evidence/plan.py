@@ -369,6 +369,10 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
       ),
     )
   },
+  '(q) Signal: batch 64, 300 steps': (
+    in_small(batch_size=64, steps=300),
+    RULES,
+  ),
   '(q) Signal of the preset char': (measured, ('namo', 'muon')),
   **{
     f'(s) {title}{at}': (

@@ -130,25 +130,23 @@ def _asked_at(answered: Mapping[str, answers.Arms]) -> Iterator[dict[str, str]]:
     yield {'': title, 'mean scale': f'{scale:.2f}', 'signal to noise': told}
 
 
-def _theory(rows: Rows) -> Iterator[dict[str, str]]:
+def _theory(
+  by_schedule: Mapping[str, answers.Pairs],
+) -> Iterator[dict[str, str]]:
   """Differences of NAMO to Muon beside what theory expects."""
-  for at, questions in answers.SIGNAL.items():
-    for batch, question in questions.items():
-      with contextlib.suppress(answers.Undecided):
-        arms = answers.arms(rows, question)
-        namo, muon = arms[answers.NAMO], arms[answers.MUON]
-        found = judge.difference(namo, muon).paired
-        yield {
-          'sequences a batch': f'{batch}, {at}',
-          'signal to noise, NAMO and Muon': (
-            f'{answers.signal(namo):.2g}, {answers.signal(muon):.2g}'
-          ),
-          'mean scale': f'{answers.scale(namo):.2f}',
-          'NAMO − Muon': f'{found.mean:+.4f} {judge.interval(found)}',
-          "theory: NAMO's error / Muon's": (
-            f'{theory.expected(batch, at == "under decay"):.2f}'
-          ),
-        }
+  for at, pairs in by_schedule.items():
+    for batch, (namo, muon) in pairs.items():
+      found = judge.difference(namo, muon).paired
+      expected = theory.expected(batch, decays=at == 'under decay')
+      yield {
+        'sequences a batch': f'{batch}, {at}',
+        'signal to noise, NAMO and Muon': (
+          f'{answers.signal(namo):.2g}, {answers.signal(muon):.2g}'
+        ),
+        'mean scale': f'{answers.scale(namo):.2f}',
+        'NAMO − Muon': f'{found.mean:+.4f} {judge.interval(found)}',
+        "theory: NAMO's error / Muon's": f'{expected:.2f}',
+      }
 
 
 def _answered(rows: Rows) -> dict[str, answers.Arms]:
@@ -191,7 +189,8 @@ def document(rows: Sequence[Row]) -> str:
   answered = _answered(known)
   for title, arms in answered.items():
     parts += _section(title, arms)
-  if lines := list(_theory(known)):
+  with contextlib.suppress(answers.Undecided):
+    lines = list(_theory(answers.by_signal(known)))
     parts += [
       '## Signal and theory',
       'Of (q). Theory is of a quadratic that begins at .22 times the batch as'
