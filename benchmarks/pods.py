@@ -4,7 +4,7 @@
 
   pip install -e '.[tpu,test]'
   python -m benchmarks.pods                 # The rows that are not there yet.
-  python -m benchmarks.pods --show          # Table and figure from the rows.
+  python -m benchmarks.pods --show          # The table of docs/devices.md.
   python -m benchmarks.pods --row='llama-7b v5e:16x16 fsdp:256 namo_d'
 
 libtpu compiles for chips that are described to it; no TPU is needed, no time is
@@ -22,15 +22,6 @@ import subprocess
 import sys
 import time
 
-# What libtpu would ask the machine, were it one of a TPU pod.
-os.environ |= {
-  'JAX_PLATFORMS': 'cpu',
-  'TPU_SKIP_MDS_QUERY': '1',
-  'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
-  'TPU_WORKER_HOSTNAMES': 'localhost',
-}
-
-# ruff: noqa: E402
 from absl import app
 from absl import flags
 import jax
@@ -51,7 +42,7 @@ from optax_namo._polar import coefficients as polynomials
 from optax_namo._polar import newton_schulz as ns
 
 _ROW = flags.DEFINE_string('row', None, 'The one row to count and print.')
-_SHOW = flags.DEFINE_bool('show', False, 'Write the table and the figure.')
+_SHOW = flags.DEFINE_bool('show', False, 'Write the table into the page.')
 _ONLY = flags.DEFINE_string('only', '', 'Rows whose names contain this.')
 _RESULTS = pathlib.Path(__file__).parent / 'results' / 'pods.jsonl'
 _PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'devices.md'
@@ -241,6 +232,13 @@ def bound(shapes, devices):
 
 def count(row):
   """The figures of a row."""
+  # What libtpu would ask the machine, were it one of a TPU pod.
+  os.environ |= {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+  }
+  jax.config.update('jax_platforms', 'cpu')
   name, topology, axes, rule = row.split(' ', 3)
   axes = {a: int(n) for a, n in (x.split(':') for x in axes.split(','))}
   described = topologies.get_topology_desc(
@@ -288,6 +286,50 @@ def count(row):
   }
 
 
+def table(found):
+  """Markdown: a line a row, with what an optimizer's part of a step takes.
+
+  Times are of the products at the chip's peak, and of what is exchanged at the
+  rate of its links; the model's own step is 6 FLOPs a token and parameter.
+  """
+  lines = [
+    '| model | chips | mesh | | exchanged, MB | bound, MB |'
+    ' largest all-gather, MB | temporary, GB | TFLOP | of a step |',
+    '|' + '---|' * 10,
+  ]
+  for row, figures in found.items():
+    name, topology, axes, rule = row.split(' ', 3)
+    kind, grid = topology.split(':')
+    chips = math.prod(map(int, grid.split('x')))
+    start = f'| {name} | {kind} {grid} | {axes.replace(",", ", ")} | {rule} |'
+    if not figures['fits']:
+      lines.append(start + ' does not fit | | | | | |')
+      continue
+    peak, memory, links = CHIPS[kind]
+    exchanged = sum(figures['exchanged'].values())
+    took = figures['flops'] / peak + exchanged / links
+    step = 6 * figures['met'] * TOKENS / chips / peak
+    gathered = figures['largest'].get('all-gather', 0) / 1e6
+    bound = f'{figures["bound"] / 1e6:.0f}' if rule != 'optax.adamw' else ''
+    held = figures['temporary'] + figures['arguments']
+    fits = '' if held < memory else ', does not fit'
+    lines.append(
+      f'{start} {exchanged / 1e6:.0f} | {bound} | {gathered:.2f} |'
+      f' {figures["temporary"] / 1e9:.2f}{fits} |'
+      f' {figures["flops"] / 1e12:.2f} | {took / (took + step):.1%} |'
+    )
+  return '\n'.join(lines)
+
+
+def show():
+  """The table into the page."""
+  found = rows()
+  before, rest = _PAGE.read_text().split('<!--pods-->')
+  after = rest.split('<!--/pods-->')[1]
+  told = f'<!--pods-->\n{table(found)}\n<!--/pods-->'
+  _PAGE.write_text(before + told + after)
+
+
 def rows():
   """The rows that were counted, by name."""
   lines = _RESULTS.read_text().splitlines() if _RESULTS.exists() else []
@@ -298,6 +340,9 @@ def main(argv):
   del argv
   if _ROW.value:
     print(json.dumps({'row': _ROW.value} | count(_ROW.value)), flush=True)
+    return
+  if _SHOW.value:
+    show()
     return
   for row in names():
     if row in rows() or _ONLY.value not in row:

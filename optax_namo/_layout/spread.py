@@ -73,32 +73,36 @@ def map_stacks(
     key = (min(sides), max(sides), x.dtype, in_order(holders), in_order(alike))
     groups.setdefault(key, []).append((i, spec))
 
-  results = list(leaves)
-  for (m, n, _, holders, alike), members in groups.items():
-    places, specs = zip(*members)
-    travel = functools.partial(
-      _travel,
-      function,
-      dimension_numbers=[numbers[i] for i in places],
-      specs=specs,
-      matrix=(m, n),
-      holders=holders,
-      alike=alike,
-      sizes=dict(mesh.shape),
-    )
-    spread = jax.shard_map(
-      travel,
-      mesh=mesh,
-      in_specs=specs,
-      out_specs=specs,
-      axis_names={*names, *typed},
-      check_vma=False,
-    )
-    parts = jax.jit(spread)(*(leaves[i] for i in places))
-    for i, part in zip(places, parts):
-      # Where the leaf lies, not where it is supposed to.
-      results[i] = sharding.alike(part, leaves[i])
-  return results
+  def mapped(leaves):
+    results = list(leaves)
+    here = jax.sharding.get_abstract_mesh()
+    for (m, n, _, holders, alike), members in groups.items():
+      places, specs = zip(*members)
+      travel = functools.partial(
+        _travel,
+        function,
+        dimension_numbers=[numbers[i] for i in places],
+        specs=specs,
+        matrix=(m, n),
+        holders=holders,
+        alike=alike,
+        sizes=dict(mesh.shape),
+      )
+      spread = jax.shard_map(
+        travel,
+        mesh=mesh if here.empty else here,
+        in_specs=specs,
+        out_specs=specs,
+        axis_names={*names, *(n for s in specs for e in s for n in _names(e))},
+        check_vma=False,
+      )
+      parts = jax.jit(spread)(*(leaves[i] for i in places))
+      for i, part in zip(places, parts):
+        results[i] = part
+    return results
+
+  # Where the leaves lie, not where they are supposed to.
+  return list(map(sharding.alike, sharding.automatic(mapped, leaves), leaves))
 
 
 def _width(

@@ -137,7 +137,7 @@ def _attend(
     (batch, heads, time, head_dim).
   """
   # XLA's CPU backend takes 1.4 times as long for jax.nn's; on accelerators that
-  # moves fewer bytes (python -m benchmarks.tpu).
+  # moves fewer bytes.
   return jax.lax.platform_dependent(
     query,
     key,

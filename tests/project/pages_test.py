@@ -28,6 +28,7 @@ from optax.contrib import MuonDimensionNumbers
 import pytest
 import yaml
 
+from benchmarks import pods
 import optax_namo
 from optax_namo.nanogpt.compare.variants import runs_of
 
@@ -333,22 +334,10 @@ def test_tables_of_the_gpu():
     assert 0.45 < product['of_large_product'] < 0.55  # 'Half of the rate.'
 
 
-def test_table_of_exchanges():
-  results = _ROOT / 'benchmarks' / 'results' / 'scaling.json'
-  scaling = json.loads(results.read_text())
-  rows = re.findall(r'^\| \d \| .* \|$', _PAGES['devices'].read_text(), re.M)
-  expected = []
-  for devices, figures in scaling.items():
-    for name in ('namo_d', 'optax.contrib.muon'):
-      flops, exchanges = figures[name]['flops'], figures[name]['collectives']
-      by = sorted(exchanges.items(), key=lambda item: -sum(item[1]))
-      expected.append(
-        f'| {devices} | {name} | {flops / 1e9:.1f} |'
-        f' {flops / scaling["1"][name]["flops"]:.3f} |'
-        f' {sum(map(sum, exchanges.values())) / 1e6:.0f} |'
-        f' {", ".join(f"{len(all)} {kind}" for kind, all in by) or "-"} |'
-      )
-  assert rows == expected
+def test_table_of_pods():
+  found = pods.rows()
+  assert found
+  assert pods.table(found) in _PAGES['devices'].read_text()
 
 
 def _stages() -> dict[str, Any]:
