@@ -134,10 +134,10 @@ from optax.contrib import MuonDimensionNumbers
 import optax_namo
 from optax_namo._layout import stacking
 
-stacking.TURNS_ON_CPUS = 2 * 64 * 96
+stacking.LARGE_ON_CPUS = 64 * 96
 stacking.SMALL_CHUNK_ENTRIES = 32 * 8 * 8
 for shape, chunk in ((64, 96), 2), ((8, 8), 32):
-  stacking.LARGE_ON_CPUS = 64 * 96
+  stacking.TURNS_ON_CPUS = chunk * shape[0] * shape[1]
   for count in (chunk, 4 * chunk):
     leaves = [jnp.ones(shape)] * count
     function = lambda x: stacking.map_stacks(
