@@ -300,6 +300,22 @@ def drawn(kind):
     }
 
 
+def vmapped(kind):
+  """The error of updates of several models, which lie over an axis."""
+  mesh = jax.make_mesh(
+    (2, 4), ('models', 'fsdp'), axis_types=(_TYPES[kind],) * 2
+  )
+  w = np.random.default_rng(0).normal(size=(4, 16, 24)).astype(np.float32)
+  for over in (None, 'fsdp'):
+    alone, tx = optax_namo.namo_d(0.1), optax_namo.namo_d(0.1, shard_over=over)
+    update = lambda g, tx=tx: tx.update(g, tx.init(g), g)[0]
+    expected = np.stack([update(g, alone) for g in w])
+    with jax.set_mesh(mesh):
+      placed = jax.device_put(w, NamedSharding(mesh, P('models', None, 'fsdp')))
+      found = jax.jit(jax.vmap(update))(placed)
+    yield float(np.abs(np.asarray(found) - expected).max())
+
+
 def recorded(kind):
   """What record() keeps, on one device and sharded."""
   mesh = _mesh(kind, (8,))

@@ -24,7 +24,12 @@ _SHARED = tuple(
   f'{name} {kind}'
   for kind in ('auto', 'explicit')
   for name in ('shard_map', 'recorded', 'cost', 'compiled', 'parts')
-) + ('uneven explicit', 'init_in_shard_map auto', 'mixed both')
+) + (
+  'uneven explicit',
+  'init_in_shard_map auto',
+  'mixed both',
+  'vmapped explicit',
+)
 _DRAWN = ('drawn explicit', 'drawn told', 'drawn auto', 'drawn mixed')
 
 
@@ -147,6 +152,12 @@ def test_parts_of_a_divided_leaf(kind):
   for error, as_before in _on_eight_devices(*_SHARED)[f'parts {kind}']:
     assert error < 1e-5
     assert as_before
+
+
+def test_vmap_over_an_explicit_axis():
+  """Without and with shard_over."""
+  errors = _on_eight_devices(*_SHARED)['vmapped explicit']
+  assert max(errors) < 1e-6
 
 
 def test_a_mesh_of_auto_and_explicit_axes():
