@@ -5,10 +5,13 @@
 Prints what is left, trains it, and appends a row for each run to results.jsonl
 beside this file. Stopped at any moment, the same command goes on; started twice
 it shares the work. --max_minutes=100 begins no run after that time, --dry_run
-only prints.
+only prints. With --accelerator it asks what takes one, runs side by side.
 """
 
+from collections.abc import Iterator
+import dataclasses
 import hashlib
+import itertools
 import pathlib
 import time
 
@@ -28,6 +31,9 @@ _MAX_MINUTES = flags.DEFINE_float(
   'max_minutes', 120.0, 'Begin no run after so many minutes.', lower_bound=0
 )
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print what is left, and stop.')
+_ACCELERATOR = flags.DEFINE_bool(
+  'accelerator', False, 'Ask what takes a GPU or TPU, in the place of the rest.'
+)
 _OUT = flags.DEFINE_string('out', str(_HERE), 'Folder of the rows.')
 _WAIT = 20.0  # Seconds, where other processes have all that is left to do now.
 
@@ -38,26 +44,43 @@ def told(left: dict[str, list]) -> str:
   return '\n'.join(lines) or 'Every question has its runs.'
 
 
+def _pieces(runs: list[batched.Run]) -> Iterator[list[batched.Run]]:
+  """Runs for one program: one on a CPU, else so many as are alike."""
+  alike = lambda run: run._replace(
+    config=dataclasses.replace(
+      run.config, **dict.fromkeys(batched.INPUTS, 0.0), seed=0
+    )
+  )
+  for _, group in itertools.groupby(runs, alike):
+    size = 8 if _ACCELERATOR.value else 1
+    while piece := list(itertools.islice(group, size)):
+      yield piece
+
+
 def _make(
   runs: list[batched.Run],
   corpus: data.Corpus,
   out: pathlib.Path,
   seconds: float,
 ) -> None:
-  """Trains runs that have no row yet; the short ones together."""
-  short = [run for run in runs if run.task or run.config.preset == 'small']
-  long = [run.config for run in runs if run not in short]
-  if long:
-    sweep.run(long, corpus, out, seconds / 60)
+  """Trains runs that have no row yet; the short ones from one program."""
   end = time.monotonic() + seconds
-  for run in short:
+  short = lambda run: (
+    run.task or run.config.preset == 'small' or _ACCELERATOR.value
+  )
+  if long := [run.config for run in runs if not short(run)]:
+    sweep.run(long, corpus, out, seconds / 60)
+  for piece in _pieces([run for run in runs if short(run)]):
     if time.monotonic() > end:
       break
-    held = out / 'runs' / f'{hashlib.sha256(run.key.encode()).hexdigest()}.lock'
+    name = hashlib.sha256(piece[0].key.encode()).hexdigest()
+    held = out / 'runs' / f'{name}.lock'
     with files.lock(held) as mine:
       rows = sweep.read_results(out)
-      if mine and run.key not in {batched.run_of(row).key for row in rows}:
-        for row in batched.train_runs([run], corpus, rows):
+      done = {batched.run_of(row).key for row in rows}
+      left = [run for run in piece if run.key not in done]
+      if mine and left:
+        for row in batched.train_runs(left, corpus, rows):
           sweep.append(out / 'results.jsonl', row)
       if mine:
         held.unlink(missing_ok=True)
@@ -70,7 +93,8 @@ def main(argv: list[str]) -> None:
   end = time.monotonic() + 60 * _MAX_MINUTES.value
   # A run's seeds share their program.
   jax.config.update('jax_compilation_cache_dir', str(out / 'runs' / 'compiled'))
-  left = plan.left(sweep.read_results(out))
+  asked = plan.ACCELERATED if _ACCELERATOR.value else plan.QUESTIONS
+  left = plan.left(sweep.read_results(out), asked)
   print(told(left))
   if _DRY_RUN.value:
     return
@@ -82,7 +106,7 @@ def main(argv: list[str]) -> None:
     rows = sweep.read_results(out)
     if len(rows) == before:  # Other processes are at all of them.
       time.sleep(_WAIT)
-    left = plan.left(rows)
+    left = plan.left(rows, asked)
   print(told(left))
 
 

@@ -53,14 +53,14 @@ class Undecided(ValueError):
 
 def arms(rows: Rows, name: str) -> Arms:
   """Those of a question, if all of its runs are there."""
-  for title, (question, optimizers) in plan.QUESTIONS.items():
+  for title, (question, optimizers) in plan.ALL.items():
     if name in (title, title.partition(') ')[2]):
       try:
         found = [arm for one in optimizers for arm in question(rows, one)]
       except plan.Wanted:
         raise Undecided(f'{title} is still open') from None
       return {str(arm): arm for arm in found}
-  raise ValueError(f'{name!r} is no question of {list(plan.QUESTIONS)}.')
+  raise ValueError(f'{name!r} is no question of {list(plan.ALL)}.')
 
 
 def by_batch(

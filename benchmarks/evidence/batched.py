@@ -78,14 +78,15 @@ def _run_of(config: str, task: str) -> Run:
 
 
 def batch(run: Run, corpus: data.Corpus, step: int) -> list[np.ndarray]:
-  """Inputs and targets of a step, (batch, time) each."""
+  """Inputs and targets of a step, (accumulate, batch, time) each."""
   config = run.config
   ramp = 16 * 2 ** (7 * step // config.steps)
+  size = config.accumulate * config.batch_size
   inputs, targets = data.batch(
     corpus.train,
     seed=config.seed,
     step=step,
-    batch_size=ramp if run.task == 'ramp' else config.batch_size,
+    batch_size=ramp if run.task == 'ramp' else size,
     block_size=config.sizes.block_size,
   )
   if run.task == 'labels' and 2 * step >= config.steps:
@@ -94,20 +95,22 @@ def batch(run: Run, corpus: data.Corpus, step: int) -> list[np.ndarray]:
       corpus.vocab_size, size=targets.shape, dtype=targets.dtype
     )
     targets = np.where(rng.random(targets.shape) < 0.5, drawn, targets)
-  return [inputs, targets]
+  shape = config.accumulate, -1, config.sizes.block_size
+  return [inputs.reshape(shape), targets.reshape(shape)]
 
 
 def _probe(
   run: Run, corpus: data.Corpus, step: int, i: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """One of two batches that no step has."""
-  return data.batch(
+) -> list[np.ndarray]:
+  """One of two batches that no step has, (1, batch, time)."""
+  found = data.batch(
     corpus.train,
     seed=run.config.seed,
     step=10**6 + 2 * step + i,
     batch_size=_PROBE,
     block_size=run.config.sizes.block_size,
   )
+  return [x[None] for x in found]
 
 
 def curves(run: Run, rows: Iterable[Row]) -> Curves:
@@ -257,14 +260,18 @@ def train_runs(
   )
   rule = _rule(
     dataclasses.replace(
-      first, **dict.fromkeys(INPUTS, 1.0), seed=0, batch_size=1
+      first,
+      **dict.fromkeys(INPUTS, 1.0),
+      seed=0,
+      batch_size=1,
+      accumulate=1,
     )
   )
   at = lambda name: np.array([getattr(run.config, name) for run in runs])
   knobs = {name: at(name).astype(np.float32) for name in INPUTS}
   followed = curves(runs[0], rows) if task.startswith('follows') else {}
   followed = {k: np.stack([x] * len(runs)) for k, x in followed.items()}
-  stacked = lambda parts: [np.stack(x)[:, None] for x in zip(*parts)]
+  stacked = lambda parts: [np.stack(x) for x in zip(*parts)]
   began = time.perf_counter()
   params = model.init(at('seed'))
   state = rule.init(knobs, followed, params)
@@ -286,7 +293,7 @@ def train_runs(
         )
         for i in range(2)
       ]
-      ratios = _signal_to_noise(probes, tokens[0].shape[2])
+      ratios = _signal_to_noise(probes, tokens[0][0, ..., 0].size)
       for i, ratio in enumerate(ratios):
         losses[i].append([step + 1, model.evaluate(_one(params, i))])
         signal[i].append([step + 1, _digits(ratio)])

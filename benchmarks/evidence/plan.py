@@ -403,11 +403,39 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
 }
 
 
-def left(rows: Iterable[Row]) -> dict[str, list[Run]]:
+def _in_char(**change: Any) -> tuple[Question, tuple[str, ...]]:
+  """Of the preset `char`, 300 steps, all rates anew."""
+  shared = {'preset': 'char', 'steps': 300, 'eval_every': 100}
+  return in_small(**shared, **change), RULES
+
+
+# What takes an accelerator; --accelerator asks it.
+ACCELERATED: dict[str, tuple[Question, tuple[str, ...]]] = {
+  **{
+    f'(q) Signal of char: batch {n}': _in_char(
+      batch_size=256, accumulate=n // 256
+    )
+    for n in (256, 1024, 4096)
+  },
+  **{
+    f'(u) Width {n} of char, {scale}': _in_char(
+      batch_size=64, embed_dim=n, shape_scale=scale
+    )
+    for n in (256, 512, 1024)
+    for scale in ('rms', 'spectral')
+  },
+}
+ALL = QUESTIONS | ACCELERATED
+
+
+def left(
+  rows: Iterable[Row],
+  questions: Mapping[str, tuple[Question, tuple[str, ...]]] = QUESTIONS,
+) -> dict[str, list[Run]]:
   """By title, the runs to be made next; what is answered is left out."""
   known = Rows(rows)
   asked: dict[str, list[Run]] = {}
-  for title, (question, optimizers) in QUESTIONS.items():
+  for title, (question, optimizers) in questions.items():
     for optimizer in optimizers:
       try:
         question(known, optimizer)
