@@ -78,31 +78,64 @@ def map_stacks(
     here = jax.sharding.get_abstract_mesh()
     for (m, n, _, holders, alike), members in groups.items():
       places, specs = zip(*members)
-      travel = functools.partial(
-        _travel,
-        function,
-        dimension_numbers=[numbers[i] for i in places],
+      divided = {n for spec in specs for entry in spec for n in _names(entry)}
+      parts = _spread(
+        *(leaves[i] for i in places),
+        function=function,
+        dimension_numbers=tuple(numbers[i] for i in places),
         specs=specs,
         matrix=(m, n),
         holders=holders,
         alike=alike,
-        sizes=dict(mesh.shape),
-      )
-      spread = jax.shard_map(
-        travel,
         mesh=mesh if here.empty else here,
-        in_specs=specs,
-        out_specs=specs,
-        axis_names={*names, *(n for s in specs for e in s for n in _names(e))},
-        check_vma=False,
+        manual=frozenset(divided.union(names)),
       )
-      parts = jax.jit(spread)(*(leaves[i] for i in places))
       for i, part in zip(places, parts):
         results[i] = part
     return results
 
   # Where the leaves lie, not where they are supposed to.
   return list(map(sharding.alike, sharding.automatic(mapped, leaves), leaves))
+
+
+# Compiled once, also where update is not.
+@functools.partial(
+  jax.jit,
+  static_argnames=(
+    'function', 'dimension_numbers', 'specs', 'matrix', 'holders', 'alike',
+    'mesh', 'manual',
+  ),
+)  # fmt: skip
+def _spread(
+  *leaves: jax.Array,
+  function: stacking.Orthogonalizer,
+  dimension_numbers: tuple[MuonDimensionNumbers, ...],
+  specs: tuple[P, ...],
+  matrix: tuple[int, int],
+  holders: Names,
+  alike: Names,
+  mesh: jax.sharding.AbstractMesh,
+  manual: frozenset[str],
+) -> tuple[jax.Array, ...]:
+  """``_travel`` on every device, each with its blocks."""
+  travel = functools.partial(
+    _travel,
+    function,
+    dimension_numbers=dimension_numbers,
+    specs=specs,
+    matrix=matrix,
+    holders=holders,
+    alike=alike,
+    sizes=dict(mesh.shape),
+  )
+  return jax.shard_map(
+    travel,
+    mesh=mesh,
+    in_specs=specs,
+    out_specs=specs,
+    axis_names=set(manual),
+    check_vma=False,
+  )(*leaves)
 
 
 def _width(

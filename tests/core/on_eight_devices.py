@@ -361,6 +361,14 @@ def compiled(kind):
         for _ in range(3):
           _, state = step(params, state, params)
         yield step._cache_size()
+    # Nor is an update without jit compiled anew: 1 and what the second added.
+    tx = optax_namo.namo_d(
+      0.1, shard_over='fsdp', weight_dimension_numbers=numbers
+    )
+    _, state = tx.update(params, tx.init(params), params)
+    before = spread._spread._cache_size()
+    tx.update(params, state, params)
+    yield 1 + spread._spread._cache_size() - before
 
 
 def init_in_shard_map(kind):
