@@ -87,7 +87,8 @@ def hold_norm(learning_rate):
     rate = learning_rate(u.count) if callable(learning_rate) else learning_rate
     size = _norm(u, p)
     moved = p - rate * size * u.direction / _norm(u, u.direction)
-    return _replaced(u, size * moved / _norm(u, moved) - p)
+    # At a rate of 0 the factor is 1, and nothing moves.
+    return _replaced(u, size / _norm(u, moved) * moved - p)
 
   return optax_namo.stage(held)
 

@@ -89,6 +89,7 @@ def _make(
 def main(argv: list[str]) -> None:
   del argv
   logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
+  plan.know_siblings()
   out = pathlib.Path(_OUT.value)
   end = time.monotonic() + 60 * _MAX_MINUTES.value
   # A run's seeds share their program.

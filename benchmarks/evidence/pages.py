@@ -266,6 +266,7 @@ def filled(text: str, facts: Facts) -> str:
 
 
 def main() -> None:
+  plan.know_siblings()
   facts = Facts(sweep.read_results(report.HERE))
   for path in PAGES:
     files.write_whole(path, filled(path.read_text(encoding='utf-8'), facts))

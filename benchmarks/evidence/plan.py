@@ -32,7 +32,6 @@ UNSEEN = FINAL[3:]
 
 # A factor of sqrt 2 between rates, around those of the example.
 RATES = {'namo_d': 0.035, 'namo': 0.035, 'muon': 0.006, 'adamw': 0.0042}
-OPTIMIZERS.update(siblings.OPTIMIZERS)
 _OTHERS = {name: one.learning_rate for name, one in siblings.OPTIMIZERS.items()}
 DECAYS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-8, 7))
@@ -62,6 +61,11 @@ def ladder(knob: str, optimizer: str) -> tuple[float, ...]:
   """The values of a tuned knob, in order."""
   ladders = {'weight_decay': DECAYS, 'adam_learning_rate': ADAM_RATES}
   return ladders.get(knob) or rates(optimizer.removeprefix('optax_'))
+
+
+def know_siblings() -> None:
+  """Before any row or run of theirs is read."""
+  OPTIMIZERS.update(siblings.OPTIMIZERS)
 
 
 class Wanted(Exception):

@@ -235,6 +235,7 @@ def drawings(rows: Sequence[Row]) -> dict[str, Figure]:
 
 
 def main() -> None:
+  plan.know_siblings()
   rows = sweep.read_results(HERE)
   files.write_whole(HERE / 'RESULTS.md', document(rows))
   (HERE / 'figures').mkdir(exist_ok=True)

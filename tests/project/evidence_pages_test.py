@@ -4,14 +4,23 @@
 
 import copy
 import re
+from unittest import mock
 
 import pytest
 
 from benchmarks.evidence import pages
+from benchmarks.evidence import plan
 from benchmarks.evidence import report
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.config import make_config
 from optax_namo.nanogpt.config import OPTIMIZERS
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _siblings_are_known():
+  with mock.patch.dict(OPTIMIZERS):
+    plan.know_siblings()
+    yield
 
 
 @pytest.fixture(scope='module')

@@ -7,9 +7,11 @@ import dataclasses
 import functools
 import math
 import pathlib
+from unittest import mock
 
 from absl.testing import flagsaver
 import numpy as np
+import pytest
 
 from benchmarks.evidence import answers
 from benchmarks.evidence import batched
@@ -22,10 +24,18 @@ from optax_namo.nanogpt.compare import __main__ as command
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.config import from_file
+from optax_namo.nanogpt.config import OPTIMIZERS
 
 _FOLDER = pathlib.Path(plan.__file__).parent
 _BEST = {'namo_d': 0.07, 'namo': 0.018, 'muon': 0.006, 'adamw': 0.0042}
 _SIBLINGS = {n: one.learning_rate for n, one in siblings.OPTIMIZERS.items()}
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _siblings_are_known():
+  with mock.patch.dict(OPTIMIZERS):
+    plan.know_siblings()
+    yield
 
 
 def _row(run):
