@@ -13,6 +13,7 @@ about an hour of an H100 at 40% of its peak, for one rate and one seed; rates to
 begin with are the example's at a width of 768, in the shape scale there.
 """
 
+import argparse
 from collections.abc import Iterator
 import dataclasses
 import functools
@@ -20,8 +21,6 @@ import pathlib
 import sys
 from typing import NamedTuple
 
-from absl import app
-from absl import flags
 from flax import nnx
 import jax
 import jax.numpy as jnp
@@ -30,14 +29,6 @@ import optax
 
 import optax_namo
 
-_DATA = flags.DEFINE_string('data', 'data/fineweb10B', 'Folder of the shards.')
-_OPTIMIZER = flags.DEFINE_enum(
-  'optimizer', 'namo_d', ['namo_d', 'namo', 'muon'], 'Of hidden matrices.'
-)
-_RATE = flags.DEFINE_float('learning_rate', 0.12, "Muon's there: 0.02.")
-_DECAY = flags.DEFINE_float('weight_decay', 0.01, 'Of hidden matrices.')
-_STEPS = flags.DEFINE_integer('steps', 3800, 'The rate falls to 0 over them.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the initialization.')
 TARGET = 3.28
 
 
@@ -224,13 +215,23 @@ def train(folder, tx, steps, seed, sizes, said=print):
   return reached
 
 
-def main(argv):
-  del argv
-  tx = optimizer(_OPTIMIZER.value, _RATE.value, _DECAY.value, _STEPS.value)
-  folder = pathlib.Path(_DATA.value)
-  reached = train(folder, tx, _STEPS.value, _SEED.value, Sizes())
-  print(f'{_OPTIMIZER.value}: {TARGET} first seen at step {reached}.')
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--data', type=pathlib.Path, default='data/fineweb10B')
+  names = ['namo_d', 'namo', 'muon']
+  parser.add_argument('--optimizer', choices=names, default='namo_d')
+  # Muon's there: 0.02.
+  parser.add_argument('--learning_rate', type=float, default=0.12)
+  parser.add_argument('--weight_decay', type=float, default=0.01)
+  parser.add_argument('--steps', type=int, default=3800)
+  parser.add_argument('--seed', type=int, default=0)
+  given = parser.parse_args()
+  tx = optimizer(
+    given.optimizer, given.learning_rate, given.weight_decay, given.steps
+  )
+  reached = train(given.data, tx, given.steps, given.seed, Sizes())
+  print(f'{given.optimizer}: {TARGET} first seen at step {reached}.')
 
 
 if __name__ == '__main__':
-  app.run(main)
+  main()
