@@ -109,10 +109,11 @@ def _one_matrix(
   # range, whatever the gradient's magnitude. So divide first, then square; mu
   # and g and not m, which XLA would keep until its norm is asked for. With the
   # root of new1 neither quotient leaves the range. Where there was no gradient
-  # and eps=0, the scale is zero.
+  # and eps=0, the scale is zero, and its derivative finite.
   new = jnp.sqrt(rates.new1)
   below = (root_v + rates.eps) * (new * rates.correction)
-  below = jnp.maximum(below, jnp.finfo(g.dtype).tiny)
+  tiny = jnp.finfo(g.dtype).tiny
+  below = jnp.where(below < tiny, tiny**-0.5, below)
   ratio = mu * ((rates.b1 if nesterov else 1) / below)
   if nesterov:
     ratio += g * (rates.new1 / below)

@@ -36,7 +36,7 @@ _OPTIMIZERS = (optax_namo.namo, optax_namo.namo_d)
     ('adam_eps', -1.0),
     ('adam_weight_decay', -1.0),
     ('decay', 'none'),
-    ('shape_scale', 'spectral'),
+    ('shape_scale', 'frobenius'),
   ],
 )
 def test_value_is_named(optimizer, bad):

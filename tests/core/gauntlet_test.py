@@ -28,7 +28,7 @@ _FACTORS = {
   'columns': ('input', 'output'),
   'clamp': (0.75, None, 1.0),
   'decay': ('adaptive', 'decoupled'),
-  'shape_scale': ('rms', 'width', 'spectral', 'none'),
+  'shape_scale': ('rms', 'spectral', 'none'),
   'orthogonalizer': (None, optax_namo.polar_svd),
   'record': (False, True),
 }

@@ -38,7 +38,9 @@ optax_namo.stage(halved)
 table: optax_namo.RoutingTable = optax_namo.routing_table({})
 paths: list[str] = [route.path for route in table]
 
-# What is wrong is told; an ignore that is not needed is an error of mypy's.
-optax_namo.namo_d(0.1, columns='rows')  # type: ignore[arg-type]
-optax_namo.namo(0.1, beta=0.9)  # type: ignore[call-arg]
-optax_namo.namo(0.1, clamp=0.5)  # type: ignore[call-arg]
+
+def wrong() -> None:
+  """What is wrong is told: mypy errs where an ignore is not needed."""
+  optax_namo.namo_d(0.1, columns='rows')  # type: ignore[arg-type]
+  optax_namo.namo(0.1, beta=0.9)  # type: ignore[call-arg]
+  optax_namo.namo(0.1, clamp=0.5)  # type: ignore[call-arg]
