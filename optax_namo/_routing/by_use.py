@@ -4,7 +4,6 @@
 
 from __future__ import annotations  # help() shows names, not unions.
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 import warnings
@@ -106,12 +105,12 @@ def decided(
   hyperparameters.choice('first_layers', first_layers, ('adamw', 'matrix'))
   closed = jax.make_jaxpr(function)(params, *args)
   shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
-  trace = program.Trace(trees.paths(params), shapes, split)
+  trace = program.Trace(trees.paths(params), shapes)
   weights = [program.Value((views.whole(i, n),)) for i, n in enumerate(shapes)]
   others = [program.Value(data=1)] * (len(closed.jaxpr.invars) - len(weights))
   trace.run(closed.jaxpr, closed.consts, weights + others)
   found = [
-    _judged(trace, leaf, output_heads, first_layers)
+    _judged(trace, leaf, output_heads, first_layers, split)
     for leaf in range(len(weights))
   ]
   unknown = [leaf for leaf, (_, why) in enumerate(found) if why[:1] == '?']
@@ -130,7 +129,11 @@ def decided(
 
 
 def _judged(
-  trace: program.Trace, leaf: int, output_heads: str, first_layers: str
+  trace: program.Trace,
+  leaf: int,
+  output_heads: str,
+  first_layers: str,
+  split: bool,
 ) -> tuple[Any, str]:
   """The dimension numbers of a leaf, and why; '? ' first if unknown."""
   shape, uses = trace.shapes[leaf], list(trace.uses.get(leaf, ()))
@@ -139,7 +142,7 @@ def _judged(
   if sum(size > 1 for size in shape) < 2:
     return None, 'vector'
   marked = {what: why[leaf] for what, why in trace.marks.items() if leaf in why}
-  if 'looked' in marked and 'selected' not in marked:
+  if 'looked' in marked and not any(use.looked for use in uses):
     return None, 'looked up'
   strength = max((use.strength for use in uses), default=0)
   if 'opaque' in marked and not strength:
@@ -149,14 +152,12 @@ def _judged(
       return None, '? is not used'
     return None, 'depthwise' if 'depthwise' in marked else 'elementwise'
   uses = [use for use in uses if use.strength == strength]
-  specs = Counter(use.spec for use in uses)
   # With both sides exchanged it is the same matrix.
-  if (
-    None in specs or len({frozenset(dims.of_parts(spec)) for spec in specs}) > 1
-  ):
+  sides = {use.spec and frozenset(dims.of_parts(use.spec)) for use in uses}
+  if None in sides or len(sides) > 1:
     ways = ', '.join(dict.fromkeys(use.primitive for use in uses))
     return None, f'? is used in ways that contradict each other ({ways})'
-  spec = max(specs, key=specs.__getitem__)
+  spec = max(uses, key=trace.uses[leaf].__getitem__).spec
   numbers = dims.of_parts(spec)
   if output_heads == 'adamw' and 'consumed' not in marked:
     return None, 'last product'
@@ -165,7 +166,7 @@ def _judged(
   if isinstance(spec, MuonDimensionNumbers):
     if 1 in axes.matrix_shape(spec, shape)[1:]:
       return None, 'vector'
-    spec = _parts(trace, leaf, spec)
+    spec = _parts(trace, leaf, spec) if split else spec
   inputs = ', '.join(map(str, numbers.reduction_axis))
   plural = 'axis' if len(numbers.reduction_axis) == 1 else 'axes'
   return spec, f'contracts {plural} {inputs} in {uses[0].primitive}'

@@ -6,6 +6,7 @@ The program is a jaxpr. Every value in it is described by a ``Value``, and each
 primitive has a rule from those of its operands to those of its results.
 """
 
+from collections import Counter
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 import functools
@@ -25,23 +26,42 @@ class Value(NamedTuple):
   """What is known of a value.
 
   Attributes:
-    views: The parameters that it is a view of. It is a *weight* if it has any,
-      and no data.
-    results: The products with parameters that it has in it, as views of their
-      outputs; but for those that were already operands of others.
+    views: The parameters that it is a view of, and outputs of products with
+      parameters that it has in it, but for those that were already operands of
+      others.
     data: 0 if it depends on parameters and constants alone, 1 if on data, 2 if
       a product or a look-up of a parameter has come before.
     selects: Whether it is a one-hot of integers.
   """
 
   views: tuple[v.View, ...] = ()
-  results: tuple[v.View, ...] = ()
   data: int = 0
   selects: bool = False
 
   @property
-  def weight(self) -> bool:
-    return bool(self.views) and not self.data
+  def parameters(self) -> list[v.View]:
+    return [view for view in self.views if not view.is_output]
+
+  @property
+  def outputs(self) -> list[v.View]:
+    return [view for view in self.views if view.is_output]
+
+  @property
+  def is_weight(self) -> bool:
+    return bool(not self.data and self.parameters)
+
+  def as_data(self) -> 'Value':
+    """The same of parameters that are data, as tokens are."""
+    return Value(tuple(self.outputs), 2)
+
+  def moved(self, change: Callable[[v.View], v.Axes | None]) -> 'Value':
+    """The same with other axes, and without the parameters that lose them."""
+    views = [
+      view._replace(axes=(view.axes and change(view)) or ())
+      for view in self.views
+    ]
+    kept = (view for view in views if view.axes or view.is_output)
+    return self._replace(views=tuple(kept))
 
 
 _Values = list[Value]
@@ -54,26 +74,24 @@ class Use(NamedTuple):
   spec: Any  # The matrices that it makes of the parameter; None for none.
   primitive: str
   first: bool  # Whether nothing was learned before it.
-  where: int  # Tells products apart.
+  looked: bool  # Whether an index of data has selected what it takes.
 
 
 class Trace:
   """What a program does with its parameters, found by running its rules.
 
   Attributes:
-    uses: The products of each leaf; a set in order.
+    uses: The products of each leaf, and how many there are.
     marks: What else is told of leaves: ``'seen'`` (used at all), ``'looked'``
-      (an index of data selects from them), ``'selected'`` (matrices after it),
-      ``'depthwise'``, ``'consumed'`` (their products are operands of later
-      ones), ``'opaque'`` (they go where no rule follows, and the primitive).
+      (an index of data selects from them), ``'depthwise'``, ``'consumed'``
+      (their products are operands of later ones), ``'opaque'`` (they go where
+      no rule follows, and the primitive).
     cuts: Entries at which the axis ``(leaf, axis)`` is cut.
   """
 
-  def __init__(
-    self, paths: Sequence[str], shapes: Sequence[tuple[int, ...]], split: bool
-  ):
-    self.paths, self.shapes, self.split = paths, shapes, split
-    self.uses: dict[int, dict[Use, None]] = defaultdict(dict)
+  def __init__(self, paths: Sequence[str], shapes: Sequence[tuple[int, ...]]):
+    self.paths, self.shapes = paths, shapes
+    self.uses: dict[int, Counter[Use]] = defaultdict(Counter)
     self.marks: dict[str, dict[int, str]] = defaultdict(dict)
     self.cuts: dict[tuple[int, int], set[int]] = defaultdict(set)
 
@@ -97,55 +115,48 @@ class Trace:
       known.update(zip(eqn.outvars, found))
     return [read(atom) for atom in jaxpr.outvars]
 
-  def union(self, values: Sequence[Value]) -> Value:
-    """A value that depends on all these, and is a view of no parameter."""
+  def mixed(self, values: _Values, views: Iterable[v.View] = ()) -> Value:
+    """A value that depends on all these, and has these views."""
     for value in values:
-      self.mark('seen', value.views)
-    results = (result for value in values for result in value.results)
-    consumed = self.marks['consumed']
-    return Value(
-      results=_lost(
-        result for result in results if result.leaf not in consumed
-      ),
-      data=max((value.data for value in values), default=0),
-    )
+      self.mark('seen', value.parameters)
+    hidden = [v.output(view) for value in values for view in value.outputs]
+    kept = [
+      view
+      for view in (*hidden, *views)
+      if not (view.is_output and view.leaf in self.marks['consumed'])
+    ]
+    return Value(v.merged(kept), max([0, *(value.data for value in values)]))
+
+  def joined(self, values: _Values, scaled: bool = False) -> Value:
+    """The same, with all views, where entries are added or lie side by side.
+
+    Parameters among data are data, as tokens and positions are, unless they are
+    ``scaled``. A product of two stays one even then: a frozen weight is data.
+    """
+    lost = not scaled and any(value.data for value in values)
+    views = [
+      view
+      for value in values
+      for view in value.views
+      if view.is_output or not lost or (view.inner and not view.looked)
+    ]
+    return self.mixed(values, views)
+
+  def cut(self, leaf: int, digit: v.Digit, *ends: int) -> None:
+    """Notes where a slice cuts an axis of a parameter, all of which it has."""
+    if digit.size * digit.stride >= self.shapes[leaf][digit.axis]:
+      self.cuts[leaf, digit.axis].update(
+        digit.start + end * digit.stride for end in ends
+      )
 
   def look_up(self, value: Value) -> Value:
     """A value after an index of data has selected."""
-    self.mark('looked', value.views)
-    views = tuple(view._replace(looked=True) for view in value.views)
-    return value._replace(views=views, data=2)
-
-
-def _lost(results: Iterable[v.View]) -> tuple[v.View, ...]:
-  """Results that are somewhere in a value."""
-  return tuple(
-    v.View(leaf, ()) for leaf in dict.fromkeys(r.leaf for r in results)
-  )
-
-
-def _mapped(
-  value: Value,
-  change: Callable[[v.Axes], v.Axes | None],
-  plain: Value | None = None,
-) -> Value:
-  """``plain`` with a value's views and results, whose axes change."""
-  views, results = (
-    [view._replace(axes=change(view.axes) or ()) for view in some if view.axes]
-    for some in (value.views, value.results)
-  )
-  plain = plain or value._replace(results=_lost(value.results))
-  views = [view for view in views if view.axes]
-  return _joined([Value(results=tuple(results))], plain, views)
-
-
-def _joined(values: Iterable[Value], plain: Value, views: Any) -> Value:
-  """``plain`` with these views, and its results where ``values`` have them."""
-  left = {result.leaf for result in plain.results}
-  placed = [x for value in values for x in value.results if x.axes]
-  results = (*plain.results, *(x for x in placed if x.leaf in left))
-  results = v.merged(results) if placed else plain.results
-  return plain._replace(views=v.merged(views), results=results)
+    self.mark('looked', value.parameters)
+    views = (
+      view if view.is_output else view._replace(looked=True)
+      for view in value.views
+    )
+    return value._replace(views=tuple(views), data=2)
 
 
 # Entries of one operand, the first, in other places.
@@ -153,89 +164,57 @@ def _joined(values: Iterable[Value], plain: Value, views: Any) -> Value:
 
 def _moved(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   value, *indices = values
-  plain = trace.union(values)._replace(selects=value.selects)
-  if not (value.views or value.results):
-    return [plain] * len(eqn.outvars)
-  name, old = eqn.primitive.name, eqn.invars[0].aval.shape
   known, outs = not any(index.data for index in indices), []
   for i, var in enumerate(eqn.outvars):
-    move = v.Move(old, var.aval.shape, eqn.params, i, known)
-    for view in value.views + value.results:
-      if trace.split and name in ('slice', 'split'):
-        _cut(trace, view, move)
-    out = _mapped(value, functools.partial(v.MOVES[name], move), plain)
-    if len(out.views) < len(value.views) and var.aval.shape:
+    shapes = eqn.invars[0].aval.shape, var.aval.shape
+    move = v.Move(*shapes, eqn.params, i, known, trace.cut)
+    moved = value.moved(functools.partial(v.MOVES[eqn.primitive.name], move))
+    if len(moved.parameters) < len(value.parameters) and var.aval.shape:
       _opaque(trace, eqn, [value])
-    outs.append(out if known or not value.views else trace.look_up(out))
+    out = trace.mixed(values, moved.views)._replace(selects=value.selects)
+    outs.append(out if known or not value.parameters else trace.look_up(out))
   return outs
-
-
-def _cut(trace: Trace, view: v.View, move: v.Move) -> None:
-  """Notes where a static slice cuts the axes of a parameter."""
-  for digits, old, new, start in zip(view.axes, *move[:2], v.starts(move)):
-    unit = math.prod(digit.size for digit in digits[1:])
-    # Else no part is one piece of the parameter.
-    if digits and new < old and not (start % unit or new % unit):
-      leaf, (axis, size, stride, begin) = view.leaf, digits[0]
-      if size * stride >= trace.shapes[leaf][axis]:
-        ends = start // unit, (start + new) // unit
-        trace.cuts[leaf, axis].update(begin + end * stride for end in ends)
 
 
 # Entries of several operands.
 
 
 def _concatenated(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  """A weight if all operands are: not tokens or positions beside data."""
-  out, rank = trace.union(values), len(eqn.outvars[0].aval.shape)
-  views = [view for value in values for view in value.views]
-  views = [view for view in views if len(view.axes) == rank and not out.data]
-  out = _joined(values, out, views)
-  if trace.split and eqn.primitive.name == 'concatenate':
-    starts = defaultdict(list)
-    for view in out.results + out.views:
-      digits = view.axes[eqn.params['dimension']] if view.axes else ()
-      for digit in digits[:1]:
-        starts[view.leaf, digit.axis].append(digit.start)
-    for key, some in starts.items():  # They do not go separate ways.
-      gone = range(min(some) + 1, max(some) + 1)
-      trace.cuts[key].difference_update(gone)
+  rank, starts = len(eqn.outvars[0].aval.shape), defaultdict(set)
+  alike = lambda x: x.axes if len(x.axes) == rank else None
+  out = trace.joined([value.moved(alike) for value in values])
+  if eqn.primitive.name == 'concatenate':
+    for view in (view for value in values for view in value.views if view.axes):
+      for digit in view.axes[eqn.params['dimension']][:1]:
+        starts[view.leaf, digit.axis].add(digit.start)
+  for key, some in starts.items():  # They do not go separate ways.
+    trace.cuts[key] -= set(range(min(some) + 1, max(some) + 1))
   return [out]
 
 
 def _elementwise(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  """A view stays one when it is scaled, but not when data are added.
-
-  A product of two parameters stays one even then: a frozen weight is data.
-  """
   name, new = eqn.primitive.name, eqn.outvars[0].aval.shape
-  plain, sized = trace.union(values), []
-  for value, atom in zip(values, eqn.invars):
-    old = atom.aval.shape
-    if old != new and (value.views or value.results):
-      stretch = functools.partial(v.stretched, v.Move(old, new))
-      value = _mapped(value, stretch)
-    if math.prod(old) > 1:
-      sized.append(value)
-  scales = len(sized) < 2 or name in ('mul', 'div')
+  shapes = [atom.aval.shape for atom in eqn.invars]
+  scales = name in ('mul', 'div') or sum(math.prod(n) > 1 for n in shapes) < 2
   if name == 'select_n':  # A mask scales; its two cases are added.
-    scales = sum(one.data and not one.views for one in values[1:]) == 0
-  views = [view for value in sized for view in value.views]
-  if plain.data and not scales:
-    views = [view for view in views if view.inner and not view.looked]
+    scales = not any(one.data and not one.parameters for one in values[1:])
+  stretched = [
+    value.moved(functools.partial(v.stretched, old, new))
+    for value, old in zip(values, shapes)
+  ]
   keeps = name in ('mul', 'convert_element_type')
   selects = keeps and any(value.selects for value in values)
-  return [_joined(sized, plain._replace(selects=selects), views)]
+  return [trace.joined(stretched, scales)._replace(selects=selects)]
 
 
 def _equal(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """Integers compared with a list of known ones are a one-hot of them."""
   known = any(
-    not value.data and not value.views and math.prod(atom.aval.shape) > 1
+    not value.data and not value.parameters and math.prod(atom.aval.shape) > 1
     for value, atom in zip(values, eqn.invars)
   )
   integers = jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.integer)
-  return [trace.union(values)._replace(selects=known and integers)]
+  return [trace.mixed(values)._replace(selects=known and integers)]
 
 
 def _other(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
@@ -247,26 +226,25 @@ def _other(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
       (len(jaxpr.invars), len(jaxpr.outvars)) == arity
     ):
       return trace.run(jaxpr, consts, values)
-  if not any(one.views or one.results or one.selects for one in values):
-    return [trace.union(values)] * len(eqn.outvars)
-  new = eqn.outvars[0].aval.shape if len(eqn.outvars) == 1 else None
-  shapes = [atom.aval.shape for atom in eqn.invars]
-  alike = new is not None and all(
+  if len(eqn.outvars) != 1:
+    return _opaque(trace, eqn, values)
+  new = eqn.outvars[0].aval.shape
+  alike = all(
     len(old) in (0, len(new)) and all(i in (1, j) for i, j in zip(old, new))
-    for old in shapes
+    for old in [atom.aval.shape for atom in eqn.invars]
   )
   return (_elementwise if alike else _opaque)(trace, eqn, values)
 
 
 def _opaque(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """Notes the matrices that no rule follows from here."""
-  views = [view for value in values if value.weight for view in value.views]
-  hidden = [view for view in views if sum(map(bool, view.axes)) > 1]
-  out = trace.union(values)
+  weights = [value.parameters for value in values if value.is_weight]
+  hidden = [x for some in weights for x in some if sum(map(bool, x.axes)) > 1]
+  out = trace.mixed(values)
   if eqn.outvars and hidden:
     trace.mark('opaque', hidden, eqn.primitive.name)
-    trace.mark('consumed', out.results)
-    out = out._replace(results=_lost(hidden))
+    trace.mark('consumed', out.outputs)
+    out = out._replace(views=v.merged(map(v.output, hidden)))
   return [out] * len(eqn.outvars)
 
 
@@ -280,14 +258,6 @@ class _Side(NamedTuple):
   free: Sequence[int]
   places: dict[int, int]  # Where those that stay are in the result.
 
-  def placed(self, view: v.View, rank: int) -> v.View:
-    """A view of the operand as one of the result."""
-    axes: list[Any] = [()] * rank
-    for axis, place in self.places.items():
-      axes[place] = view.axes[axis]
-    inner = view.inner + view.digits(self.contracted)
-    return view._replace(axes=tuple(axes), inner=inner)
-
 
 def _use(
   trace: Trace, eqn: _Eqn, view: v.View, side: _Side, other: Value
@@ -298,13 +268,11 @@ def _use(
     contracted, free = contracted or view.inner, free or view.inner
   if not (contracted and free):
     return False
-  strength = 0 if other.weight else 2 if other.data else 1
+  strength = 0 if other.is_weight else 2 if other.data else 1
   spec = v.spec(trace.shapes[view.leaf], contracted, free)
   first = strength > 0 and other.data < 2
-  use = Use(strength, spec, eqn.primitive.name, first, id(eqn))
-  trace.uses[view.leaf][use] = None
-  if view.looked:
-    trace.mark('selected', [view])
+  use = Use(strength, spec, eqn.primitive.name, first, view.looked)
+  trace.uses[view.leaf][use] += 1
   return True
 
 
@@ -312,46 +280,46 @@ def _product(
   trace: Trace, eqn: _Eqn, values: _Values, sides: Sequence[_Side]
 ) -> _Values:
   """The product of two operands."""
-  out, rank = trace.union(values), len(eqn.outvars[0].aval.shape)
-  if all(value.weight for value in values):
-    # Tokens and positions are data, which the program alone cannot know.
-    data = [
-      all(names.is_embedding(trace.paths[view.leaf]) for view in value.views)
-      for value in values
-    ]
-    values = [
-      value._replace(views=(), data=2) if data == [i == 0, i == 1] else value
-      for i, value in enumerate(values)
-    ]
-    out = out._replace(data=max(value.data for value in values))
+  rank = len(eqn.outvars[0].aval.shape)
   contracts = any(side.contracted for side in sides)
-  placed = [
-    [side.placed(view, rank) for view in value.views]
-    for value, side in zip(values, sides)
-  ]
-  acting = []
-  for i, (one, other) in enumerate([values, values[::-1]]):
-    if not one.views or (one.data and other.weight):
-      continue
-    if contracts and other.selects:
-      found = [a._replace(inner=b.inner) for a, b in zip(placed[i], one.views)]
-      out = out._replace(views=tuple(found))
+  trace.mixed(values)
+  if all(value.is_weight for value in values):
+    # Tokens and positions are data, which the program alone cannot know.
+    is_data = lambda view: names.is_embedding(trace.paths[view.leaf])
+    data = [all(map(is_data, value.parameters)) for value in values]
+    if not all(data):
+      values = [x.as_data() if is_ else x for x, is_ in zip(values, data)]
+  acting, views = [], []
+  for i, (value, other, side) in enumerate(zip(values, values[::-1], sides)):
+    selected = contracts and other.selects
+    placed = [
+      view._replace(
+        axes=v.placed(view.axes, side.places.items(), rank),
+        inner=view.inner + view.digits(() if selected else side.contracted),
+      )
+      for view in value.parameters
+    ]
+    acts = not (value.data and other.is_weight)  # Else data scale a parameter.
+    if acts and placed and selected:
+      out = trace.mixed(values, placed)
       return [trace.look_up(out) if other.data else out]
-    used = [_use(trace, eqn, view, sides[i], other) for view in one.views]
-    if one.weight or any(used):
+    if acts:
+      used = [_use(trace, eqn, x, side, other) for x in value.parameters]
+      acts = value.is_weight or any(used)
+    if acts:
       acting.append(i)
-  if not contracts:  # It only broadcasts.
-    return [out._replace(views=v.merged(placed[0] + placed[1]))]
-  if not acting:
-    return [out]
+    if acts or not contracts:
+      views += placed
+  if not (acting and contracts):  # It broadcasts, or is one of activations.
+    return [trace.mixed(values, views)]
   for i, value in enumerate(values):
     if acting != [i] or value.data:  # Data may scale the parameter.
-      trace.mark('consumed', value.results)
-  views = v.merged(view for i in acting for view in placed[i])
-  out = out._replace(results=views if trace.split else _lost(views))
-  if not out.data:
-    return [out._replace(views=views)]
-  return [out._replace(data=2)]
+      trace.mark('consumed', value.outputs)
+  outputs = [v.output(view, view.axes) for view in views]
+  out = trace.mixed(values, outputs)
+  if out.data:
+    return [out._replace(data=2)]
+  return [trace.mixed(values, outputs + views)]
 
 
 def _dot(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
@@ -376,15 +344,15 @@ def _dot(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 
 def _convolution(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   image, kernel = values
-  trace.union(values)
+  trace.mixed(values)
   shape, numbers = eqn.invars[1].aval.shape, eqn.params['dimension_numbers']
   out, channels, *_ = numbers.rhs_spec
   groups = eqn.params['feature_group_count'] * eqn.params['batch_group_count']
   # The groups, which lead the outputs, on an axis of their own.
   new = (*shape[:out], groups, shape[out] // groups, *shape[out + 1 :])
   views = []
-  for view in kernel.views:
-    axes = v.reshaped(v.Move(shape, new), view.axes)
+  for view in kernel.parameters:
+    axes = v.reshaped(shape, new, view.axes)
     if axes is None:
       return _opaque(trace, eqn, values)
     # Groups that are an axis of the parameter are a batch.
@@ -395,11 +363,11 @@ def _convolution(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
     else:
       views.append(view._replace(axes=axes))
   # An image is no matrix, even if it is learned.
-  image = image._replace(views=(), data=max(image.data, 2 * image.weight))
+  image = image.as_data() if image.is_weight else image
   contracted = [i for i in range(len(new)) if i not in (out, out + 1)]
   places = {out + 1: numbers.out_spec[1]} if groups == 1 else {}
   sides = _Side((), (), {}), _Side(contracted, (out + 1,), places)
-  kernel = kernel._replace(views=tuple(views))
+  kernel = kernel._replace(views=(*views, *kernel.outputs))
   return _product(trace, eqn, [image, kernel], sides)
 
 
@@ -408,14 +376,7 @@ def _convolution(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 
 def _either(trace: Trace, one: Value, other: Value) -> Value:
   """What is one value or the other."""
-  if one == other:
-    return one
-  both = trace.union([one, other])._replace(
-    selects=one.selects and other.selects
-  )
-  return _joined(
-    (one, other), both, () if both.data else one.views + other.views
-  )
+  return one if one == other else trace.joined([one, other])
 
 
 def _loop(
@@ -434,12 +395,10 @@ def _loop(
 def _scan(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   consts = eqn.params['num_consts']
   carried, count = consts + eqn.params['num_carry'], eqn.params['num_carry']
-  inside = lambda axes: axes[1:]
-  xs = [_mapped(x, inside) for x in values[carried:]]
+  xs = [x.moved(lambda view: view.axes[1:]) for x in values[carried:]]
   body = eqn.params['jaxpr']
   outs = _loop(trace, body, values[:consts], values[consts:carried], xs)
-  outside = lambda axes: ((), *axes)
-  ys = [_mapped(y, outside) for y in outs[count:]]
+  ys = [y.moved(lambda view: ((), *view.axes)) for y in outs[count:]]
   return outs[:count] + ys
 
 
@@ -469,11 +428,11 @@ _RULES: dict[str, Callable[[Trace, _Eqn, _Values], _Values]] = {
   **dict.fromkeys(
     ('optimization_barrier', 'psum', 'psum_invariant'),
     lambda trace, _, values: [
-      trace.union([value])._replace(views=value.views) for value in values
+      trace.mixed([value], value.views) for value in values
     ],
   ),
   # Nothing is learned through it.
-  'stop_gradient': lambda trace, _, values: [trace.union(values)],
+  'stop_gradient': lambda trace, _, values: [trace.mixed(values)],
   **dict.fromkeys(('dot_general', 'ragged_dot_general'), _dot),
   'conv_general_dilated': _convolution,
   'scan': _scan,
