@@ -112,7 +112,7 @@ def decided(
   stacks = {
     shape[0]
     for path, shape in shapes.items()
-    if _is_wide(shape) and names.adamw(path, {}) == 'norm'
+    if axes.is_wide(shape) and names.adamw(path, {}) == 'norm'
   }
   found = []
   for path, name, told in zip(paths, plain, layer_types.told(params)):
@@ -161,11 +161,6 @@ def _unused(rules: Any, paths: Sequence[str]) -> str:
   return f'rules {unused} match no path; nearest to the first is {nearest!r}.'
 
 
-def _is_wide(shape: _Shape) -> bool:
-  """Whether more than one axis is above 1: else it is a vector."""
-  return sum(size > 1 for size in shape) > 1
-
-
 _OTHERWISE = 'the bias beside it says otherwise'
 
 
@@ -181,7 +176,7 @@ def _decision(
     return Decision(None, why)
   if told and told.numbers is None:
     return Decision(None, told.type)
-  if not _is_wide(shape):
+  if not axes.is_wide(shape):
     return Decision(None, f'rank {rank}' if rank < 2 else 'vector')
   bias = names.bias(path, shapes)
   if told:
@@ -235,7 +230,7 @@ def _message(
 ) -> str:
   """What to warn of, with the mend; empty if there is nothing."""
   none = all(one.numbers is None for one in found) and any(
-    _is_wide(shape) and not one.why.startswith('rule')
+    axes.is_wide(shape) and not one.why.startswith('rule')
     for shape, one in zip(shapes, found)
   )
   alike: dict[Any, list[str]] = {}
