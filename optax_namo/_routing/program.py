@@ -54,10 +54,10 @@ class Value(NamedTuple):
     """The same of parameters that are data, as tokens are."""
     return Value(tuple(self.outputs), 2)
 
-  def moved(self, change: Callable[[v.View], v.Axes | None]) -> 'Value':
+  def moved(self, change: Callable[..., v.Axes | None], *args: Any) -> 'Value':
     """The same with other axes, and without the parameters that lose them."""
     views = [
-      view._replace(axes=(view.axes and change(view)) or ())
+      view._replace(axes=(view.axes and change(view, *args)) or ())
       for view in self.views
     ]
     kept = (view for view in views if view.axes or view.is_output)
@@ -65,6 +65,7 @@ class Value(NamedTuple):
 
 
 _Values = list[Value]
+_Places = list[tuple[int, int]]
 
 
 class Use(NamedTuple):
@@ -162,14 +163,74 @@ class Trace:
 # Entries of one operand, the first, in other places.
 
 
+def _kept(gone: Iterable[int], rank: int) -> _Places:
+  """The places of axes, all but some of which stay, in order."""
+  return [(i, j) for j, i in enumerate(i for i in range(rank) if i not in gone)]
+
+
+def _gathered(eqn: _Eqn, rank: int, known: bool) -> _Places:
+  """An index that is known only permutes the entries of an axis."""
+  numbers, new = eqn.params['dimension_numbers'], eqn.outvars[0].aval
+  batch = numbers.operand_batching_dims
+  gone = {*numbers.collapsed_slice_dims, *batch}
+  rows = [j for j in range(new.ndim) if j not in numbers.offset_dims]
+  places = [*zip((i for i, _ in _kept(gone, rank)), numbers.offset_dims)]
+  places += zip(batch, [rows[i] for i in numbers.start_indices_batching_dims])
+  if known and len(rows) == len(gone) == 1:
+    places.append((gone.pop(), rows[0]))
+  return places
+
+
+def _all_gathered(eqn: _Eqn, rank: int, known: bool) -> _Places:
+  at = rank if eqn.params['tiled'] else eqn.params['all_gather_dimension']
+  return [(i, i + (i >= at)) for i in range(rank)]
+
+
+def _without(name: str) -> Callable[[_Eqn, int, bool], _Places]:
+  return lambda eqn, rank, known: _kept(eqn.params[name], rank)
+
+
+def _same(eqn: _Eqn, rank: int, known: bool) -> _Places:
+  return _kept((), rank)
+
+
+# Which axes of the operand stay, and where; of a reshape that is not so simple.
+_PLACES: dict[str, Callable[[_Eqn, int, bool], _Places]] = {
+  'transpose': lambda eqn, rank, known: [
+    (i, j) for j, i in enumerate(eqn.params['permutation'])
+  ],
+  'broadcast_in_dim': lambda eqn, rank, known: [
+    *enumerate(eqn.params['broadcast_dimensions'])
+  ],
+  'squeeze': _without('dimensions'),
+  'gather': _gathered,
+  'all_gather': _all_gathered,
+  **dict.fromkeys(
+    ('reshape', 'rev', 'pad', 'slice', 'split', 'dynamic_slice'), _same
+  ),
+  **dict.fromkeys(
+    [f'reduce_{how}' for how in ('sum', 'max', 'min', 'prod', 'and', 'or')]
+    + ['argmax', 'argmin'],
+    _without('axes'),
+  ),
+}
+
+
 def _moved(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  value, *indices = values
+  (value, *indices), old = values, eqn.invars[0].aval.shape
   known, outs = not any(index.data for index in indices), []
+  places = _PLACES[eqn.primitive.name](eqn, len(old), known)
+  starts = eqn.params.get('start_indices')  # Of a dynamic slice not known.
   for i, var in enumerate(eqn.outvars):
-    shapes = eqn.invars[0].aval.shape, var.aval.shape
-    move = v.Move(*shapes, eqn.params, i, known, trace.cut)
-    moved = value.moved(functools.partial(v.MOVES[eqn.primitive.name], move))
-    if len(moved.parameters) < len(value.parameters) and var.aval.shape:
+    new = var.aval.shape
+    if eqn.primitive.name == 'split':
+      starts = [0] * len(old)
+      starts[eqn.params['axis']] = int(sum(eqn.params['sizes'][:i]))
+    if eqn.primitive.name == 'reshape':
+      moved = value.moved(v.reshaped, old, new, eqn.params['dimensions'])
+    else:
+      moved = value.moved(v.placed, places, old, new, starts, trace.cut)
+    if len(moved.parameters) < len(value.parameters) and new:
       _opaque(trace, eqn, [value])
     out = trace.mixed(values, moved.views)._replace(selects=value.selects)
     outs.append(out if known or not value.parameters else trace.look_up(out))
@@ -199,7 +260,7 @@ def _elementwise(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   if name == 'select_n':  # A mask scales; its two cases are added.
     scales = not any(one.data and not one.parameters for one in values[1:])
   stretched = [
-    value.moved(functools.partial(v.stretched, old, new))
+    value.moved(v.placed, _kept((), len(old)), old, new)
     for value, old in zip(values, shapes)
   ]
   keeps = name in ('mul', 'convert_element_type')
@@ -254,9 +315,10 @@ def _opaque(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 class _Side(NamedTuple):
   """The axes of an operand of a product."""
 
-  contracted: Sequence[int]
-  free: Sequence[int]
-  places: dict[int, int]  # Where those that stay are in the result.
+  shape: Sequence[int]
+  contracted: Sequence[int] = ()
+  free: Sequence[int] = ()
+  places: Sequence[tuple[int, int]] = ()  # Of those that stay, in the result.
 
 
 def _use(
@@ -280,7 +342,7 @@ def _product(
   trace: Trace, eqn: _Eqn, values: _Values, sides: Sequence[_Side]
 ) -> _Values:
   """The product of two operands."""
-  rank = len(eqn.outvars[0].aval.shape)
+  new = eqn.outvars[0].aval.shape
   contracts = any(side.contracted for side in sides)
   trace.mixed(values)
   if all(value.is_weight for value in values):
@@ -294,7 +356,7 @@ def _product(
     selected = contracts and other.selects
     placed = [
       view._replace(
-        axes=v.placed(view.axes, side.places.items(), rank),
+        axes=v.placed(view, side.places, side.shape, new),
         inner=view.inner + view.digits(() if selected else side.contracted),
       )
       for view in value.parameters
@@ -335,9 +397,9 @@ def _dot(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   for i, atom in enumerate(eqn.invars[:2]):
     other = {*contracted[i], *batch[i], *(groups if i else ())}
     free = [axis for axis in range(atom.aval.ndim) if axis not in other]
-    places = {axis: k for k, axis in enumerate(batch[i])}
-    places |= {axis: place + k for k, axis in enumerate(free)}
-    sides.append(_Side(contracted[i], free, places))
+    places = [(axis, k) for k, axis in enumerate(batch[i])]
+    places += [(axis, k) for k, axis in enumerate(free, place)]
+    sides.append(_Side(atom.aval.shape, contracted[i], free, places))
     place += len(free)
   return _product(trace, eqn, values[:2], sides)
 
@@ -352,7 +414,7 @@ def _convolution(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   new = (*shape[:out], groups, shape[out] // groups, *shape[out + 1 :])
   views = []
   for view in kernel.parameters:
-    axes = v.reshaped(shape, new, view.axes)
+    axes = v.reshaped(view, shape, new)
     if axes is None:
       return _opaque(trace, eqn, values)
     # Groups that are an axis of the parameter are a batch.
@@ -365,8 +427,8 @@ def _convolution(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   # An image is no matrix, even if it is learned.
   image = image.as_data() if image.is_weight else image
   contracted = [i for i in range(len(new)) if i not in (out, out + 1)]
-  places = {out + 1: numbers.out_spec[1]} if groups == 1 else {}
-  sides = _Side((), (), {}), _Side(contracted, (out + 1,), places)
+  places = [(out + 1, numbers.out_spec[1])] if groups == 1 else []
+  sides = _Side(()), _Side(new, contracted, (out + 1,), places)
   kernel = kernel._replace(views=(*views, *kernel.outputs))
   return _product(trace, eqn, [image, kernel], sides)
 
@@ -419,7 +481,7 @@ def _cond(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 
 # All others are calls, or elementwise.
 _RULES: dict[str, Callable[[Trace, _Eqn, _Values], _Values]] = {
-  **dict.fromkeys(v.MOVES, _moved),
+  **dict.fromkeys(_PLACES, _moved),
   **dict.fromkeys(
     ('concatenate', 'dynamic_update_slice', 'scatter', 'scatter-add'),
     _concatenated,

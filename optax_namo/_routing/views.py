@@ -7,6 +7,7 @@ So the index along a parameter's axis is written in *digits*, as hours, minutes
 and seconds write a time: a reshape splits digits and puts them side by side.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 import math
 from typing import Any, NamedTuple
@@ -51,6 +52,11 @@ class View(NamedTuple):
   looked: bool = False
   is_output: bool = False
 
+  @property
+  def size(self) -> int:
+    """The number of digits."""
+    return sum(map(len, self.axes)) + len(self.inner)
+
   def digits(self, axes: Iterable[int]) -> _Digits:
     return sum((self.axes[axis] for axis in axes), ())
 
@@ -67,15 +73,12 @@ def output(view: View, axes: Axes = ()) -> View:
 
 def merged(views: Iterable[View]) -> tuple[View, ...]:
   """All views, but for those that another of the same parameter contains."""
-  views, most = tuple(dict.fromkeys(views)), {}
-  if len(views) < 2:
-    return views
-  sizes = [sum(map(len, view.axes)) + len(view.inner) for view in views]
-  for view, size in sorted(zip(views, sizes), key=lambda pair: pair[1]):
-    most[view.leaf, view.is_output] = size
-  return tuple(
-    x for x, size in zip(views, sizes) if size == most[x.leaf, x.is_output]
-  )
+  views = tuple(dict.fromkeys(views))
+  most: dict[Any, int] = defaultdict(int)
+  for view in views:
+    key = view.leaf, view.is_output
+    most[key] = max(most[key], view.size)
+  return tuple(x for x in views if x.size == most[x.leaf, x.is_output])
 
 
 def spec(shape: _Shape, contracted: _Digits, free: _Digits) -> dims.Spec:
@@ -108,9 +111,10 @@ def spec(shape: _Shape, contracted: _Digits, free: _Digits) -> dims.Spec:
 
 
 def reshaped(
-  old: _Shape, new: _Shape, axes: Axes, order: Any = None
+  view: View, old: _Shape, new: _Shape, order: Any = None
 ) -> Axes | None:
   """After a reshape; None where the axes do not come apart."""
+  axes = view.axes
   atoms: list[tuple[int, Digit | None]] = []
   for i in order or range(len(axes)):
     first, *rest = axes[i] or (None,)
@@ -140,105 +144,34 @@ def reshaped(
   return tuple(found[::-1])
 
 
-def stretched(old: _Shape, new: _Shape, view: View) -> Axes:
-  """Where axes of one entry become as long as a result's."""
-  return tuple(a if n == m else () for a, n, m in zip(view.axes, old, new))
+def placed(
+  view: View,
+  places: Iterable[tuple[int, int]],
+  old: _Shape,
+  new: _Shape,
+  starts: Sequence[int] | None = None,
+  cut: Callable[[int, Digit, int, int], None] | None = None,
+) -> Axes:
+  """After a primitive that puts axes elsewhere, broadcasts, selects or slices.
 
-
-def placed(axes: Axes, places: Iterable[tuple[int, int]], rank: int) -> Axes:
-  """Axes of a value of this rank, from pairs of an old and a new place."""
-  found: list[_Digits] = [()] * rank
-  for old, new in places:
-    found[new] = axes[old]
-  return tuple(found)
-
-
-class Move(NamedTuple):
-  """A primitive that moves the entries of its first operand."""
-
-  old: _Shape
-  new: _Shape
-  params: dict[str, Any]  # The primitive's.
-  out: int  # Which result.
-  known: bool  # Whether it moves by constants alone, not by data.
-  cut: Callable[[int, Digit, int, int], None]  # A leaf's digit, between values.
-
-
-def _placed(move: Move, axes: Axes, places: Iterable[tuple[int, int]]) -> Axes:
-  """Axes of the result, from pairs of an old and a new place."""
-  found: list[_Digits] = [()] * len(move.new)
-  for old, new in places:
-    found[new] = axes[old]
-  return tuple(found)
-
-
-def _broadcast(move: Move, view: View) -> Axes:
-  to = move.params['broadcast_dimensions']
-  axes = stretched(move.old, [move.new[i] for i in to], view)
-  return placed(axes, enumerate(to), len(move.new))
-
-
-def _without(name: str) -> Callable[[Move, View], Axes]:
-  """Without the axes that a parameter of the primitive names."""
-  return lambda move, view: tuple(
-    axis for i, axis in enumerate(view.axes) if i not in move.params[name]
-  )
-
-
-def _all_gathered(move: Move, view: View) -> Axes:
-  new = move.params['all_gather_dimension']
-  one_more = () if move.params['tiled'] else ((),)
-  return (*view.axes[:new], *one_more, *view.axes[new:])
-
-
-def _sliced(move: Move, view: View) -> Axes:
-  params, starts = move.params, [0] * len(view.axes)
-  if 'axis' in params:  # One of the parts of a split.
-    starts[params['axis']] = int(sum(params['sizes'][: move.out]))
-  starts = params.get('start_indices', starts)
-  found = []
-  for digits, old, new, start in zip(view.axes, *move[:2], starts):
-    if digits and new < old:
+  Args:
+    view: Of the operand.
+    places: Each axis that stays, and where it is in the result. It is lost if
+      one of its two sizes is 1.
+    old: The operand's shape.
+    new: The result's.
+    starts: Where slices begin, if it is known.
+    cut: Is told of them: the leaf, a digit, and between which values.
+  """
+  found: list[_Digits] = [()] * len(new)
+  for i, j in places:
+    digits, n, m = view.axes[i], old[i], new[j]
+    if cut and starts and digits and m < n:
       first, *rest = digits
       unit = math.prod(digit.size for digit in rest)
-      # Else no part is one piece of the parameter, or it is not known which.
-      if 'slice_sizes' not in params and not (start % unit or new % unit):
-        move.cut(view.leaf, first, start // unit, (start + new) // unit)
-      entry = first.start + start // unit * first.stride
-      digits = (first._replace(start=entry), *rest) if new > 1 else ()
-    found.append(digits)
+      if not (starts[i] % unit or m % unit):  # Else it is no one piece.
+        cut(view.leaf, first, starts[i] // unit, (starts[i] + m) // unit)
+      start = first.start + starts[i] // unit * first.stride
+      digits = (first._replace(start=start), *rest)
+    found[j] = digits if n == m or 1 not in (n, m) else ()
   return tuple(found)
-
-
-def _gathered(move: Move, view: View) -> Axes:
-  """After an index; if it is known, it only permutes the entries of an axis."""
-  numbers, sizes = move.params['dimension_numbers'], move.params['slice_sizes']
-  batch = numbers.operand_batching_dims
-  gone = {*numbers.collapsed_slice_dims, *batch}
-  kept = [i for i in range(len(view.axes)) if i not in gone]
-  rows = [j for j in range(len(move.new)) if j not in numbers.offset_dims]
-  places = [
-    (i, j)
-    for i, j in zip(kept, numbers.offset_dims)
-    if sizes[i] > 1 or move.old[i] == 1
-  ]
-  places += zip(batch, [rows[i] for i in numbers.start_indices_batching_dims])
-  if move.known and len(rows) == len(gone) == 1:
-    places.append((gone.pop(), rows[0]))
-  return placed(view.axes, places, len(move.new))
-
-
-_REDUCTIONS = 'sum', 'max', 'min', 'prod', 'and', 'or'
-# From a view of an operand to the axes of the result; None where they are lost.
-MOVES: dict[str, Callable[[Move, View], Axes | None]] = {
-  'transpose': lambda m, x: tuple(x.axes[i] for i in m.params['permutation']),
-  'reshape': lambda m, x: reshaped(*m[:2], x.axes, m.params['dimensions']),
-  'broadcast_in_dim': _broadcast,
-  'squeeze': _without('dimensions'),
-  **dict.fromkeys(('rev', 'pad'), lambda _, x: x.axes),
-  **dict.fromkeys(('slice', 'split', 'dynamic_slice'), _sliced),
-  'gather': _gathered,
-  'all_gather': _all_gathered,
-  **{f'reduce_{how}': _without('axes') for how in _REDUCTIONS},
-  **dict.fromkeys(('argmax', 'argmin'), _without('axes')),
-}
