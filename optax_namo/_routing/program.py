@@ -205,9 +205,8 @@ _PLACES: dict[str, Callable[[_Eqn, int, bool], _Places]] = {
   'squeeze': _without('dimensions'),
   'gather': _gathered,
   'all_gather': _all_gathered,
-  **dict.fromkeys(
-    ('reshape', 'rev', 'pad', 'slice', 'split', 'dynamic_slice'), _same
-  ),
+  **dict.fromkeys(('reshape', 'rev', 'pad', 'tile'), _same),
+  **dict.fromkeys(('slice', 'split', 'unstack', 'dynamic_slice'), _same),
   **dict.fromkeys(
     [f'reduce_{how}' for how in ('sum', 'max', 'min', 'prod', 'and', 'or')]
     + ['argmax', 'argmin'],
@@ -218,19 +217,24 @@ _PLACES: dict[str, Callable[[_Eqn, int, bool], _Places]] = {
 
 def _moved(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   (value, *indices), old = values, eqn.invars[0].aval.shape
-  known, outs = not any(index.data for index in indices), []
-  places = _PLACES[eqn.primitive.name](eqn, len(old), known)
-  starts = eqn.params.get('start_indices')  # Of a dynamic slice not known.
+  name, p, outs = eqn.primitive.name, eqn.params, []
+  known = not any(index.data for index in indices)
+  places = _PLACES[name](eqn, len(old), known)
+  # Of a dynamic slice they are not known; one with strides is no piece.
+  starts = p.get('start_indices') if max(p.get('strides') or [1]) == 1 else None
   for i, var in enumerate(eqn.outvars):
-    new = var.aval.shape
-    if eqn.primitive.name == 'split':
-      starts = [0] * len(old)
-      starts[eqn.params['axis']] = int(sum(eqn.params['sizes'][:i]))
-    if eqn.primitive.name == 'reshape':
-      moved = value.moved(v.reshaped, old, new, eqn.params['dimensions'])
+    new = last = var.aval.shape
+    if name in ('split', 'unstack'):
+      at, sizes = p['axis'], p.get('sizes', [1] * len(eqn.outvars))
+      starts = [int(sum(sizes[:i])) * (axis == at) for axis in range(len(old))]
+      new = (*old[:at], sizes[i], *old[at + 1 :])
+    if name == 'reshape':
+      moved = value.moved(v.reshaped, old, new, p['dimensions'])
     else:
       moved = value.moved(v.placed, places, old, new, starts, trace.cut)
-    if len(moved.parameters) < len(value.parameters) and new:
+    if name == 'unstack':
+      moved = moved.moved(v.placed, _kept([at], len(old)), new, last)
+    if len(moved.parameters) < len(value.parameters) and last:
       _opaque(trace, eqn, [value])
     out = trace.mixed(values, moved.views)._replace(selects=value.selects)
     outs.append(out if known or not value.parameters else trace.look_up(out))
@@ -242,6 +246,10 @@ def _moved(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 
 def _concatenated(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   rank, starts = len(eqn.outvars[0].aval.shape), defaultdict(set)
+  if eqn.primitive.name == 'stack':
+    at = eqn.params['axis']
+    one_more = lambda x: (*x.axes[:at], (), *x.axes[at:])
+    return [trace.joined([value.moved(one_more) for value in values])]
   alike = lambda x: x.axes if len(x.axes) == rank else None
   out = trace.joined([value.moved(alike) for value in values])
   if eqn.primitive.name == 'concatenate':
@@ -483,7 +491,7 @@ def _cond(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 _RULES: dict[str, Callable[[Trace, _Eqn, _Values], _Values]] = {
   **dict.fromkeys(_PLACES, _moved),
   **dict.fromkeys(
-    ('concatenate', 'dynamic_update_slice', 'scatter', 'scatter-add'),
+    ('concatenate', 'stack', 'dynamic_update_slice', 'scatter', 'scatter-add'),
     _concatenated,
   ),
   'eq': _equal,
@@ -493,8 +501,10 @@ _RULES: dict[str, Callable[[Trace, _Eqn, _Values], _Values]] = {
       trace.mixed([value], value.views) for value in values
     ],
   ),
-  # Nothing is learned through it.
-  'stop_gradient': lambda trace, _, values: [trace.mixed(values)],
+  # Nothing that gave it learns of what becomes of it.
+  'stop_gradient': lambda trace, _, values: [
+    value._replace(views=tuple(value.parameters)) for value in values
+  ],
   **dict.fromkeys(('dot_general', 'ragged_dot_general'), _dot),
   'conv_general_dilated': _convolution,
   'scan': _scan,
