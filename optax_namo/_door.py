@@ -34,8 +34,8 @@ def routed(
 
   .. math::
     \Theta \mapsto \begin{cases}
-      \text{matrix_chain} & \text{where } \Theta \text{ has dimension numbers}\\
-      \text{rest} & \text{elsewhere}
+      \text{the matrix chain} & \text{where } \Theta \text{ has dimension numbers}\\
+      \text{the rest} & \text{elsewhere}
     \end{cases}
 
   It is what ``namo_d`` is made with. The dimension numbers are resolved once a
