@@ -34,7 +34,8 @@ def routed(
 
   .. math::
     \Theta \mapsto \begin{cases}
-      \text{the matrix chain} & \text{where } \Theta \text{ has dimension numbers}\\
+      \text{the matrix chain} &
+        \text{where } \Theta \text{ has dimension numbers} \\
       \text{the rest} & \text{elsewhere}
     \end{cases}
 
