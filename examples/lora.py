@@ -2,7 +2,9 @@
 
   python examples/lora.py
 
-The optimizer takes the adapters alone. Each lora_a and lora_b is a matrix.
+The optimizer takes the adapters alone, and routes them by their names. Each
+lora_a and lora_b is a matrix, as the table shows. Adapters on the head would go
+to AdamW, with a warning.
 """
 
 from flax import nnx
@@ -24,8 +26,9 @@ class Model(nnx.Module):
 
 
 def main(steps: int = 100) -> list[float]:
+  # In a real run, restore a pretrained model, and take a tenth of this rate.
+  model = Model(nnx.Rngs(0))
   schedule = optax.warmup_cosine_decay_schedule(0.0, 0.035, steps // 10, steps)
-  model = Model(nnx.Rngs(0))  # In a real run, restore a pretrained one.
   optimizer = nnx.Optimizer(model, namo_d(schedule), wrt=nnx.LoRAParam)
   print(routing_table(nnx.state(model, nnx.LoRAParam)))
   x = jax.random.normal(jax.random.key(0), (256, 8))

@@ -34,13 +34,14 @@ def routed(
 
   .. math::
     \Theta \mapsto \begin{cases}
-      \text{matrix_chain} & \text{where } \Theta \text{ has dimension numbers}\\
-      \text{rest} & \text{elsewhere}
+      \text{the matrix chain} &
+        \text{where } \Theta \text{ has dimension numbers} \\
+      \text{the rest} & \text{elsewhere}
     \end{cases}
 
   It is what ``namo_d`` is made with. The dimension numbers are resolved once a
-  call on the whole tree, and reach every stage of the chain with its matrices:
-  in it, ``adaptive_momentum`` and ``record`` take no dimension numbers, and the
+  call on the whole tree, and reach every stage of the chain with its matrices.
+  So ``adaptive_momentum`` and ``record`` take no dimension numbers in it. The
   mask of ``add_adaptive_decay`` is one of the whole tree. Both transformations
   compute in ``promote_types(parameter dtype, float32)``.
 
@@ -71,7 +72,7 @@ def routed(
     ...     optax_namo.adaptive_momentum(),
     ...     optax_namo.orthogonalize(),
     ...     optax_namo.apply_scale(),
-    ...     optax.scale_by_learning_rate(0.05),
+    ...     optax.scale_by_learning_rate(0.035),
     ...   ),
     ...   optax.adam(1e-3),
     ... )

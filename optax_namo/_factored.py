@@ -54,9 +54,9 @@ class Factored:
   Attributes:
     direction: The momentum, later its polar factor; the matrix's shape, or that
       of a stack of matrices.
-    scale: One number for each matrix, or for each column: the direction's rank,
-      with size 1 along the axes that share a number; None before the first
-      stage.
+    scale: One number for each matrix, or for each column; None before the first
+      stage. It has the direction's rank, with size 1 along the axes that share
+      a number.
     dimension_numbers: Which axes of both are the matrix's (static).
     dtype: The dtype in which the product leaves the chain (static).
     count: The updates before this one, for schedules; int32, ().

@@ -26,7 +26,7 @@ from optax_namo._routing import dimension_numbers as dims
 class NamoState(NamedTuple):
   """State of ``adaptive_momentum``.
 
-  ``root_v`` is the square root of the paper's v: a root has half the exponent
+  ``root_v`` is the square root of the paper's v. A root has half the exponent
   range, so gradients of 1e-30 and of 1e30 keep theirs in float32.
   """
 
@@ -144,14 +144,14 @@ def adaptive_momentum(
   :math:`b_1 M_t + (1 - b_1) G_t` takes the place of :math:`M_t` in the scale
   and in what leaves. A scale whose denominator is zero is zero.
 
-  With eps=0, gradients multiplied by a constant give the same scale, as long as
-  the gradients, their norms and both times 1 - b1 and sqrt(1 - b2) are normal
-  numbers: 1e-36 to 1e37 in float32 at the defaults. XLA takes what is below for
-  zero. An eps shows below magnitudes of about ``1e6 eps``; where it makes the
-  scale less than 1e-19, the scale may be zero.
+  With eps=0, gradients multiplied by a constant give the same scale. The
+  gradients, their norms and both times 1 - b1 and sqrt(1 - b2) must be normal
+  numbers. In float32 at the defaults that is 1e-36 to 1e37. XLA takes what is
+  below for zero. An eps shows below magnitudes of about ``1e6 eps``; where it
+  makes the scale less than 1e-19, the scale may be zero.
 
   A gradient that is not finite makes momentum, scale and update of its own
-  matrix NaN from then on and touches no other matrix, not even in the same
+  matrix NaN from then on. It touches no other matrix, not even in the same
   leaf. ``optax.apply_if_finite`` around the optimizer skips such steps.
 
   Args:
@@ -162,8 +162,8 @@ def adaptive_momentum(
     mu_dtype: Dtype in which the momentum is kept; None means
       ``promote_types(parameter dtype, float32)``.
     nesterov: Whether to look ahead as the NAMO reference code does.
-    columns: None: one scale per matrix; ``'input'``: one per input feature;
-      ``'output'``: one per output feature (neuron).
+    columns: None: one scale for each matrix; ``'input'``: one for each input
+      feature; ``'output'``: one for each output feature (neuron).
     weight_dimension_numbers: Tree, prefix or callable of
       ``optax.contrib.MuonDimensionNumbers``; None means that every leaf is one
       (in, out) matrix.

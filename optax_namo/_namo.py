@@ -58,9 +58,9 @@ def scale_by_namo_d(
     mu_dtype: Dtype of the momentum; None: float32 or the parameter's if wider.
     nesterov: Whether to look ahead as the NAMO reference code does.
     clamp: c, in (0, 1], or None for no clamp.
-    columns: ``'input'`` for one scale for each input feature (the reference
-      code), ``'output'`` for one for each output feature (neuron), None for
-      one for each matrix and no clamp, which is ``scale_by_namo``.
+    columns: ``'input'``: one scale for each input feature (the reference code).
+      ``'output'``: one for each output feature (neuron). None: one for each
+      matrix and no clamp, which is ``scale_by_namo``.
     orthogonalizer: See ``orthogonalize``.
     weight_dimension_numbers: See ``adaptive_momentum``; None means that every
       leaf is one (in, out) matrix.
@@ -211,8 +211,8 @@ def namo_d(
     clamp: c, in (0, 1]: the scales of one matrix stay within ``[c, 1 / c]``
       times their mean; None leaves them unclamped. Any value from 0.1 to 1 gave
       the same loss in this project's study; keep 0.75.
-    columns: ``'input'``: one scale for each input feature (the reference code);
-      ``'output'``: one for each output feature (neuron), which was as good; or
+    columns: ``'input'``: one scale for each input feature (the reference code).
+      ``'output'``: one for each output feature (neuron), which was as good.
       None: one for each matrix and no clamp, which is ``namo``.
     nesterov: Whether to look ahead as the NAMO reference code does; the paper's
       algorithm does not. Without it losses were higher.
@@ -224,16 +224,16 @@ def namo_d(
       the paper's algorithm.
     rms: The root mean square of the update's entries at a scale of one.
     orthogonalizer: A function on stacks ``(batch, m, n)`` with ``m <= n``, that
-      commutes with transposition; None means ``newton_schulz``, and closer ones
-      trained no better. Under ``optax.inject_hyperparams`` it
-      belongs into ``static_args``, and so does a callable mask or a callable
-      for the dimension numbers.
+      commutes with transposition. None means ``newton_schulz``; closer ones
+      trained no better. Under ``optax.inject_hyperparams`` it belongs into
+      ``static_args``. So does a callable mask, or a callable for the dimension
+      numbers.
     weight_dimension_numbers: Tree or prefix of
       ``optax.contrib.MuonDimensionNumbers`` or None (AdamW), or a callable from
       the parameters to one. None means ``matrix_dimension_numbers``.
     adam_learning_rate: Learning rate of the AdamW group, a number or a
-      schedule; None means ``learning_rate``, which was as good as a tuned one
-      with 16 sequences a batch; with one, a hundredth was best.
+      schedule. None means ``learning_rate``. With 16 sequences a batch that was
+      as good as a tuned one; with one sequence a hundredth of it was best.
     adam_b1: Decay rate of AdamW's first moment, in [0, 1).
     adam_b2: Decay rate of AdamW's second moment, in [0, 1).
     adam_eps: Added to the root of AdamW's second moment; at least 0, where a
@@ -248,9 +248,9 @@ def namo_d(
     computes in ``promote_types(parameter dtype, float32)``.
 
   Raises:
-    ValueError: An argument is out of range or unknown, dimension numbers do not
-      fit a leaf, a gradient or the state has other shapes than the parameters,
-      or ``update`` gets no parameters where a decay needs them.
+    ValueError: An argument is out of range or unknown. Or dimension numbers do
+      not fit a leaf, or a gradient or the state has other shapes than the
+      parameters. Or ``update`` gets no parameters where a decay needs them.
     TypeError: A hyperparameter is no number, or a parameter, a gradient or
       ``mu_dtype`` is not real floating.
 
@@ -259,7 +259,8 @@ def namo_d(
     >>> from optax_namo import namo_d
     >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + p['b'] ** 2
     >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(())}
-    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo_d(0.035))
+    >>> schedule = optax.warmup_cosine_decay_schedule(0.0, 0.035, 5, 20)
+    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo_d(schedule))
     >>> state = tx.init(params)
     >>> start = loss(params)
     >>> for _ in range(20):
@@ -359,7 +360,8 @@ def namo(
     >>> from optax_namo import namo
     >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + p['b'] ** 2
     >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(())}
-    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo(0.035))
+    >>> schedule = optax.warmup_cosine_decay_schedule(0.0, 0.035, 5, 20)
+    >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo(schedule))
     >>> state = tx.init(params)
     >>> start = loss(params)
     >>> for _ in range(20):

@@ -33,7 +33,7 @@ class RecordState(NamedTuple):
   shape.
 
   Norms and errors have the shape ``batch`` of a leaf's matrices, () for one
-  matrix; scales have ``batch`` and then the matrix's axes, of size 1 where they
+  matrix. Scales have ``batch`` and then the matrix's axes, of size 1 where they
   share a scale. In the place of a leaf that ``SplitMatrices`` describes there
   is a dict of its parts, ``'[0]', '[1]', ...``.
   """
@@ -61,8 +61,8 @@ def record(
   .. math:: rms = \|D\, diag(d)\|_F / \sqrt{m n}
 
   It costs a pass over gradients, momentum and directions a step, and keeps two
-  scales and three numbers for each matrix; ``orthogonality`` costs a product
-  :math:`O O^T` for each matrix and a fourth number.
+  scales and three numbers for each matrix. ``orthogonality`` costs a product
+  :math:`O O^T` for each matrix, and keeps a fourth number.
 
   Args:
     columns: As in the chain's ``adaptive_momentum``.
@@ -87,7 +87,7 @@ def record(
     ...   optax_namo.clamp_scale(0.75),
     ...   optax_namo.record('output'),
     ...   optax_namo.apply_scale(),
-    ...   optax.scale_by_learning_rate(0.05),
+    ...   optax.scale_by_learning_rate(0.035),
     ... )
     >>> params = {'w': jnp.ones((4, 6))}
     >>> _, state = tx.update(params, tx.init(params))
@@ -272,10 +272,11 @@ class MatrixDiagnostics(NamedTuple):
 def diagnostics(state: Any) -> dict[str, MatrixDiagnostics]:
   """What the last update did to each matrix, from any optimizer state.
 
-  A pure function; it may be jitted, and vmapped over replicas. The state may be
-  that of a chain, of ``optax.partition``, ``masked``, ``inject_hyperparams``,
-  ``MultiSteps`` or ``apply_if_finite``, or anything that contains it: a Flax
-  TrainState, ``nnx.Optimizer.opt_state``, a tuple with the parameters.
+  It is a pure function; it may be jitted, and vmapped over replicas. The state
+  may be that of a chain, of ``optax.partition``, ``masked``,
+  ``inject_hyperparams``, ``MultiSteps`` or ``apply_if_finite``. It may also be
+  anything that contains one: a Flax TrainState, ``nnx.Optimizer.opt_state``, a
+  tuple with the parameters.
 
   Args:
     state: A pytree with the state of ``namo`` or ``namo_d`` made with
@@ -295,7 +296,7 @@ def diagnostics(state: Any) -> dict[str, MatrixDiagnostics]:
     >>> import jax, jax.numpy as jnp
     >>> from optax_namo import diagnostics, namo_d
     >>> params = {'dense': {'kernel': jnp.ones((4, 6)), 'bias': jnp.ones(6)}}
-    >>> tx = namo_d(0.05, record=True)
+    >>> tx = namo_d(0.035, record=True)
     >>> _, state = tx.update(params, tx.init(params), params)
     >>> told = jax.jit(diagnostics)(state)
     >>> list(told), int(told['dense/kernel'].step)

@@ -103,10 +103,9 @@ def scale_by_shape(
   Args:
     shape_scale: ``'rms'`` gives the entries a root mean square of about ``rms``
       whatever the shape, as AdamW's have (the NAMO reference code, after
-      Moonlight);
-      ``'width'`` is Muon's first rule; ``'spectral'`` changes a layer's outputs
-      as much at every width, the condition under which a rate that is tuned at
-      one may serve at another; ``'none'`` is the paper's.
+      Moonlight). ``'width'`` is Muon's first rule. ``'spectral'`` changes a
+      layer's outputs as much at every width. Under that condition a rate that
+      is tuned at one width may serve at another. ``'none'`` is the paper's.
     rms: The root mean square for ``'rms'``; greater than 0.
 
   Returns:
@@ -158,8 +157,8 @@ def add_adaptive_decay(
   .. math:: O_t + \lambda \Theta_{t-1}
 
   Because it stands before ``apply_scale``, the adaptive scale multiplies the
-  decay as well: the paper's adaptive decay. ``optax.add_decayed_weights``
-  after ``apply_scale`` is AdamW's.
+  decay as well, which is the paper's adaptive decay. After ``apply_scale``,
+  ``optax.add_decayed_weights`` is AdamW's.
 
   Args:
     weight_decay: :math:`\lambda`, at least 0, or a schedule of the updates so

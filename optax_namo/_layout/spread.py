@@ -164,36 +164,33 @@ def _layout(
 ) -> P:
   """How a leaf lies: as its type says, and supposedly over ``unknown`` axes.
 
-  One axis divides the input side, as of P('fsdp', None). The last two of
-  several are FSDP and tensor parallelism: the first of them divides the side of
-  the model's width, the input side of a square, and the other one the other
-  side. Those before divide a batch, as expert parallelism does. An axis that
-  cannot divide what it should takes the next that it can.
+  The last two are FSDP and tensor parallelism, or the last is FSDP alone. FSDP
+  divides the side of the model's width, the input side of a square, and tensor
+  parallelism the other one. Those before divide a batch, as expert parallelism
+  does. An axis that cannot divide what it should takes the next that it can.
   """
   spec = [list(_names(entry)) for entry in jax.typeof(x).sharding.spec]
-  *apart, first, second = (None, None, *unknown)[-max(2, len(unknown)) :]
-  if first is None:
-    first, second = second, None
   near, far, batch = axes.input, axes.output, axes.batch[::-1]
   side = lambda group: math.prod(x.shape[axis] for axis in group)
-  if second and side(near) != width and side(far) == width:
+  if side(near) != width and side(far) == width:
     near, far = far, near
-  orders = [(first, near + far + batch), (second, far + near + batch)]
-  orders += [(name, batch + near + far) for name in apart]
+  orders = list(zip(unknown[-2:], (near + far + batch, far + near + batch)))
+  orders += [(name, batch + near + far) for name in unknown[:-2]]
   for name, order in orders:
     for axis in order:
-      if name and not spec[axis] and x.shape[axis] % sizes[name] == 0:
+      if not spec[axis] and x.shape[axis] % sizes[name] == 0:
         spec[axis].append(name)
         break
   return P(*(tuple(names) or None for names in spec))
 
 
 class _Kind(NamedTuple):
-  """How blocks make a matrix; each field has an entry for each of its axes."""
+  """How blocks make a matrix of two sides, each of one axis or several."""
 
-  names: tuple[Names, ...]  # The mesh axes that divide it.
-  block: tuple[int, ...]  # Its size in a block.
-  inputs: int  # So many of the axes are inputs; they come first.
+  names: tuple[Names, ...]  # The mesh axes that divide each.
+  block: tuple[int, ...]  # The size of each in a block.
+  first: int  # So many are of the first side.
+  turned: bool  # Whether the matrix is then transposed.
 
 
 def _travel(
@@ -221,17 +218,13 @@ def _travel(
   Returns:
     The same blocks of the results.
   """
-  rows, kinds = [], []
+  dtype, travels = leaves[0].dtype, _travels(function, leaves[0].dtype)
+  rows, orders, kinds = [], [], []
   for x, numbers, spec in zip(leaves, dimension_numbers, specs):
-    axes = axes_of(numbers, x.ndim)
-    block = x.transpose(axes.batch + axes.matrix)
-    batch = math.prod(block.shape[: len(axes.batch)])
-    rows.append(block.reshape(batch, -1))
-    kind = _Kind(
-      tuple(_names(spec[axis]) for axis in axes.matrix),
-      tuple(x.shape[axis] for axis in axes.matrix),
-      len(axes.input),
-    )
+    order, kind = _kind(x.shape, axes_of(numbers, x.ndim), spec, holders, sizes)
+    batch = math.prod(x.shape) // math.prod(kind.block)
+    rows.append(x.transpose(order).reshape(batch, -1).astype(travels))
+    orders.append(order)
     kinds += [kind] * batch
 
   batch = len(kinds)
@@ -281,7 +274,7 @@ def _travel(
     whole = functools.partial(_whole, holders=holders, sizes=sizes)
     blocks = functools.partial(_blocks, holders=holders, sizes=sizes)
     stack = by_kind(whole, exchange(cards), which)
-    stack = stacking.checked(function, stack)
+    stack = stacking.checked(function, stack.astype(dtype)).astype(travels)
     return exchange(by_kind(blocks, stack, which))
 
   dealt = (mine(cards), which)
@@ -295,15 +288,63 @@ def _travel(
 
   results = []
   ends = list(itertools.accumulate(map(len, rows[:-1])))
-  for part, x, numbers in zip(
-    jnp.split(cards, ends), leaves, dimension_numbers
-  ):
-    axes = axes_of(numbers, x.ndim)
-    order = axes.batch + axes.matrix
+  for part, x, order in zip(jnp.split(cards, ends), leaves, orders):
     block = part.reshape([x.shape[axis] for axis in order])
     back = [order.index(axis) for axis in range(x.ndim)]
     results.append(block.transpose(back).astype(x.dtype))
   return tuple(results)
+
+
+def _travels(function: stacking.Orthogonalizer, dtype: jnp.dtype) -> jnp.dtype:
+  """The dtype of what is exchanged: bfloat16 where ``newton_schulz`` has it.
+
+  It rounds to that what comes, and has the results from products of it.
+  """
+  asked = getattr(function, 'keywords', {}).get('dtype')
+  few = asked is not None and jnp.dtype(asked) == jnp.bfloat16
+  return jnp.dtype(jnp.bfloat16) if few else dtype
+
+
+def _kind(
+  shape: tuple[int, ...],
+  axes: Axes,
+  spec: P,
+  holders: Names,
+  sizes: dict[str, int],
+) -> tuple[tuple[int, ...], _Kind]:
+  """The order in which a leaf's axes travel, batch first, and its kind.
+
+  The side that the earlier axis of a mesh divides comes first, so that kernels
+  P('fsdp', 'tensor') and P('tensor', 'fsdp') are of one kind.
+  """
+
+  def dividing(side):
+    return [name for axis in side for name in _names(spec[axis])]
+
+  def size(side):
+    dealt = math.prod(sizes[name] for name in dividing(side))
+    return dealt * math.prod(shape[axis] for axis in side)
+
+  first, second = axes.input, axes.output
+  last = len(holders)
+  begins = lambda side: min(map(holders.index, dividing(side)), default=last)
+  swapped = begins(second) < begins(first)
+  if swapped:
+    first, second = second, first
+  turned = size(first) > size(second)
+  turned |= size(first) == size(second) and swapped
+  names: list[Names] = []
+  block: list[int] = []
+  for i, axis in enumerate(first + second):
+    if i in (0, len(first)):
+      ends = len(names)  # In the end, of the first side.
+    if i in (0, len(first)) or spec[axis]:
+      names.append(_names(spec[axis]))
+      block.append(shape[axis])
+    else:  # It is not divided, so it is one with that before it.
+      block[-1] *= shape[axis]
+  kind = _Kind(tuple(names), tuple(block), ends, turned)
+  return axes.batch + first + second, kind
 
 
 def _gathering(
@@ -321,7 +362,7 @@ def _gathering(
   for axis, names in enumerate(kind.names):
     order += [*map(holders.index, names), len(holders) + axis]
     size = math.prod(sizes[name] for name in names) * kind.block[axis]
-    sides[axis >= kind.inputs] *= size
+    sides[axis >= kind.first] *= size
   return shape, order, (sides[0], sides[1])
 
 
@@ -332,7 +373,7 @@ def _whole(
   shape, order, sides = _gathering(kind, holders, sizes)
   x = blocks.reshape(-1, *shape).transpose(0, *(1 + i for i in order))
   x = x.reshape(-1, *sides)
-  return x.mT if sides[0] > sides[1] else x
+  return x.mT if kind.turned else x
 
 
 def _blocks(
@@ -340,7 +381,7 @@ def _blocks(
 ) -> jax.Array:
   """The inverse of ``_whole``: (batch, holders, entries of a block)."""
   shape, order, sides = _gathering(kind, holders, sizes)
-  x = stack.mT if sides[0] > sides[1] else stack
+  x = stack.mT if kind.turned else stack
   x = x.reshape(-1, *(shape[i] for i in order))
   back = [1 + order.index(i) for i in range(len(order))]
   holding = math.prod(sizes[name] for name in holders)

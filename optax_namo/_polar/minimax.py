@@ -26,8 +26,9 @@ def minimax_coefficients(
     [l_{k+1}, u_{k+1}] = p_k([l_k, u_k]), \qquad [l_1, u_1] = [lower, 1]
 
   Each step's odd polynomial is the one nearest to 1 on the interval that the
-  last one leaves, :math:`[1 - e_k, 1 + e_k]`; of all compositions of these
-  degrees that has the least error :math:`e`. By Remez's exchange, in float64.
+  last one leaves, :math:`[1 - e_k, 1 + e_k]`. Of all compositions of these
+  degrees that has the least error :math:`e`. Remez's exchange finds it, in
+  float64.
 
   Args:
     lower: The smallest singular value that is to end within ``e`` of 1, of

@@ -48,43 +48,44 @@ def newton_schulz(
     X_0 = x / \|x\|_F, \qquad
     X_{k+1} = a X_k + b (X_k X_k^T) X_k + c (X_k X_k^T)^2 X_k
 
-  An odd polynomial of the singular values, of degree 5 here and at most 9, that
-  leaves the singular vectors alone and drives the values towards one. The
-  iteration commutes with transposition; it runs on the side with fewer rows, on
-  the Gram matrix ``X X^T`` where that takes fewer products.
+  Each step is an odd polynomial of the singular values, of degree 5 here and at
+  most 9. It leaves the singular vectors alone and drives the values towards
+  one. The iteration commutes with transposition. It runs on the side with fewer
+  rows, and on the Gram matrix ``X X^T`` where that takes fewer products.
 
   Args:
     x: Stack of matrices, shape ``(..., m, n)``, floating.
     steps: Number of iterations.
-    coefficients: ``'muon'``, ``'polar_express'``, ``'cans'``, ``'dion'``,
-      ``'minimax'`` (the fast choice: 3 steps with ``'schatten'``), a row of two
-      to five numbers ``(a, b, c, ...)``, or a sequence of rows, such as
-      ``minimax_coefficients`` makes, of which step k takes the k-th; the last
-      one repeats. Named sets get a margin for rounding in 16 bits; rows of
-      your own need one.
+    coefficients: A named set: ``'muon'``, ``'polar_express'``, ``'cans'``,
+      ``'dion'``, or ``'minimax'`` (the fast choice: 3 steps with
+      ``'schatten'``). Or a row of two to five numbers ``(a, b, c, ...)``. Or a
+      sequence of rows, such as ``minimax_coefficients`` makes: step k takes the
+      k-th, and the last one repeats. Named sets get a margin for rounding in 16
+      bits; rows of your own need one.
     preconditioning: What ``x`` is divided by. ``'frobenius'``: its norm.
       ``'schatten'``: the norm of order 8, far closer to the largest singular
-      value, for no product more where the first row has three numbers or more,
-      and one of m x m otherwise. ``'spectral'``: the largest singular value, by
-      an eigenvalue decomposition of ``x x^T``. ``'aol'``: each row, on the side
-      with fewer, by its own number; that leads to the polar factor of the
-      scaled matrix, not of ``x``: on momenta of a small GPT 26% from it at step
-      1, 11% at step 300. For square matrices transposition matters then.
+      value. It costs no product more where the first row has three numbers or
+      more, and one of m x m otherwise. ``'spectral'``: the largest singular
+      value, by an eigenvalue decomposition of ``x x^T``. ``'aol'``: each row,
+      on the side with fewer, by its own number. That leads to the polar factor
+      of the scaled matrix, not of ``x``. On momenta of a small GPT the two are
+      26% apart at step 1, 11% at step 300. For square matrices transposition
+      matters then.
     dtype: The dtype of the operands of each product; sums are
       ``promote_types(dtype, float32)``. None means
       ``promote_types(x.dtype, float32)``; ``jnp.bfloat16`` is the fast choice
       on accelerators. The matrix is normalized before it is cast, so that
       float16 neither overflows nor underflows. Float32 products are as precise
-      as ``jax.default_matmul_precision`` says: by default their operands are
-      rounded to TF32 on recent NVIDIA GPUs and to bfloat16 on TPUs; with
+      as ``jax.default_matmul_precision`` says. By default their operands are
+      rounded to TF32 on recent NVIDIA GPUs and to bfloat16 on TPUs. With
       ``'highest'`` they are what they are on CPUs.
 
   Returns:
     Array of ``x``'s shape and dtype, singular values close to one. A zero
     matrix stays zero, exactly. With products in full float32 the default is
-    within 1e-5 of the iteration in float64 on Gaussian matrices, also where one
-    row or column is up to 1e6 times the others, and within 1e-3 up to a
-    condition number of 1e6.
+    within 1e-5 of the iteration in float64 on Gaussian matrices. That holds
+    also where one row or column is up to 1e6 times the others. Up to a
+    condition number of 1e6 it is within 1e-3.
 
   Raises:
     ValueError: ``x`` has fewer than two axes, ``steps`` is below one, the

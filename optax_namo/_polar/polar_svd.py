@@ -18,10 +18,10 @@ def polar_svd(x: jax.Array) -> jax.Array:
 
   .. math:: x = U S V^T \mapsto U V^T
 
-  The oracle for ``newton_schulz``, and an ``orthogonalizer`` of its own where
-  the cost of an SVD does not matter. Directions whose singular value is zero to
-  rounding, at most ``epsilon sqrt(max(m, n))`` of the largest, are dropped, for
-  their vectors are noise: a zero matrix stays zero and ``u v^T`` stays itself.
+  It is the oracle for ``newton_schulz``, and an ``orthogonalizer`` of its own
+  where the cost of an SVD does not matter. Directions whose singular value is
+  at most ``epsilon sqrt(max(m, n))`` of the largest are dropped, since their
+  vectors are noise. So a zero matrix stays zero, and ``u v^T`` stays itself.
 
   Args:
     x: Stack of matrices, shape ``(..., m, n)``, floating. float16 and bfloat16

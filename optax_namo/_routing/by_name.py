@@ -31,9 +31,10 @@ def matrix_dimension_numbers(
 ) -> Any:
   r"""The default routing, by names: a model's matrices, and their axes.
 
-  The first evidence that a leaf has decides: ``rules``; names of embeddings,
-  output heads, norms and biases, or at most one axis above 1 (AdamW); the type
-  of its layer, where the tree carries it. Of two axes, a ``weight`` is
+  The first evidence that a leaf has decides. First come the ``rules``. Then
+  come, for AdamW, the names of embeddings, output heads, norms and biases, and
+  leaves of at most one axis above 1. Then comes the type of the leaf's layer,
+  where the tree carries it. Of two axes, a ``weight`` is
   ``(out, in)`` and all others ``(in, out)``, or what fits the bias beside it.
   Of more, a leaf is what its layer's name says (attention, convolutions,
   experts), or its bias, if that leaves one reading.
@@ -68,7 +69,7 @@ def matrix_dimension_numbers(
     >>> numbers = matrix_dimension_numbers(params, rules=rules)
     >>> numbers['wte'] is None, numbers['mix'].output_axis
     (True, (2,))
-    >>> tx = namo_d(0.05, weight_dimension_numbers=functools.partial(
+    >>> tx = namo_d(0.035, weight_dimension_numbers=functools.partial(
     ...     matrix_dimension_numbers, rules=rules, strict=True))
     >>> state = tx.init(params)
   """

@@ -40,12 +40,14 @@ def dimension_numbers_by_use(
 
     y_{b \ldots o} = \sum_i x_{b \ldots i} W_{b i o},
 
-  the contracted axes are the inputs, the free ones the outputs, and the others
-  a batch of matrices: those of ``lax.scan``, ``jax.vmap``, experts, groups, or
-  layers that an index selects. A convolution contracts its spatial axes, too;
-  all heads of an attention are one matrix. AdamW's are parameters that no
-  product contracts; those looked up, by an index or a one-hot, tied to an
-  output or not; depthwise convolutions; and output heads, whose product no
+  the contracted axes are the inputs and the free ones the outputs. The others
+  are a batch of matrices: those of ``lax.scan``, ``jax.vmap``, experts, groups,
+  or layers that an index selects. A convolution contracts its spatial axes,
+  too; all heads of an attention are one matrix.
+
+  Four kinds of parameters are AdamW's: those that no product contracts, those
+  looked up, depthwise convolutions, and output heads. A look-up is by an index
+  or a one-hot, tied to an output or not. A head is a parameter whose product no
   other product with a parameter follows.
 
   Args:
@@ -64,8 +66,8 @@ def dimension_numbers_by_use(
   Returns:
     A tree of ``params``' own structure: dimension numbers or None (AdamW) at
     each leaf. What the program does not tell is as ``matrix_dimension_numbers``
-    says, with a warning: a leaf whose uses contradict each other, that the
-    function does not use, or that goes into a kernel or a callback.
+    says, with a warning. That is a leaf whose uses contradict each other, that
+    the function does not use, or that goes into a kernel or a callback.
 
   Raises:
     ValueError: ``strict``, and a leaf that the program does not tell; or an
@@ -84,7 +86,7 @@ def dimension_numbers_by_use(
     MuonDimensionNumbers(reduction_axis=(1,), output_axis=(0,))
     >>> numbers['out'] is None  # The output head.
     True
-    >>> tx = namo_d(0.05, weight_dimension_numbers=numbers)
+    >>> tx = namo_d(0.035, weight_dimension_numbers=numbers)
   """
   options = output_heads, first_layers, split
   found = decided(function, params, args, strict, *options)

@@ -31,8 +31,8 @@ class Route(NamedTuple):
     column_axes: The axes of the leaf along which NAMO-D's scales differ.
     size: Number of parameters.
     why: What put it there: the bias beside it, its name ('embedding', 'norm'),
-      the type of its layer, a rule; or what a program does with it ('contracts
-      axis 0 in dot_general', 'looked up', 'last product').
+      the type of its layer, or a rule. By use it is what a program does with it
+      ('contracts axis 0 in dot_general', 'looked up', 'last product').
   """
 
   path: str
@@ -100,8 +100,8 @@ def routing_table(
     columns: As in ``namo_d``; None, as for ``namo``, has no column axes.
 
   Returns:
-    A tuple of ``Route``, one for each floating leaf in the order of the tree,
-    that prints as a table with the totals of both groups.
+    A tuple of ``Route``, one for each floating leaf in the order of the tree.
+    It prints as a table with the totals of both groups.
 
   Raises:
     ValueError: ``columns`` is unknown; dimension numbers do not fit a leaf; or

@@ -4,9 +4,10 @@
 
 A mesh has an axis 'data', 'fsdp' or both. Both split the batch. 'fsdp' splits
 the parameters too, and the optimizer's state with them: each array of two axes
-or more along its largest axis that the mesh's axis divides. Vectors, scalars
-and the norms of columns are whole on every device, and so are arrays none of
-whose axes can be divided.
+or more along its smallest axis that the mesh's axis divides. Of a kernel that
+is the model's width, which ``shard_over`` supposes. Vectors, scalars and the
+norms of columns are whole on every device, and so are arrays none of whose axes
+can be divided.
 
 The compiler derives all communication from this (Auto axes). One device is a
 mesh of one.
@@ -128,7 +129,7 @@ def shardings(mesh: Mesh, tree: Any) -> Any:
     divisible = [i for i, n in enumerate(shape) if n % devices == 0]
     if devices == 1 or not divisible or sum(n > 1 for n in shape) < 2:
       return NamedSharding(mesh, P())
-    axis = max(divisible, key=lambda i: shape[i])
+    axis = min(divisible, key=lambda i: shape[i])
     # No None behind: jit's results have none, and would be compiled for anew.
     return NamedSharding(mesh, P(*[None] * axis, 'fsdp'))
 

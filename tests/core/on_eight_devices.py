@@ -11,9 +11,11 @@ prints a line of JSON for each finding: what it is of, and the finding.
 import functools
 import itertools
 import json
+import re
 import sys
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -179,13 +181,19 @@ def shard_map(kind):
 
 
 def _figures(kind, layers):
-  """FLOPs and collectives of a step on eight devices, by optimizer."""
+  """FLOPs and collectives of a step on eight devices, by optimizer.
+
+  The devices divide the inputs; on Auto axes the model's width.
+  """
   mesh = jax.make_mesh((8,), ('fsdp',), axis_types=(_TYPES[kind],))
-  sharding = NamedSharding(mesh, P('fsdp', None))
-  params = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-    steps.parameters(layers, 384, 0, 0),
-  )
+
+  def place(x):
+    inputs = kind == 'explicit' or x.shape[0] == 384
+    spec = P('fsdp', None) if inputs else P(None, 'fsdp')
+    sharding = NamedSharding(mesh, spec)
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+  params = jax.tree.map(place, steps.parameters(layers, 384, 0, 0))
   optimizers = {
     'namo_d': optax_namo.namo_d(0.01, shard_over='fsdp'),
     'namo': optax_namo.namo(0.01, shard_over='fsdp'),
@@ -298,6 +306,22 @@ def drawn(kind):
       'collectives': exchanges.collectives(program.as_text()),
       'bound': sum(2 * 4 * m * n * -(-k // 8) for (m, n), k in counts.items()),
     }
+
+
+def few_bits(kind):
+  """With products in bfloat16: the error, and the dtypes of the exchanges."""
+  function = functools.partial(optax_namo.newton_schulz, dtype=jnp.bfloat16)
+  x, numbers = _draw(0)['stacked'], MuonDimensionNumbers((1,), (2,))
+  travel = lambda x: spread.map_stacks(function, [x], [numbers], 'fsdp')[0]
+  mesh = _mesh(kind, (8,))
+  with jax.set_mesh(mesh):
+    placed = jax.device_put(x, NamedSharding(mesh, P(None, 'fsdp')))
+    found = np.asarray(jax.jit(travel)(placed))
+    program = str(jax.make_jaxpr(travel)(placed))
+  yield {
+    'error': float(np.abs(found - function(x)).max()),
+    'exchanged': re.findall(r':(\w+)\[[^\]]*\] = all_to_all', program),
+  }
 
 
 def vmapped(kind):
