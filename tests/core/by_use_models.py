@@ -629,6 +629,21 @@ def indexed_in_a_loop():
 
 
 @_program
+def factored_embedding():
+  """Looked up in a product, and what is looked up meets itself."""
+  shapes = {'a': (11, 3), 'b': (3, 6), 'table': (11, 6), 'last': (6, 4)}
+
+  def call(p, tokens):
+    x = (p['a'] @ p['b'])[tokens] + 1.0
+    rows = jax.nn.one_hot(tokens, 11).reshape(-1, 11)
+    x += (rows @ p['table']).reshape(x.shape)
+    x += jnp.ones(x.shape) * tokens[..., None]
+    return jax.nn.softmax(x @ jnp.swapaxes(x, 1, 2)) @ x @ p['last']
+
+  return _plain(shapes, call, {}, _TOKENS)
+
+
+@_program
 def lora():
   shapes = {'w': (6, 6), 'a': (6, 2), 'b': (2, 6), 'c': (6, 2), 'd': (2, 6),
             'e': (3, 6), 'f': (6, 3), 'last': (6, 4), 'la': (6, 2),
@@ -858,17 +873,21 @@ def captured():
 
 @_program
 def stacked_in_the_program():
-  shapes = {'a': (6, 6), 'b': (6, 6), 'apart': (6, 3, 6), 'last': (6, 2)}
+  shapes = {'a': (6, 6), 'b': (6, 6), 'apart': (6, 3, 6), 'turned': (6, 6),
+            'last': (6, 2)}  # fmt: skip
 
   def call(p, x):
     step = lambda x, w: (jax.nn.gelu(x @ w), None)
     x, _ = jax.lax.scan(step, x, jnp.stack([p['a'], p['b']], 1).swapaxes(0, 1))
     for w in jnp.unstack(p['apart'], axis=1):
       x = jax.nn.gelu(x @ w)
-    return x @ p['last']
+    return jax.nn.gelu(x @ p['turned'][5 - jnp.arange(6)]) @ p['last']
 
-  matrices = {**dict.fromkeys('ab', ((0,), (1,))), 'apart': ((0,), (2,))}
-  return _plain(shapes, call, matrices, _x(2, 6), skipped=('a', 'b'))
+  matrices = {**dict.fromkeys(['a', 'b', 'turned'], ((0,), (1,))),
+              'apart': ((0,), (2,))}  # fmt: skip
+  return _plain(
+    shapes, call, matrices, _x(2, 6), factor=False, skipped=('a', 'b')
+  )
 
 
 @_program

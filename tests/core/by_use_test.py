@@ -156,11 +156,13 @@ def test_split():
 
 @pytest.mark.parametrize('turned', [True, False])
 def test_parts_that_are_unstacked_or_turned(turned):
-  """Every other feature is no part, where they come together again."""
+  """Every other feature is no part, and a half of each head is none."""
 
   def loss(p, x):
     y = x @ p['qkv']
     if turned:
+      left, right = jnp.split(y.reshape(2, 3, 4), 2, -1)
+      y += jnp.tile(left * jnp.tanh(right), (1, 1, 2)).reshape(2, 12)
       y = jnp.stack([y[:, ::2] - y[:, 1::2], y[:, 1::2] + y[:, ::2]], -1)
       return jnp.mean(jnp.tanh(y.reshape(2, 12)) @ p['last'])
     q, k, v = jnp.unstack(y.reshape(2, 3, 4), axis=1)
@@ -268,7 +270,7 @@ def _conflict(p, x):
 def _callback(p, x):
   product = lambda x, w: np.asarray(x) @ np.asarray(w)
   shape = jax.ShapeDtypeStruct((5, 4), jnp.float32)
-  y = jax.pure_callback(product, shape, x, p['kernel'])
+  y = jax.pure_callback(product, shape, x @ p['before'], p['kernel'])
   return jnp.mean(y @ p['last'])
 
 
@@ -292,13 +294,17 @@ def _middle(p, x):
   ],
 )
 def test_what_the_program_does_not_tell_goes_by_names(function, shape, told):
-  params = _shapes(kernel=shape, last=(4, 2))
+  params, plain = _shapes(kernel=shape, last=(4, 2)), _M((0,), (1,))
+  before = {}
+  if function is _callback:
+    params |= _shapes(before=(6, 6))
+    before = {'before': plain}
   message = rf"'kernel' of shape {re.escape(str(shape))} .*{told}"
   with pytest.warns(UserWarning, match=message) as caught:
     numbers = optax_namo.dimension_numbers_by_use(function, params, _X)
   assert len(caught) == 1 and caught[0].filename == __file__
-  by_name = _M((0,), (1,)) if len(shape) == 2 else None
-  assert numbers == {'kernel': by_name, 'last': None}
+  by_name = plain if len(shape) == 2 else None
+  assert numbers == {**before, 'kernel': by_name, 'last': None}
   with pytest.raises(ValueError, match=message):
     optax_namo.dimension_numbers_by_use(function, params, _X, strict=True)
 
