@@ -21,6 +21,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 from absl import app
 from absl import flags
@@ -30,6 +31,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from matplotlib import figure
 import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers
@@ -47,12 +49,20 @@ _ONLY = flags.DEFINE_string('only', '', 'Rows whose names contain this.')
 _RESULTS = pathlib.Path(__file__).parent / 'results' / 'pods.jsonl'
 _PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'devices.md'
 
-# Peak FLOP/s in bfloat16, bytes of memory, bytes/s between chips: Google's
-# pages of each TPU, cloud.google.com/tpu/docs/v5e, v5p, v6e.
+
+class Chip(NamedTuple):
+  """As Google's page of a TPU has it, cloud.google.com/tpu/docs/v5e, say."""
+
+  peak: float  # FLOP/s, in bfloat16.
+  memory: float  # Bytes.
+  links: float  # Bytes/s out of a chip, over all its links.
+  wraps: int  # The side from which on a grid is a torus.
+
+
 CHIPS = {
-  'v5e': (197e12, 16 * 2**30, 200e9),
-  'v5p': (459e12, 95 * 2**30, 600e9),
-  'v6e': (918e12, 32 * 2**30, 448e9),
+  'v5e': Chip(197e12, 16 * 2**30, 200e9, 16),
+  'v5p': Chip(459e12, 95 * 2**30, 600e9, 4),
+  'v6e': Chip(918e12, 32 * 2**30, 448e9, 16),
 }
 TOKENS = 2**20  # In a batch.
 
@@ -286,44 +296,106 @@ def count(row):
   }
 
 
-def table(found):
-  """Markdown: a line a row, with what an optimizer's part of a step takes.
+def exchanging(exchanged, chip, grid):
+  """Seconds of all exchanges of a step, at the published rate of the links.
 
-  Times are of the products at the chip's peak, and of what is exchanged at the
-  rate of its links; the model's own step is 6 FLOPs a token and parameter.
+  Of an all-to-all a quarter of all bytes crosses the middle of the grid's
+  longest side each way, over one link a row of chips, or two on a torus. All
+  else is at the rate of all links of a chip.
   """
+  longest = max(grid)
+  across = (2 if longest >= chip.wraps else 1) * chip.links / (2 * len(grid))
+  crossing = exchanged.get('all-to-all', 0) * longest / 4
+  rest = sum(exchanged.values()) - exchanged.get('all-to-all', 0)
+  return crossing / across + rest / chip.links
+
+
+def share(row, figures):
+  """What part of a training step the optimizer takes, from the chip's rates.
+
+  Its products at the chip's peak and its exchanges, beside the model's own 6
+  FLOPs a token and parameter at the peak.
+  """
+  _, topology, _, _ = row.split(' ', 3)
+  kind, sides = topology.split(':')
+  grid, chip = list(map(int, sides.split('x'))), CHIPS[kind]
+  took = figures['flops'] / chip.peak
+  took += exchanging(figures['exchanged'], chip, grid)
+  step = 6 * figures['met'] * TOKENS / math.prod(grid) / chip.peak
+  return took / (took + step)
+
+
+def table(found):
+  """Markdown: a line a row."""
   lines = [
     '| model | chips | mesh | | exchanged, MB | bound, MB |'
     ' largest all-gather, MB | temporary, GB | TFLOP | of a step |',
     '|' + '---|' * 10,
   ]
-  for row, figures in found.items():
+  order = [*MODELS]
+  place = lambda row: (order.index(row.split()[0]), row)
+  for row, figures in sorted(found.items(), key=lambda x: place(x[0])):
     name, topology, axes, rule = row.split(' ', 3)
     kind, grid = topology.split(':')
-    chips = math.prod(map(int, grid.split('x')))
     start = f'| {name} | {kind} {grid} | {axes.replace(",", ", ")} | {rule} |'
     if not figures['fits']:
       lines.append(start + ' does not fit | | | | | |')
       continue
-    peak, memory, links = CHIPS[kind]
     exchanged = sum(figures['exchanged'].values())
-    took = figures['flops'] / peak + exchanged / links
-    step = 6 * figures['met'] * TOKENS / chips / peak
     gathered = figures['largest'].get('all-gather', 0) / 1e6
     bound = f'{figures["bound"] / 1e6:.0f}' if rule != 'optax.adamw' else ''
     held = figures['temporary'] + figures['arguments']
-    fits = '' if held < memory else ', does not fit'
+    fits = '' if held < CHIPS[kind].memory else ', does not fit'
     lines.append(
       f'{start} {exchanged / 1e6:.0f} | {bound} | {gathered:.2f} |'
       f' {figures["temporary"] / 1e9:.2f}{fits} |'
-      f' {figures["flops"] / 1e12:.2f} | {took / (took + step):.1%} |'
+      f' {figures["flops"] / 1e12:.2f} | {share(row, figures):.1%} |'
     )
   return '\n'.join(lines)
 
 
+def draw(found):
+  """Bytes exchanged and temporary memory by the number of chips."""
+  fig = figure.Figure(figsize=(9, 3.6), dpi=150, layout='constrained')
+  panels = fig.subplots(1, 2)
+  colors = {'optax.muon': 'tab:gray', 'namo_d': 'tab:blue', 'bound': 'black'}
+  for name, style in (('gpt2', 'o-'), ('llama-7b', 's--')):
+    lines = {}
+    for row, figures in found.items():
+      model, topology, _, rule = row.split(' ', 3)
+      kind, grid = topology.split(':')
+      if model == name and kind == 'v5e' and figures['fits']:
+        chips = math.prod(map(int, grid.split('x')))
+        both = (sum(figures['exchanged'].values()), figures['temporary'])
+        # Of several meshes of so many chips, that with least to exchange.
+        at = lines.setdefault(rule, {})
+        at[chips] = min(at.get(chips, both), both)
+        bound = lines.setdefault('bound', {})
+        bound[chips] = (figures['bound'], math.nan)
+    for rule, color in colors.items():
+      points = sorted(lines.get(rule, {}).items())
+      for ax, i in zip(panels, (0, 1)):
+        ax.plot(
+          [chips for chips, _ in points],
+          [both[i] / 1e6 for _, both in points],
+          'k:' if rule == 'bound' else style,
+          color=color,
+          label=f'{name}, {rule}',
+        )
+  for ax, title in zip(panels, ('exchanged', 'temporary memory')):
+    ax.set(xscale='log', yscale='log', xlabel='chips', title=title)
+    ax.set_xticks((16, 64, 256), ('16', '64', '256'), minor=False)
+    ax.minorticks_off()
+    ax.set_ylabel('MB a step and chip')
+    ax.spines[['top', 'right']].set_visible(False)
+  panels[0].legend(fontsize=8)
+  return fig
+
+
 def show():
-  """The table into the page."""
+  """The table into the page, and its figure."""
   found = rows()
+  draw(found).savefig(_RESULTS.with_suffix('.png'))
   before, rest = _PAGE.read_text().split('<!--pods-->')
   after = rest.split('<!--/pods-->')[1]
   told = f'<!--pods-->\n{table(found)}\n<!--/pods-->'

@@ -39,6 +39,11 @@ def axes_of(numbers: MuonDimensionNumbers, ndim: int) -> Axes:
   return Axes(tuple(sorted(rest)), tuple(inputs), tuple(outputs))
 
 
+def is_wide(shape: Sequence[int]) -> bool:
+  """Whether more than one axis is above 1: else a leaf is a vector."""
+  return sum(size > 1 for size in shape) > 1
+
+
 def matrix_shape(
   numbers: MuonDimensionNumbers, shape: Sequence[int]
 ) -> tuple[int, int, int]:

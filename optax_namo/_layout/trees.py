@@ -8,7 +8,7 @@ axes and stays in its box, by which Flax shards it. State of another shape, such
 as one scale for each column, must not inherit the box.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import functools
 from typing import Any
 
@@ -126,8 +126,20 @@ def path_string(path: Sequence[Any]) -> str:
 
 def paths(tree: Any) -> list[str]:
   """The same of all leaves; of what is no box, a field ``value`` stays."""
+  tree = jax.tree.map(_with_keys, tree, is_leaf=_is_mapping)
   nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_box)
   return [_joined(path) for path, node in nodes for _ in jax.tree.leaves(node)]
+
+
+def _is_mapping(node: Any) -> bool:
+  return isinstance(node, Mapping) and not isinstance(node, dict)
+
+
+def _with_keys(node: Any) -> Any:
+  """A dict of a mapping whose leaves have no keys, as those of a FlatMap."""
+  paths = jax.tree_util.tree_leaves_with_path(node) if _is_mapping(node) else ()
+  keys = {type(path[0]) for path, _ in paths}
+  return dict(node) if keys == {jax.tree_util.FlattenedIndexKey} else node
 
 
 def _joined(path: Sequence[Any]) -> str:

@@ -13,7 +13,6 @@ import warnings
 
 import jax
 import jax.numpy as jnp
-from optax.contrib import MuonDimensionNumbers
 
 from optax_namo._layout import axes
 from optax_namo._layout import trees
@@ -110,11 +109,7 @@ def decided(
   # Some may read alike, as of 'a/w' beside {'a': {'w': ...}}.
   plain = ['#/' * plain[:i].count(path) + path for i, path in enumerate(plain)]
   shapes = dict(zip(plain, map(jnp.shape, jax.tree.leaves(params))))
-  stacks = {
-    shape[0]
-    for path, shape in shapes.items()
-    if _is_wide(shape) and names.adamw(path, {}) == 'norm'
-  }
+  stacks = names.stacks(shapes)
   found = []
   for path, name, told in zip(paths, plain, layer_types.told(params)):
     rule = next((rule for rule in rules if re.search(rule[0], path)), None)
@@ -124,11 +119,11 @@ def decided(
       one = _decision(name, shapes, told, stacks)
     spec = dims.canonical(one.numbers, path, shapes[name])
     found.append(one._replace(numbers=spec))
-  message = _message(paths, list(shapes.values()), found)
+  message = f'{unused} {_message(paths, list(shapes.values()), found)}'.strip()
   if strict and (unused or any(one.doubt for one in found)):
-    raise ValueError(f'{unused} {message}'.strip())
-  if unused or message:
-    warn(f'{unused} {message}'.strip())
+    raise ValueError(message)
+  if message:
+    warn(message)
   return found
 
 
@@ -162,11 +157,6 @@ def _unused(rules: Any, paths: Sequence[str]) -> str:
   return f'rules {unused} match no path; nearest to the first is {nearest!r}.'
 
 
-def _is_wide(shape: _Shape) -> bool:
-  """Whether more than one axis is above 1: else it is a vector."""
-  return sum(size > 1 for size in shape) > 1
-
-
 _OTHERWISE = 'the bias beside it says otherwise'
 
 
@@ -177,55 +167,45 @@ def _decision(
   stacks: set[int],
 ) -> Decision:
   """The decision on a leaf: the first evidence that it has."""
-  shape, rank = shapes[path], len(shapes[path])
+  shape, bias = shapes[path], names.bias(path, shapes)
   if why := names.adamw(path, shapes):
     return Decision(None, why)
   if told and told.numbers is None:
     return Decision(None, told.type)
-  if not _is_wide(shape):
-    return Decision(None, f'rank {rank}' if rank < 2 else 'vector')
-  bias = names.bias(path, shapes)
+  if not axes.is_wide(shape):
+    return Decision(None, 'vector' if len(shape) > 1 else f'rank {len(shape)}')
   if told:
-    if bias is None or _fits(told.numbers, shape, bias):
-      return Decision(told.numbers, told.type)
-    return Decision(None, told.type, _OTHERWISE)
-  if why := names.unsure(path, shapes):
+    why, groups = told.type, [[told.numbers]]
+  elif why := names.unsure(path, shapes):
     return Decision(None, why, why)
-  if bias == shape:
+  elif bias == shape:
     doubt = _OTHERWISE if names.layout(path) == names.IN_OUT else ''
     return Decision(None, 'bias of its shape', doubt)
-
-  why, groups = names.readings(path, shapes, shape[0] in stacks)
-  fitting = [[way for way in g if _fits(way, shape, bias)] for g in groups]
-  found = next(filter(None, fitting), [])
-  if bias is not None and (found or rank > 2 or _fits(_ROWS, shape, bias)):
-    if not found:
-      return Decision(None, 'bias', _OTHERWISE)
-    name, why = why, 'bias'
   else:
-    name, found = why, groups[0]
-  if len(found) != 1:
-    return Decision(None, why, 'nothing tells its axes')
-  doubt = ''
+    why, groups = names.readings(path, shapes, shape[0] in stacks)
+  ways = groups[0]
+  if bias is not None:
+    why = why if told else 'bias'
+    fitting = [[one for one in g if _fits(one, shape, bias)] for g in groups]
+    ways = next(filter(None, fitting), [])
+    if not ways:
+      return Decision(None, why, _OTHERWISE)
   if path.rpartition('/')[2].isdigit():  # Perhaps an embedding or a head.
-    doubt = 'it has a number for a name'
-  elif name == 'rank 2' and all(fitting):
-    doubt = 'the bias beside it fits either axis'
-  return Decision(found[0], why, doubt)
+    return Decision(ways[0], why, 'it has a number for a name')
+  if len(ways) == len(shape) == 2:
+    return Decision(ways[0], why, 'the bias beside it fits either axis')
+  if len(ways) != 1:
+    return Decision(None, why, 'nothing tells its axes')
+  return Decision(ways[0], why)
 
 
-_ROWS = MuonDimensionNumbers((1,), (0,))
-
-
-def _fits(
-  numbers: MuonDimensionNumbers, shape: _Shape, bias: _Shape | None
-) -> bool:
+def _fits(numbers: Any, shape: _Shape, bias: _Shape) -> bool:
   """Whether the bias has the batch and output axes, and then only ones.
 
   A convolution's in Equinox is (out, 1, 1).
   """
-  if bias is None or isinstance(numbers, dims.SplitMatrices):
-    return bias is not None
+  if isinstance(numbers, dims.SplitMatrices):
+    return True
   inputs = axes.axes_of(numbers, len(shape)).input
   rest = tuple(n for axis, n in enumerate(shape) if axis not in inputs)
   return rest == bias[: len(rest)] and set(bias[len(rest) :]) <= {1}
@@ -235,41 +215,30 @@ def _message(
   paths: Sequence[str], shapes: Sequence[_Shape], found: Sequence[Decision]
 ) -> str:
   """What to warn of, with the mend; empty if there is nothing."""
-  none = all(one.numbers is None for one in found) and any(
-    _is_wide(shape) and not one.why.startswith('rule')
+  message = ''
+  if all(one.numbers is None for one in found) and any(
+    axes.is_wide(shape) and not one.why.startswith('rule')
     for shape, one in zip(shapes, found)
-  )
+  ):
+    message = 'NO LEAF IS A MATRIX, all train with AdamW. '
   alike: dict[Any, list[str]] = {}
   for path, shape, one in zip(paths, shapes, found):
     if one.doubt:
-      key = re.sub(r'\d+', '*', path), shape, one.doubt, one.numbers
-      alike.setdefault(key, []).append(path)
-  if not (alike or none):
-    return ''
-  loud = 'NO LEAF IS A MATRIX, all train with AdamW. ' if none else ''
-  by_use = 'dimension_numbers_by_use(loss, params, ...) reads the program'
-  if not alike:
-    return f'{loud}If some are matrices: {by_use}.'
-  matrices = [path for path, one in zip(paths, found) if one.numbers]
-  listed, rules = [], []
-  for (_, shape, doubt, numbers), some in alike.items():
-    more = f' and {len(some) - 1} like it' if len(some) > 1 else ''
-    group = 'taken for a matrix' if numbers else 'AdamW'
-    listed.append(f'{some[0]!r}{more} of shape {shape}: {doubt}, {group}')
-    if not numbers:
-      rules.append(_rule(some, matrices))
-  known = ', '.join(dict.fromkeys(rules))
-  return (
-    f'{loud}matrix_dimension_numbers goes by names and cannot be sure of'
-    f' {"; ".join(listed)}. {by_use} instead.'
-    f'{f" To keep AdamW: rules=[{known}]." * bool(known)}'
+      group = 'taken for a matrix' if one.numbers else 'AdamW'
+      what = f'of shape {shape}: {one.doubt}, {group}'
+      alike.setdefault((re.sub(r'\d+', '*', path), what), []).append(path)
+  listed = [
+    f'{some[0]!r}{f" and {len(some) - 1} like it" * (len(some) > 1)} {what}'
+    for (_, what), some in alike.items()
+  ]
+  if listed:
+    message += (
+      'matrix_dimension_numbers goes by names and cannot be sure of'
+      f' {"; ".join(listed)}. '
+    )
+  elif message:
+    message += 'If some are matrices: '
+  return message and (
+    f'{message}dimension_numbers_by_use(loss, params, ...) reads the program,'
+    " or a rule says what a leaf is: (r'^path$', None) for AdamW."
   )
-
-
-def _rule(paths: Sequence[str], matrices: Sequence[str]) -> str:
-  """A rule that keeps these leaves, and no matrix, with AdamW, as code."""
-  pattern = re.sub(r'\d+', r'\\d+', re.escape(paths[0]))
-  if any(re.search(f'^{pattern}$', path) for path in matrices):
-    pattern = f'({"|".join(map(re.escape, paths))})'
-  quote = '"' if "'" in pattern else "'"
-  return f'(r{quote}^{pattern}${quote}, None)'

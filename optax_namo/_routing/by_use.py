@@ -4,14 +4,14 @@
 
 from __future__ import annotations  # help() shows names, not unions.
 
-from collections import Counter
 from collections.abc import Callable, Sequence
+import functools
+import itertools
 from typing import Any, Literal
 import warnings
 
 import jax
 import jax.numpy as jnp
-from optax.contrib import MuonDimensionNumbers
 
 from optax_namo import _hyperparameters as hyperparameters
 from optax_namo._layout import axes
@@ -88,111 +88,100 @@ def dimension_numbers_by_use(
     True
     >>> tx = namo_d(0.035, weight_dimension_numbers=numbers)
   """
-  options = output_heads, first_layers, split, strict
-  specs, _ = decided(function, params, args, *options)
+  options = output_heads, first_layers, split
+  found = decided(function, params, args, strict, *options)
   structure: Any = jax.tree.structure(params)
-  return structure.unflatten(specs)
+  return structure.unflatten([one.numbers for one in found])
 
 
 def decided(
   function: Callable[..., Any],
   params: Any,
   args: Sequence[Any],
-  output_heads: Literal['adamw', 'matrix'] = 'adamw',
-  first_layers: Literal['adamw', 'matrix'] = 'matrix',
-  split: bool = False,
   strict: bool = False,
-) -> tuple[list[dims.Spec], list[str]]:
-  """The specs of all leaves, in order, and why; warns for its caller's."""
+  output_heads: str = 'adamw',
+  first_layers: str = 'matrix',
+  split: bool = False,
+) -> list[by_name.Decision]:
+  """The decision on each leaf, in order; warns where the caller is."""
   hyperparameters.choice('output_heads', output_heads, ('adamw', 'matrix'))
   hyperparameters.choice('first_layers', first_layers, ('adamw', 'matrix'))
   closed = jax.make_jaxpr(function)(params, *args)
   shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
-  trace = program.Trace(trees.paths(params), shapes, split)
+  trace = program.Trace(trees.paths(params), shapes)
   weights = [program.Value((views.whole(i, n),)) for i, n in enumerate(shapes)]
   others = [program.Value(data=1)] * (len(closed.jaxpr.invars) - len(weights))
   trace.run(closed.jaxpr, closed.consts, weights + others)
   found = [
-    _judged(trace, leaf, output_heads, first_layers)
+    _decision(trace, leaf, output_heads, first_layers, split)
     for leaf in range(len(weights))
   ]
-  unknown = [leaf for leaf, (_, why) in enumerate(found) if why[:1] == '?']
-  if unknown:
-    message = _message(trace, [(leaf, found[leaf][1][2:]) for leaf in unknown])
-    if strict:
-      raise ValueError(message)
-    by_name.warn(message)
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      by_names = by_name.decided(params)
-    for leaf in unknown:
-      one = by_names[leaf]
-      found[leaf] = one.numbers, f'by name: {one.why}'
-  return [spec for spec, _ in found], [why for _, why in found]
-
-
-def _judged(
-  trace: program.Trace, leaf: int, output_heads: str, first_layers: str
-) -> tuple[Any, str]:
-  """The dimension numbers of a leaf, and why; '? ' first if unknown."""
-  shape, uses = trace.shapes[leaf], list(trace.uses.get(leaf, ()))
-  if len(shape) < 2:
-    return None, f'rank {len(shape)}'
-  if sum(size > 1 for size in shape) < 2:
-    return None, 'vector'
-  marked = {what: why[leaf] for what, why in trace.marks.items() if leaf in why}
-  if 'looked' in marked and 'selected' not in marked:
-    return None, 'looked up'
-  strength = max((use.strength for use in uses), default=0)
-  if 'opaque' in marked and not strength:
-    return None, f'? goes into {marked["opaque"]}'
-  if not uses:
-    if 'seen' not in marked:
-      return None, '? is not used'
-    return None, 'depthwise' if 'depthwise' in marked else 'elementwise'
-  uses = [use for use in uses if use.strength == strength]
-  specs = Counter(use.spec for use in uses)
-  # With both sides exchanged it is the same matrix.
-  if (
-    None in specs or len({frozenset(dims.of_parts(spec)) for spec in specs}) > 1
-  ):
-    ways = ', '.join(dict.fromkeys(use.primitive for use in uses))
-    return None, f'? is used in ways that contradict each other ({ways})'
-  spec = max(specs, key=specs.__getitem__)
-  numbers = dims.of_parts(spec)
-  if output_heads == 'adamw' and 'consumed' not in marked:
-    return None, 'last product'
-  if first_layers == 'adamw' and all(use.first for use in uses):
-    return None, 'first product'
-  if isinstance(spec, MuonDimensionNumbers):
-    if 1 in axes.matrix_shape(spec, shape)[1:]:
-      return None, 'vector'
-    spec = _parts(trace, leaf, spec)
-  inputs = ', '.join(map(str, numbers.reduction_axis))
-  plural = 'axis' if len(numbers.reduction_axis) == 1 else 'axes'
-  return spec, f'contracts {plural} {inputs} in {uses[0].primitive}'
-
-
-def _parts(
-  trace: program.Trace, leaf: int, numbers: MuonDimensionNumbers
-) -> MuonDimensionNumbers | dims.SplitMatrices:
-  """The parts that a matrix is cut into along its outputs, if it is split."""
-  for axis in numbers.output_axis:
-    ends = sorted({0, trace.shapes[leaf][axis], *trace.cuts[leaf, axis]})
-    if len(ends) > 2:
-      sizes = tuple(end - start for start, end in zip(ends, ends[1:]))
-      return dims.SplitMatrices(numbers, axis, sizes)
-  return numbers
-
-
-def _message(trace: program.Trace, unknown: Sequence[tuple[int, str]]) -> str:
-  """What to warn about, with the mend."""
-  named = ', '.join(
-    f'{trace.paths[leaf]!r} of shape {trace.shapes[leaf]} {why}'
-    for leaf, why in unknown
+  if not any(one.doubt for one in found):
+    return found
+  untold = ', '.join(
+    f'{path!r} of shape {shape} {one.doubt}'
+    for path, shape, one in zip(trace.paths, shapes, found)
+    if one.doubt
   )
-  return (
-    f'dimension_numbers_by_use cannot read the axes of all leaves: {named}.'
+  message = (
+    f'dimension_numbers_by_use cannot read the axes of all leaves: {untold}.'
     ' There it goes by names, as matrix_dimension_numbers does: look at'
     ' routing_table, and replace the numbers of a leaf where they are wrong.'
   )
+  if strict:
+    raise ValueError(message)
+  by_name.warn(message)
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    by_names = by_name.decided(params)
+  return [
+    name._replace(why=f'by name: {name.why}') if one.doubt else one
+    for name, one in zip(by_names, found)
+  ]
+
+
+def _decision(
+  trace: program.Trace,
+  leaf: int,
+  output_heads: str,
+  first_layers: str,
+  split: bool,
+) -> by_name.Decision:
+  """The decision on a leaf."""
+  adamw = functools.partial(by_name.Decision, None)
+  shape, counts = trace.shapes[leaf], trace.uses[leaf]
+  marked = {what: why[leaf] for what, why in trace.marks.items() if leaf in why}
+  strength = max((use.strength for use in counts), default=0)
+  if not axes.is_wide(shape):
+    return adamw(f'rank {len(shape)}' if len(shape) < 2 else 'vector')
+  if 'looked' in marked and not any(use.looked for use in counts):
+    return adamw('looked up')
+  if 'opaque' in marked and not strength:
+    return adamw('', f'goes into {marked["opaque"]}')
+  if not counts:
+    why = 'depthwise' if 'depthwise' in marked else 'elementwise'
+    return adamw(why, '' if 'seen' in marked else 'is not used')
+  uses = [use for use in counts if use.strength == strength]
+  # With both sides exchanged it is the same matrix.
+  sides = {use.spec and frozenset(dims.of_parts(use.spec)) for use in uses}
+  if None in sides or len(sides) > 1:
+    ways = ', '.join(dict.fromkeys(use.primitive for use in uses))
+    return adamw('', f'is used in ways that contradict each other ({ways})')
+  if output_heads == 'adamw' and 'consumed' not in marked:
+    return adamw('last product')
+  if first_layers == 'adamw' and all(use.first for use in uses):
+    return adamw('first product')
+  spec = max(uses, key=counts.__getitem__).spec
+  numbers = dims.of_parts(spec)
+  if 1 in axes.matrix_shape(numbers, shape)[1:]:
+    return adamw('vector')
+  for axis in numbers.output_axis if split and spec is numbers else ():
+    ends = sorted({0, shape[axis], *trace.cuts[leaf, axis]})
+    if len(ends) > 2:
+      sizes = tuple(end - start for start, end in itertools.pairwise(ends))
+      spec = dims.SplitMatrices(numbers, axis, sizes)
+      break
+  inputs = ', '.join(map(str, numbers.reduction_axis))
+  plural = 'axis' if len(numbers.reduction_axis) == 1 else 'axes'
+  why = f'contracts {plural} {inputs} in {uses[0].primitive}'
+  return by_name.Decision(spec, why)

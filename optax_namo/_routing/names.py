@@ -3,9 +3,12 @@
 """What names say, as tables: patterns of '/'-joined paths, whole components."""
 
 from collections.abc import Sequence
+import itertools
 import re
 
 from optax.contrib import MuonDimensionNumbers
+
+from optax_namo._layout import axes as axes_
 
 _M = MuonDimensionNumbers
 _Shape = tuple[int, ...]
@@ -77,12 +80,6 @@ _CONVOLUTION = (
 )
 # Where Linen and Haiku stack layers.
 _LIFTED = r'(^|/)(Scan|Vmap)[A-Z]|layer_stack'
-# Layers of one module that share what is between them: its heads.
-_PAIRS = (
-  *(('query/kernel', f'{name}/kernel')
-    for name in ('out', 'attention_output', 'attn_out_proj')),
-  *((f'q_proj/{leaf}', f'o_proj/{leaf}') for leaf in ('kernel', 'w')),
-)  # fmt: skip
 
 
 def plain(paths: Sequence[str]) -> list[str]:
@@ -145,19 +142,29 @@ def unsure(path: str, shapes: Shapes) -> str:
 def bias(path: str, shapes: Shapes) -> _Shape | None:
   """The shape of the bias beside a leaf: b1 beside W1, the other of a pair."""
   module, slash, leaf = path.rpartition('/')
-  rank, haikus = len(shapes[path]), re.match(r'w(_[ih])?$', leaf)
-  beside = ['b', 'bias'] if haikus else ['bias']
+  beside, rank = ['bias'], len(shapes[path])
   if leaf[:1] in ('w', 'W'):
     beside.append(f'b{leaf[1:]}')
-  elif leaf.isdigit():
-    pair = [other for other in shapes if parent(other) == module]
-    beside = ['1'] * (leaf == '0' and rank == 2 == len(pair))
+  if leaf in ('w_i', 'w_h'):
+    beside.append('b')
+  if leaf == '0' and rank == 2 == list(map(parent, shapes)).count(module):
+    beside = ['1']
   for name in beside:
     shape = shapes.get(f'{module}{slash}{name}')
-    alike = haikus and shape == shapes[path]  # Neither is the other's.
-    if shape is not None and (name == 'bias' or len(shape) < rank or alike):
+    if shape is not None and (
+      len(shape) < rank or (name == 'bias' and shape == shapes[path])
+    ):
       return shape
   return None
+
+
+def stacks(shapes: Shapes) -> set[int]:
+  """How many layers are stacked, by the norms among them."""
+  return {
+    shape[0]
+    for path, shape in shapes.items()
+    if axes_.is_wide(shape) and _first(_ADAMW, path) == 'norm'
+  }
 
 
 def layout(path: str) -> str:
@@ -187,23 +194,23 @@ def readings(
   for why, pattern, base, numbers in _LAYERS:
     stack = rank - base
     if stack in (0, 1) and re.search(pattern, path):
-      paired = why == 'attention' and _paired(path, shapes)
-      sure = has_bias or paired or (why != 'attention' and not stack)
+      told = _paired(path, shapes) if why == 'attention' else not stack
       ways = [_M(*(tuple(i + stack for i in axes) for axes in numbers))]
-      return why, [ways if sure else []]
+      return why, [ways if has_bias or told else []]
   in_out = [
     _M(tuple(range(batch, out)), tuple(range(out, rank)))
     for batch in range(rank - 1)
     for out in range(batch + 1, rank)
   ]
   out_in = [_M(tuple(range(i + 1, rank)), (i,)) for i in range(rank - 1)]
+  why = f'name {path.rpartition("/")[2]}'
   if layout(path) == IN_OUT:
-    return f'name {path.rpartition("/")[2]}', [in_out]
+    return why, [in_out]
   if stacked and not has_bias:
     return 'norms beside it', [[]]
   if layout(path) == OUT_IN:
-    return f'name {path.rpartition("/")[2]}', [out_in, in_out]
-  return f'rank {rank}', [in_out, out_in] if rank == 2 else [in_out]
+    return why, [out_in, in_out]
+  return f'rank {rank}', [in_out + out_in * (has_bias and rank == 2)]
 
 
 def _convolutions(
@@ -222,10 +229,14 @@ def _convolutions(
 
 
 def _paired(path: str, shapes: Shapes) -> bool:
-  """Whether queries and outputs of an attention share its heads."""
-  module = parent(parent(path))
-  for pair in _PAIRS:
-    a, b = (shapes.get(f'{module}/{name}'.lstrip('/'), ()) for name in pair)
-    if min(len(a), len(b)) > 2:
-      return a[-2:] == b[-3:-1] and a[:-3] == b[:-3]
-  return False
+  """Whether two layers of an attention, as query and out, share its heads."""
+  module, rank = parent(parent(path)), len(shapes[path])
+  layers = [
+    shape
+    for other, shape in shapes.items()
+    if len(shape) == rank > 2 and parent(parent(other)) == module
+  ]
+  return any(
+    a[-2:] == b[-3:-1] and a[:-3] == b[:-3]
+    for a, b in itertools.permutations(layers, 2)
+  )

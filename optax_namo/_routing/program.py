@@ -6,6 +6,7 @@ The program is a jaxpr. Every value in it is described by a ``Value``, and each
 primitive has a rule from those of its operands to those of its results.
 """
 
+from collections import Counter
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 import functools
@@ -25,26 +26,46 @@ class Value(NamedTuple):
   """What is known of a value.
 
   Attributes:
-    views: The parameters that it is a view of. It is a *weight* if it has any,
-      and no data.
-    results: The products with parameters that it has in it, as views of their
-      outputs; but for those that were already operands of others.
+    views: The parameters that it is a view of, and outputs of products with
+      parameters that it has in it, but for those that were already operands of
+      others.
     data: 0 if it depends on parameters and constants alone, 1 if on data, 2 if
       a product or a look-up of a parameter has come before.
     selects: Whether it is a one-hot of integers.
   """
 
   views: tuple[v.View, ...] = ()
-  results: tuple[v.View, ...] = ()
   data: int = 0
   selects: bool = False
 
   @property
-  def weight(self) -> bool:
-    return bool(self.views) and not self.data
+  def parameters(self) -> list[v.View]:
+    return [view for view in self.views if not view.is_output]
+
+  @property
+  def outputs(self) -> list[v.View]:
+    return [view for view in self.views if view.is_output]
+
+  @property
+  def is_weight(self) -> bool:
+    return bool(not self.data and self.parameters)
+
+  def as_data(self) -> 'Value':
+    """The same of parameters that are data, as tokens are."""
+    return Value(tuple(self.outputs), 2)
+
+  def moved(self, change: Callable[..., v.Axes | None], *args: Any) -> 'Value':
+    """The same with other axes, and without the parameters that lose them."""
+    views = [
+      view._replace(axes=(view.axes and change(view, *args)) or ())
+      for view in self.views
+    ]
+    kept = (view for view in views if view.axes or view.is_output)
+    return self._replace(views=tuple(kept))
 
 
 _Values = list[Value]
+_Places = list[tuple[int, int]]
 
 
 class Use(NamedTuple):
@@ -54,26 +75,24 @@ class Use(NamedTuple):
   spec: Any  # The matrices that it makes of the parameter; None for none.
   primitive: str
   first: bool  # Whether nothing was learned before it.
-  where: int  # Tells products apart.
+  looked: bool  # Whether an index of data has selected what it takes.
 
 
 class Trace:
   """What a program does with its parameters, found by running its rules.
 
   Attributes:
-    uses: The products of each leaf; a set in order.
+    uses: The products of each leaf, and how many there are.
     marks: What else is told of leaves: ``'seen'`` (used at all), ``'looked'``
-      (an index of data selects from them), ``'selected'`` (matrices after it),
-      ``'depthwise'``, ``'consumed'`` (their products are operands of later
-      ones), ``'opaque'`` (they go where no rule follows, and the primitive).
+      (an index of data selects from them), ``'depthwise'``, ``'consumed'``
+      (their products are operands of later ones), ``'opaque'`` (they go where
+      no rule follows, and the primitive).
     cuts: Entries at which the axis ``(leaf, axis)`` is cut.
   """
 
-  def __init__(
-    self, paths: Sequence[str], shapes: Sequence[tuple[int, ...]], split: bool
-  ):
-    self.paths, self.shapes, self.split = paths, shapes, split
-    self.uses: dict[int, dict[Use, None]] = defaultdict(dict)
+  def __init__(self, paths: Sequence[str], shapes: Sequence[tuple[int, ...]]):
+    self.paths, self.shapes = paths, shapes
+    self.uses: dict[int, Counter[Use]] = defaultdict(Counter)
     self.marks: dict[str, dict[int, str]] = defaultdict(dict)
     self.cuts: dict[tuple[int, int], set[int]] = defaultdict(set)
 
@@ -97,145 +116,174 @@ class Trace:
       known.update(zip(eqn.outvars, found))
     return [read(atom) for atom in jaxpr.outvars]
 
-  def union(self, values: Sequence[Value]) -> Value:
-    """A value that depends on all these, and is a view of no parameter."""
+  def mixed(self, values: _Values, views: Iterable[v.View] = ()) -> Value:
+    """A value that depends on all these, and has these views."""
     for value in values:
-      self.mark('seen', value.views)
-    results = (result for value in values for result in value.results)
-    consumed = self.marks['consumed']
-    return Value(
-      results=_lost(
-        result for result in results if result.leaf not in consumed
-      ),
-      data=max((value.data for value in values), default=0),
-    )
+      self.mark('seen', value.parameters)
+    hidden = [v.output(view) for value in values for view in value.outputs]
+    kept = [
+      view
+      for view in (*hidden, *views)
+      if not (view.is_output and view.leaf in self.marks['consumed'])
+    ]
+    return Value(v.merged(kept), max([0, *(value.data for value in values)]))
+
+  def joined(self, values: _Values, scaled: bool = False) -> Value:
+    """The same, with all views, where entries are added or lie side by side.
+
+    Parameters among data are data, as tokens and positions are, unless they are
+    ``scaled``. A product of two stays one even then: a frozen weight is data.
+    """
+    lost = not scaled and any(value.data for value in values)
+    views = [
+      view
+      for value in values
+      for view in value.views
+      if view.is_output or not lost or (view.inner and not view.looked)
+    ]
+    return self.mixed(values, views)
+
+  def cut(self, leaf: int, digit: v.Digit, *ends: int) -> None:
+    """Notes where a slice cuts an axis of a parameter, all of which it has."""
+    if digit.size * digit.stride >= self.shapes[leaf][digit.axis]:
+      self.cuts[leaf, digit.axis].update(
+        digit.start + end * digit.stride for end in ends
+      )
 
   def look_up(self, value: Value) -> Value:
     """A value after an index of data has selected."""
-    self.mark('looked', value.views)
-    views = tuple(view._replace(looked=True) for view in value.views)
-    return value._replace(views=views, data=2)
-
-
-def _lost(results: Iterable[v.View]) -> tuple[v.View, ...]:
-  """Results that are somewhere in a value."""
-  return tuple(
-    v.View(leaf, ()) for leaf in dict.fromkeys(r.leaf for r in results)
-  )
-
-
-def _mapped(
-  value: Value,
-  change: Callable[[v.Axes], v.Axes | None],
-  plain: Value | None = None,
-) -> Value:
-  """``plain`` with a value's views and results, whose axes change."""
-  views, results = (
-    [view._replace(axes=change(view.axes) or ()) for view in some if view.axes]
-    for some in (value.views, value.results)
-  )
-  plain = plain or value._replace(results=_lost(value.results))
-  views = [view for view in views if view.axes]
-  return _joined([Value(results=tuple(results))], plain, views)
-
-
-def _joined(values: Iterable[Value], plain: Value, views: Any) -> Value:
-  """``plain`` with these views, and its results where ``values`` have them."""
-  left = {result.leaf for result in plain.results}
-  placed = [x for value in values for x in value.results if x.axes]
-  results = (*plain.results, *(x for x in placed if x.leaf in left))
-  results = v.merged(results) if placed else plain.results
-  return plain._replace(views=v.merged(views), results=results)
+    self.mark('looked', value.parameters)
+    views = (
+      view if view.is_output else view._replace(looked=True)
+      for view in value.views
+    )
+    return value._replace(views=tuple(views), data=2)
 
 
 # Entries of one operand, the first, in other places.
 
 
+def _kept(gone: Iterable[int], rank: int) -> _Places:
+  """The places of axes, all but some of which stay, in order."""
+  return [(i, j) for j, i in enumerate(i for i in range(rank) if i not in gone)]
+
+
+def _gathered(eqn: _Eqn, rank: int, known: bool) -> _Places:
+  """An index that is known only permutes the entries of an axis."""
+  numbers, new = eqn.params['dimension_numbers'], eqn.outvars[0].aval
+  batch = numbers.operand_batching_dims
+  gone = {*numbers.collapsed_slice_dims, *batch}
+  rows = [j for j in range(new.ndim) if j not in numbers.offset_dims]
+  places = [*zip((i for i, _ in _kept(gone, rank)), numbers.offset_dims)]
+  places += zip(batch, [rows[i] for i in numbers.start_indices_batching_dims])
+  if known and len(rows) == len(gone) == 1:
+    places.append((gone.pop(), rows[0]))
+  return places
+
+
+def _all_gathered(eqn: _Eqn, rank: int, known: bool) -> _Places:
+  at = rank if eqn.params['tiled'] else eqn.params['all_gather_dimension']
+  return [(i, i + (i >= at)) for i in range(rank)]
+
+
+def _without(name: str) -> Callable[[_Eqn, int, bool], _Places]:
+  return lambda eqn, rank, known: _kept(eqn.params[name], rank)
+
+
+def _same(eqn: _Eqn, rank: int, known: bool) -> _Places:
+  return _kept((), rank)
+
+
+# Which axes of the operand stay, and where; of a reshape that is not so simple.
+_PLACES: dict[str, Callable[[_Eqn, int, bool], _Places]] = {
+  'transpose': lambda eqn, rank, known: [
+    (i, j) for j, i in enumerate(eqn.params['permutation'])
+  ],
+  'broadcast_in_dim': lambda eqn, rank, known: [
+    *enumerate(eqn.params['broadcast_dimensions'])
+  ],
+  'squeeze': _without('dimensions'),
+  'gather': _gathered,
+  'all_gather': _all_gathered,
+  **dict.fromkeys(('reshape', 'rev', 'pad', 'tile'), _same),
+  **dict.fromkeys(('slice', 'split', 'unstack', 'dynamic_slice'), _same),
+  **dict.fromkeys(
+    [f'reduce_{how}' for how in ('sum', 'max', 'min', 'prod', 'and', 'or')]
+    + ['argmax', 'argmin'],
+    _without('axes'),
+  ),
+}
+
+
 def _moved(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  value, *indices = values
-  plain = trace.union(values)._replace(selects=value.selects)
-  if not (value.views or value.results):
-    return [plain] * len(eqn.outvars)
-  name, old = eqn.primitive.name, eqn.invars[0].aval.shape
-  known, outs = not any(index.data for index in indices), []
+  (value, *indices), old = values, eqn.invars[0].aval.shape
+  name, p, outs = eqn.primitive.name, eqn.params, []
+  known = not any(index.data for index in indices)
+  places = _PLACES[name](eqn, len(old), known)
+  # Of a dynamic slice they are not known; one with strides is no piece.
+  starts = p.get('start_indices') if max(p.get('strides') or [1]) == 1 else None
   for i, var in enumerate(eqn.outvars):
-    move = v.Move(old, var.aval.shape, eqn.params, i, known)
-    for view in value.views + value.results:
-      if trace.split and name in ('slice', 'split'):
-        _cut(trace, view, move)
-    out = _mapped(value, functools.partial(v.MOVES[name], move), plain)
-    if len(out.views) < len(value.views) and var.aval.shape:
+    new = last = var.aval.shape
+    if name in ('split', 'unstack'):
+      at, sizes = p['axis'], p.get('sizes', [1] * len(eqn.outvars))
+      starts = [int(sum(sizes[:i])) * (axis == at) for axis in range(len(old))]
+      new = (*old[:at], sizes[i], *old[at + 1 :])
+    if name == 'reshape':
+      moved = value.moved(v.reshaped, old, new, p['dimensions'])
+    else:
+      moved = value.moved(v.placed, places, old, new, starts, trace.cut)
+    if name == 'unstack':
+      moved = moved.moved(v.placed, _kept([at], len(old)), new, last)
+    if len(moved.parameters) < len(value.parameters) and last:
       _opaque(trace, eqn, [value])
-    outs.append(out if known or not value.views else trace.look_up(out))
+    out = trace.mixed(values, moved.views)._replace(selects=value.selects)
+    outs.append(out if known or not value.parameters else trace.look_up(out))
   return outs
-
-
-def _cut(trace: Trace, view: v.View, move: v.Move) -> None:
-  """Notes where a static slice cuts the axes of a parameter."""
-  for digits, old, new, start in zip(view.axes, *move[:2], v.starts(move)):
-    unit = math.prod(digit.size for digit in digits[1:])
-    # Else no part is one piece of the parameter.
-    if digits and new < old and not (start % unit or new % unit):
-      leaf, (axis, size, stride, begin) = view.leaf, digits[0]
-      if size * stride >= trace.shapes[leaf][axis]:
-        ends = start // unit, (start + new) // unit
-        trace.cuts[leaf, axis].update(begin + end * stride for end in ends)
 
 
 # Entries of several operands.
 
 
 def _concatenated(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  """A weight if all operands are: not tokens or positions beside data."""
-  out, rank = trace.union(values), len(eqn.outvars[0].aval.shape)
-  views = [view for value in values for view in value.views]
-  views = [view for view in views if len(view.axes) == rank and not out.data]
-  out = _joined(values, out, views)
-  if trace.split and eqn.primitive.name == 'concatenate':
-    starts = defaultdict(list)
-    for view in out.results + out.views:
-      digits = view.axes[eqn.params['dimension']] if view.axes else ()
-      for digit in digits[:1]:
-        starts[view.leaf, digit.axis].append(digit.start)
-    for key, some in starts.items():  # They do not go separate ways.
-      gone = range(min(some) + 1, max(some) + 1)
-      trace.cuts[key].difference_update(gone)
+  rank, starts = len(eqn.outvars[0].aval.shape), defaultdict(set)
+  if eqn.primitive.name == 'stack':
+    at = eqn.params['axis']
+    one_more = lambda x: (*x.axes[:at], (), *x.axes[at:])
+    return [trace.joined([value.moved(one_more) for value in values])]
+  alike = lambda x: x.axes if len(x.axes) == rank else None
+  out = trace.joined([value.moved(alike) for value in values])
+  if eqn.primitive.name == 'concatenate':
+    for view in (view for value in values for view in value.views if view.axes):
+      for digit in view.axes[eqn.params['dimension']][:1]:
+        starts[view.leaf, digit.axis].add(digit.start)
+  for key, some in starts.items():  # They do not go separate ways.
+    trace.cuts[key] -= set(range(min(some) + 1, max(some) + 1))
   return [out]
 
 
 def _elementwise(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  """A view stays one when it is scaled, but not when data are added.
-
-  A product of two parameters stays one even then: a frozen weight is data.
-  """
   name, new = eqn.primitive.name, eqn.outvars[0].aval.shape
-  plain, sized = trace.union(values), []
-  for value, atom in zip(values, eqn.invars):
-    old = atom.aval.shape
-    if old != new and (value.views or value.results):
-      stretch = functools.partial(v.stretched, v.Move(old, new))
-      value = _mapped(value, stretch)
-    if math.prod(old) > 1:
-      sized.append(value)
-  scales = len(sized) < 2 or name in ('mul', 'div')
+  shapes = [atom.aval.shape for atom in eqn.invars]
+  scales = name in ('mul', 'div') or sum(math.prod(n) > 1 for n in shapes) < 2
   if name == 'select_n':  # A mask scales; its two cases are added.
-    scales = sum(one.data and not one.views for one in values[1:]) == 0
-  views = [view for value in sized for view in value.views]
-  if plain.data and not scales:
-    views = [view for view in views if view.inner and not view.looked]
+    scales = not any(one.data and not one.parameters for one in values[1:])
+  stretched = [
+    value.moved(v.placed, _kept((), len(old)), old, new)
+    for value, old in zip(values, shapes)
+  ]
   keeps = name in ('mul', 'convert_element_type')
   selects = keeps and any(value.selects for value in values)
-  return [_joined(sized, plain._replace(selects=selects), views)]
+  return [trace.joined(stretched, scales)._replace(selects=selects)]
 
 
 def _equal(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """Integers compared with a list of known ones are a one-hot of them."""
   known = any(
-    not value.data and not value.views and math.prod(atom.aval.shape) > 1
+    not value.data and not value.parameters and math.prod(atom.aval.shape) > 1
     for value, atom in zip(values, eqn.invars)
   )
   integers = jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.integer)
-  return [trace.union(values)._replace(selects=known and integers)]
+  return [trace.mixed(values)._replace(selects=known and integers)]
 
 
 def _other(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
@@ -247,26 +295,25 @@ def _other(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
       (len(jaxpr.invars), len(jaxpr.outvars)) == arity
     ):
       return trace.run(jaxpr, consts, values)
-  if not any(one.views or one.results or one.selects for one in values):
-    return [trace.union(values)] * len(eqn.outvars)
-  new = eqn.outvars[0].aval.shape if len(eqn.outvars) == 1 else None
-  shapes = [atom.aval.shape for atom in eqn.invars]
-  alike = new is not None and all(
+  if len(eqn.outvars) != 1:
+    return _opaque(trace, eqn, values)
+  new = eqn.outvars[0].aval.shape
+  alike = all(
     len(old) in (0, len(new)) and all(i in (1, j) for i, j in zip(old, new))
-    for old in shapes
+    for old in [atom.aval.shape for atom in eqn.invars]
   )
   return (_elementwise if alike else _opaque)(trace, eqn, values)
 
 
 def _opaque(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """Notes the matrices that no rule follows from here."""
-  views = [view for value in values if value.weight for view in value.views]
-  hidden = [view for view in views if sum(map(bool, view.axes)) > 1]
-  out = trace.union(values)
+  weights = [value.parameters for value in values if value.is_weight]
+  hidden = [x for some in weights for x in some if sum(map(bool, x.axes)) > 1]
+  out = trace.mixed(values)
   if eqn.outvars and hidden:
     trace.mark('opaque', hidden, eqn.primitive.name)
-    trace.mark('consumed', out.results)
-    out = out._replace(results=_lost(hidden))
+    trace.mark('consumed', out.outputs)
+    out = out._replace(views=v.merged(map(v.output, hidden)))
   return [out] * len(eqn.outvars)
 
 
@@ -276,17 +323,10 @@ def _opaque(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 class _Side(NamedTuple):
   """The axes of an operand of a product."""
 
-  contracted: Sequence[int]
-  free: Sequence[int]
-  places: dict[int, int]  # Where those that stay are in the result.
-
-  def placed(self, view: v.View, rank: int) -> v.View:
-    """A view of the operand as one of the result."""
-    axes: list[Any] = [()] * rank
-    for axis, place in self.places.items():
-      axes[place] = view.axes[axis]
-    inner = view.inner + view.digits(self.contracted)
-    return view._replace(axes=tuple(axes), inner=inner)
+  shape: Sequence[int]
+  contracted: Sequence[int] = ()
+  free: Sequence[int] = ()
+  places: Sequence[tuple[int, int]] = ()  # Of those that stay, in the result.
 
 
 def _use(
@@ -298,13 +338,11 @@ def _use(
     contracted, free = contracted or view.inner, free or view.inner
   if not (contracted and free):
     return False
-  strength = 0 if other.weight else 2 if other.data else 1
+  strength = 0 if other.is_weight else 2 if other.data else 1
   spec = v.spec(trace.shapes[view.leaf], contracted, free)
   first = strength > 0 and other.data < 2
-  use = Use(strength, spec, eqn.primitive.name, first, id(eqn))
-  trace.uses[view.leaf][use] = None
-  if view.looked:
-    trace.mark('selected', [view])
+  use = Use(strength, spec, eqn.primitive.name, first, view.looked)
+  trace.uses[view.leaf][use] += 1
   return True
 
 
@@ -312,46 +350,46 @@ def _product(
   trace: Trace, eqn: _Eqn, values: _Values, sides: Sequence[_Side]
 ) -> _Values:
   """The product of two operands."""
-  out, rank = trace.union(values), len(eqn.outvars[0].aval.shape)
-  if all(value.weight for value in values):
-    # Tokens and positions are data, which the program alone cannot know.
-    data = [
-      all(names.is_embedding(trace.paths[view.leaf]) for view in value.views)
-      for value in values
-    ]
-    values = [
-      value._replace(views=(), data=2) if data == [i == 0, i == 1] else value
-      for i, value in enumerate(values)
-    ]
-    out = out._replace(data=max(value.data for value in values))
+  new = eqn.outvars[0].aval.shape
   contracts = any(side.contracted for side in sides)
-  placed = [
-    [side.placed(view, rank) for view in value.views]
-    for value, side in zip(values, sides)
-  ]
-  acting = []
-  for i, (one, other) in enumerate([values, values[::-1]]):
-    if not one.views or (one.data and other.weight):
-      continue
-    if contracts and other.selects:
-      found = [a._replace(inner=b.inner) for a, b in zip(placed[i], one.views)]
-      out = out._replace(views=tuple(found))
+  trace.mixed(values)
+  if all(value.is_weight for value in values):
+    # Tokens and positions are data, which the program alone cannot know.
+    is_data = lambda view: names.is_embedding(trace.paths[view.leaf])
+    data = [all(map(is_data, value.parameters)) for value in values]
+    if not all(data):
+      values = [x.as_data() if is_ else x for x, is_ in zip(values, data)]
+  acting, views = [], []
+  for i, (value, other, side) in enumerate(zip(values, values[::-1], sides)):
+    selected = contracts and other.selects
+    placed = [
+      view._replace(
+        axes=v.placed(view, side.places, side.shape, new),
+        inner=view.inner + view.digits(() if selected else side.contracted),
+      )
+      for view in value.parameters
+    ]
+    acts = not (value.data and other.is_weight)  # Else data scale a parameter.
+    if acts and placed and selected:
+      out = trace.mixed(values, placed)
       return [trace.look_up(out) if other.data else out]
-    used = [_use(trace, eqn, view, sides[i], other) for view in one.views]
-    if one.weight or any(used):
+    if acts:
+      used = [_use(trace, eqn, x, side, other) for x in value.parameters]
+      acts = value.is_weight or any(used)
+    if acts:
       acting.append(i)
-  if not contracts:  # It only broadcasts.
-    return [out._replace(views=v.merged(placed[0] + placed[1]))]
-  if not acting:
-    return [out]
+    if acts or not contracts:
+      views += placed
+  if not (acting and contracts):  # It broadcasts, or is one of activations.
+    return [trace.mixed(values, views)]
   for i, value in enumerate(values):
     if acting != [i] or value.data:  # Data may scale the parameter.
-      trace.mark('consumed', value.results)
-  views = v.merged(view for i in acting for view in placed[i])
-  out = out._replace(results=views if trace.split else _lost(views))
-  if not out.data:
-    return [out._replace(views=views)]
-  return [out._replace(data=2)]
+      trace.mark('consumed', value.outputs)
+  outputs = [v.output(view, view.axes) for view in views]
+  out = trace.mixed(values, outputs)
+  if out.data:
+    return [out._replace(data=2)]
+  return [trace.mixed(values, outputs + views)]
 
 
 def _dot(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
@@ -367,24 +405,24 @@ def _dot(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   for i, atom in enumerate(eqn.invars[:2]):
     other = {*contracted[i], *batch[i], *(groups if i else ())}
     free = [axis for axis in range(atom.aval.ndim) if axis not in other]
-    places = {axis: k for k, axis in enumerate(batch[i])}
-    places |= {axis: place + k for k, axis in enumerate(free)}
-    sides.append(_Side(contracted[i], free, places))
+    places = [(axis, k) for k, axis in enumerate(batch[i])]
+    places += [(axis, k) for k, axis in enumerate(free, place)]
+    sides.append(_Side(atom.aval.shape, contracted[i], free, places))
     place += len(free)
   return _product(trace, eqn, values[:2], sides)
 
 
 def _convolution(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   image, kernel = values
-  trace.union(values)
+  trace.mixed(values)
   shape, numbers = eqn.invars[1].aval.shape, eqn.params['dimension_numbers']
   out, channels, *_ = numbers.rhs_spec
   groups = eqn.params['feature_group_count'] * eqn.params['batch_group_count']
   # The groups, which lead the outputs, on an axis of their own.
   new = (*shape[:out], groups, shape[out] // groups, *shape[out + 1 :])
   views = []
-  for view in kernel.views:
-    axes = v.reshaped(v.Move(shape, new), view.axes)
+  for view in kernel.parameters:
+    axes = v.reshaped(view, shape, new)
     if axes is None:
       return _opaque(trace, eqn, values)
     # Groups that are an axis of the parameter are a batch.
@@ -395,11 +433,11 @@ def _convolution(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
     else:
       views.append(view._replace(axes=axes))
   # An image is no matrix, even if it is learned.
-  image = image._replace(views=(), data=max(image.data, 2 * image.weight))
+  image = image.as_data() if image.is_weight else image
   contracted = [i for i in range(len(new)) if i not in (out, out + 1)]
-  places = {out + 1: numbers.out_spec[1]} if groups == 1 else {}
-  sides = _Side((), (), {}), _Side(contracted, (out + 1,), places)
-  kernel = kernel._replace(views=tuple(views))
+  places = [(out + 1, numbers.out_spec[1])] if groups == 1 else []
+  sides = _Side(()), _Side(new, contracted, (out + 1,), places)
+  kernel = kernel._replace(views=(*views, *kernel.outputs))
   return _product(trace, eqn, [image, kernel], sides)
 
 
@@ -408,14 +446,7 @@ def _convolution(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 
 def _either(trace: Trace, one: Value, other: Value) -> Value:
   """What is one value or the other."""
-  if one == other:
-    return one
-  both = trace.union([one, other])._replace(
-    selects=one.selects and other.selects
-  )
-  return _joined(
-    (one, other), both, () if both.data else one.views + other.views
-  )
+  return one if one == other else trace.joined([one, other])
 
 
 def _loop(
@@ -434,12 +465,10 @@ def _loop(
 def _scan(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   consts = eqn.params['num_consts']
   carried, count = consts + eqn.params['num_carry'], eqn.params['num_carry']
-  inside = lambda axes: axes[1:]
-  xs = [_mapped(x, inside) for x in values[carried:]]
+  xs = [x.moved(lambda view: view.axes[1:]) for x in values[carried:]]
   body = eqn.params['jaxpr']
   outs = _loop(trace, body, values[:consts], values[consts:carried], xs)
-  outside = lambda axes: ((), *axes)
-  ys = [_mapped(y, outside) for y in outs[count:]]
+  ys = [y.moved(lambda view: ((), *view.axes)) for y in outs[count:]]
   return outs[:count] + ys
 
 
@@ -460,20 +489,22 @@ def _cond(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 
 # All others are calls, or elementwise.
 _RULES: dict[str, Callable[[Trace, _Eqn, _Values], _Values]] = {
-  **dict.fromkeys(v.MOVES, _moved),
+  **dict.fromkeys(_PLACES, _moved),
   **dict.fromkeys(
-    ('concatenate', 'dynamic_update_slice', 'scatter', 'scatter-add'),
+    ('concatenate', 'stack', 'dynamic_update_slice', 'scatter', 'scatter-add'),
     _concatenated,
   ),
   'eq': _equal,
   **dict.fromkeys(
     ('optimization_barrier', 'psum', 'psum_invariant'),
     lambda trace, _, values: [
-      trace.union([value])._replace(views=value.views) for value in values
+      trace.mixed([value], value.views) for value in values
     ],
   ),
-  # Nothing is learned through it.
-  'stop_gradient': lambda trace, _, values: [trace.union(values)],
+  # Nothing that gave it learns of what becomes of it.
+  'stop_gradient': lambda trace, _, values: [
+    value._replace(views=tuple(value.parameters)) for value in values
+  ],
   **dict.fromkeys(('dot_general', 'ragged_dot_general'), _dot),
   'conv_general_dilated': _convolution,
   'scan': _scan,

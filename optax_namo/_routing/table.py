@@ -4,7 +4,7 @@
 
 from __future__ import annotations  # help() shows names, not unions.
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import itertools
 import math
 from typing import Any, get_args, NamedTuple
@@ -51,12 +51,16 @@ class RoutingTable(tuple[Route, ...]):
     header = 'path', 'shape', 'group', 'batch × in × out', 'columns', 'why'
     rows = [(*header, 'size')]
     for route in self:
-      columns = _sizes(route.column_axes, ', ')
       axis = 'axis' if len(route.column_axes) == 1 else 'axes'
-      shape = _sizes(route.shape, ', ') or 'scalar'
-      columns = f'{axis} {columns}' if columns else '-'
-      cells = route.group, _views(route.view) or '-', columns, route.why
-      rows.append((route.path, shape, *cells, f'{route.size:,}'))
+      columns = f'{axis} {_joined(route.column_axes)}'
+      views = [
+        f'{len(list(some))} of ' * (len(route.view) > 1) + _joined(view, ' × ')
+        for view, some in itertools.groupby(route.view)
+      ]
+      cells = (route.path, _joined(route.shape) or 'scalar', route.group,
+               _joined(views) or '-', columns if route.column_axes else '-',
+               route.why, f'{route.size:,}')  # fmt: skip
+      rows.append(cells)
     for group in ('matrix', 'adamw'):
       sizes = [route.size for route in self if route.group == group]
       total = f'total of {len(sizes)}'
@@ -70,18 +74,8 @@ class RoutingTable(tuple[Route, ...]):
     return '\n'.join([lines[0], line, *lines[1:-2], line, *lines[-2:]])
 
 
-def _sizes(shape: Sequence[int], separator: str) -> str:
-  return separator.join(map(str, shape))
-
-
-def _views(views: Sequence[tuple[int, int, int]]) -> str:
-  """Equal neighbours once, with their count: '3 of 1 × 64 × 64'."""
-  parts = [
-    (len(list(group)), _sizes(view, ' × '))
-    for view, group in itertools.groupby(views)
-  ]
-  several = len(views) > 1
-  return ', '.join(f'{n} of {x}' if several else x for n, x in parts)
+def _joined(values: Iterable[Any], separator: str = ', ') -> str:
+  return separator.join(map(str, values))
 
 
 def routing_table(
@@ -128,7 +122,6 @@ def routing_table(
     total of 1           adamw                                       6
   """
   hyperparameters.choice('columns', columns, (None, *get_args(axes.Columns)))
-  shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
   if use is not None:
     if not (isinstance(use, tuple | list) and use and callable(use[0])):
       raise TypeError(
@@ -141,40 +134,33 @@ def routing_table(
         ' numbers that it is given, but not several at once.'
       )
     function, *args = use
-    specs, whys = by_use.decided(function, params, args, strict=strict)
+    found = by_use.decided(function, params, args, strict)
   elif weight_dimension_numbers is None:
-    decisions = by_name.decided(params, rules, strict)
-    specs = [one.numbers for one in decisions]
-    whys = [one.why for one in decisions]
+    found = by_name.decided(params, rules, strict)
   else:
-    specs = dims.resolve(weight_dimension_numbers, params)
-    whys = ['given'] * len(specs)
+    given = dims.resolve(weight_dimension_numbers, params)
+    found = [by_name.Decision(spec, 'given') for spec in given]
 
-  def route(name, shape, spec, why):
-    size = math.prod(shape)
-    if spec is None:
-      return Route(name, shape, 'adamw', (), (), size, why)
-    inner, parts = dims.of_parts(spec), [shape]
-    if isinstance(spec, dims.SplitMatrices):
-      parts = [
-        (*shape[: spec.axis], part, *shape[spec.axis + 1 :])
-        for part in spec.sizes
-      ]
-    roles = axes.axes_of(inner, len(shape))
-    return Route(
-      name,
-      shape,
-      'matrix',
-      tuple(axes.matrix_shape(inner, part) for part in parts),
-      {None: (), 'input': roles.input, 'output': roles.output}[columns],
-      size,
-      why,
-    )
+  leaves = zip(trees.paths(params), jax.tree.leaves(params), found)
+  return RoutingTable(
+    _route(path, jnp.shape(leaf), one, columns)
+    for path, leaf, one in leaves
+    # No random keys and counts of a whole model.
+    if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+  )
 
-  rows = map(route, trees.paths(params), shapes, specs, whys)
-  # No random keys and counts of a whole model.
-  trained = [
-    jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-    for leaf in jax.tree.leaves(params)
-  ]
-  return RoutingTable(itertools.compress(rows, trained))
+
+def _route(
+  path: str, shape: Any, one: by_name.Decision, columns: axes.Columns | None
+) -> Route:
+  spec, size = one.numbers, math.prod(shape)
+  if spec is None:
+    return Route(path, shape, 'adamw', (), (), size, one.why)
+  numbers, parts = dims.of_parts(spec), [shape]
+  if isinstance(spec, dims.SplitMatrices):
+    around = shape[: spec.axis], shape[spec.axis + 1 :]
+    parts = [(*around[0], part, *around[1]) for part in spec.sizes]
+  view = tuple(axes.matrix_shape(numbers, part) for part in parts)
+  roles = axes.axes_of(numbers, len(shape))
+  sides = {None: (), 'input': roles.input, 'output': roles.output}
+  return Route(path, shape, 'matrix', view, sides[columns], size, one.why)

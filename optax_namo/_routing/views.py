@@ -7,6 +7,7 @@ So the index along a parameter's axis is written in *digits*, as hours, minutes
 and seconds write a time: a reshape splits digits and puts them side by side.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 import math
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from optax.contrib import MuonDimensionNumbers
 
 from optax_namo._routing import dimension_numbers as dims
 
-_Shape = tuple[int, ...]
+_Shape = Sequence[int]
 
 
 class Digit(NamedTuple):
@@ -34,19 +35,27 @@ Axes = tuple[_Digits, ...]
 
 
 class View(NamedTuple):
-  """A value as a view of a parameter, or of a product of one.
+  """A value as a view of a parameter, or of the output of a product with one.
 
   Attributes:
     leaf: Which parameter.
-    axes: The value's axes. What is missing was selected: a batch axis.
+    axes: The value's axes. What is missing was selected: a batch axis. All are
+      where an output is in the value, but nobody knows along which axes.
     inner: The digits contracted with other parameters, or with constants.
     looked: Whether an index from the data has selected.
+    is_output: Whether it is of an output.
   """
 
   leaf: int
   axes: Axes
   inner: _Digits = ()
   looked: bool = False
+  is_output: bool = False
+
+  @property
+  def size(self) -> int:
+    """The number of digits."""
+    return sum(map(len, self.axes)) + len(self.inner)
 
   def digits(self, axes: Iterable[int]) -> _Digits:
     return sum((self.axes[axis] for axis in axes), ())
@@ -57,16 +66,19 @@ def whole(leaf: int, shape: _Shape) -> View:
   return View(leaf, tuple((Digit(i, n, 1),) for i, n in enumerate(shape)))
 
 
+def output(view: View, axes: Axes = ()) -> View:
+  """A view of the output of a product with a parameter."""
+  return View(view.leaf, axes, is_output=True)
+
+
 def merged(views: Iterable[View]) -> tuple[View, ...]:
   """All views, but for those that another of the same parameter contains."""
   views = tuple(dict.fromkeys(views))
-  if len(views) < 2:
-    return views
-  sizes = [sum(map(len, view.axes)) + len(view.inner) for view in views]
-  most: dict[int, int] = {}
-  for view, size in zip(views, sizes):
-    most[view.leaf] = max(most.get(view.leaf, 0), size)
-  return tuple(x for x, size in zip(views, sizes) if size == most[x.leaf])
+  most: dict[Any, int] = defaultdict(int)
+  for view in views:
+    key = view.leaf, view.is_output
+    most[key] = max(most[key], view.size)
+  return tuple(x for x in views if x.size == most[x.leaf, x.is_output])
 
 
 def spec(shape: _Shape, contracted: _Digits, free: _Digits) -> dims.Spec:
@@ -98,26 +110,19 @@ def spec(shape: _Shape, contracted: _Digits, free: _Digits) -> dims.Spec:
   return numbers
 
 
-class Move(NamedTuple):
-  """A primitive that moves the entries of a value."""
-
-  old: _Shape
-  new: _Shape
-  params: dict[str, Any] = {}  # The primitive's.
-  out: int = 0  # Which result.
-  known: bool = True  # Whether it moves by constants alone, not by data.
-
-
-def reshaped(move: Move, axes: Axes) -> Axes | None:
+def reshaped(
+  view: View, old: _Shape, new: _Shape, order: Any = None
+) -> Axes | None:
   """After a reshape; None where the axes do not come apart."""
+  axes = view.axes
   atoms: list[tuple[int, Digit | None]] = []
-  for i in move.params.get('dimensions') or range(len(axes)):
+  for i in order or range(len(axes)):
     first, *rest = axes[i] or (None,)
     # Of a slice or a shard, the first digit takes what is left.
-    left = move.old[i] // math.prod(digit.size for digit in rest)
+    left = old[i] // math.prod(digit.size for digit in rest)
     atoms += [(left, first), *((digit.size, digit) for digit in rest)]
   found = []
-  for want in reversed(move.new):
+  for want in reversed(new):
     group: list[Digit] = []
     while want > 1:
       if not atoms:
@@ -139,82 +144,34 @@ def reshaped(move: Move, axes: Axes) -> Axes | None:
   return tuple(found[::-1])
 
 
-def stretched(move: Move, axes: Axes) -> Axes:
-  """Where axes of one entry become as long as a result's."""
-  return tuple(a if n == m else () for a, n, m in zip(axes, *move[:2]))
+def placed(
+  view: View,
+  places: Iterable[tuple[int, int]],
+  old: _Shape,
+  new: _Shape,
+  starts: Sequence[int] | None = None,
+  cut: Callable[[int, Digit, int, int], None] | None = None,
+) -> Axes:
+  """After a primitive that puts axes elsewhere, broadcasts, selects or slices.
 
-
-def _broadcast(move: Move, axes: Axes) -> Axes:
-  found: list[_Digits] = [()] * len(move.new)
-  for i, j in enumerate(move.params['broadcast_dimensions']):
-    found[j] = axes[i] if move.old[i] == move.new[j] else ()
-  return tuple(found)
-
-
-def _without(name: str) -> Callable[[Move, Axes], Axes]:
-  """Without the axes that a parameter of the primitive names."""
-  return lambda move, axes: tuple(
-    axis for i, axis in enumerate(axes) if i not in move.params[name]
-  )
-
-
-def _all_gathered(move: Move, axes: Axes) -> Axes:
-  new = move.params['all_gather_dimension']
-  one_more = () if move.params['tiled'] else ((),)
-  return (*axes[:new], *one_more, *axes[new:])
-
-
-def starts(move: Move) -> Sequence[int]:
-  """Where a slice, or a part of a split, begins along each axis."""
-  split, zeros = move.params.get('axis'), (0,) * len(move.old)
-  if split is None:  # Of a dynamic slice it is not known.
-    return move.params.get('start_indices', zeros)
-  begin = int(sum(move.params['sizes'][: move.out]))
-  return [begin * (i == split) for i in range(len(zeros))]
-
-
-def _sliced(move: Move, axes: Axes) -> Axes:
-  found = []
-  for digits, old, new, start in zip(axes, *move[:2], starts(move)):
-    if digits and new < old:
+  Args:
+    view: Of the operand.
+    places: Each axis that stays, and where it is in the result. It is lost if
+      one of its two sizes is 1.
+    old: The operand's shape.
+    new: The result's.
+    starts: Where slices begin, if it is known.
+    cut: Is told of them: the leaf, a digit, and between which values.
+  """
+  found: list[_Digits] = [()] * len(new)
+  for i, j in places:
+    digits, n, m = view.axes[i], old[i], new[j]
+    if cut and starts and digits and m < n:
       first, *rest = digits
       unit = math.prod(digit.size for digit in rest)
-      entry = first.start + start // unit * first.stride
-      digits = (first._replace(start=entry), *rest) if new > 1 else ()
-    found.append(digits)
+      if not (starts[i] % unit or m % unit):  # Else it is no one piece.
+        cut(view.leaf, first, starts[i] // unit, (starts[i] + m) // unit)
+      start = first.start + starts[i] // unit * first.stride
+      digits = (first._replace(start=start), *rest)
+    found[j] = digits if n == m or 1 not in (n, m) else ()
   return tuple(found)
-
-
-def _gathered(move: Move, axes: Axes) -> Axes:
-  """After an index; if it is known, it only permutes the entries of an axis."""
-  numbers, sizes = move.params['dimension_numbers'], move.params['slice_sizes']
-  batch = numbers.operand_batching_dims
-  gone = {*numbers.collapsed_slice_dims, *batch}
-  found: list[_Digits] = [()] * len(move.new)
-  kept = [i for i in range(len(axes)) if i not in gone]
-  for j, i in zip(numbers.offset_dims, kept):
-    found[j] = axes[i] if sizes[i] > 1 or move.old[i] == 1 else ()
-  rows = [j for j in range(len(found)) if j not in numbers.offset_dims]
-  for i, row in zip(batch, numbers.start_indices_batching_dims):
-    found[rows[row]] = axes[i]
-  if move.known and len(rows) == len(gone) == 1:
-    found[rows[0]] = axes[gone.pop()]
-  return tuple(found)
-
-
-# From the axes of an operand to those of a result; None where they are lost.
-MOVES: dict[str, Callable[[Move, Axes], Axes | None]] = {
-  'transpose': lambda m, axes: tuple(axes[i] for i in m.params['permutation']),
-  'reshape': reshaped,
-  'broadcast_in_dim': _broadcast,
-  'squeeze': _without('dimensions'),
-  **dict.fromkeys(('rev', 'pad'), lambda _, axes: axes),
-  **dict.fromkeys(('slice', 'split', 'dynamic_slice'), _sliced),
-  'gather': _gathered,
-  'all_gather': _all_gathered,
-  **dict.fromkeys(
-    (f'reduce_{how}' for how in ('sum', 'max', 'min', 'prod', 'and', 'or')),
-    _without('axes'),
-  ),
-  **dict.fromkeys(('argmax', 'argmin'), _without('axes')),
-}

@@ -857,6 +857,36 @@ def captured():
 
 
 @_program
+def stacked_in_the_program():
+  shapes = {'a': (6, 6), 'b': (6, 6), 'apart': (6, 3, 6), 'last': (6, 2)}
+
+  def call(p, x):
+    step = lambda x, w: (jax.nn.gelu(x @ w), None)
+    x, _ = jax.lax.scan(step, x, jnp.stack([p['a'], p['b']], 1).swapaxes(0, 1))
+    for w in jnp.unstack(p['apart'], axis=1):
+      x = jax.nn.gelu(x @ w)
+    return x @ p['last']
+
+  matrices = {**dict.fromkeys('ab', ((0,), (1,))), 'apart': ((0,), (2,))}
+  return _plain(shapes, call, matrices, _x(2, 6), skipped=('a', 'b'))
+
+
+@_program
+def frozen():
+  """Adapters of what does not learn; a probe of what does."""
+  shapes = {'w': (6, 6), 'a': (6, 2), 'b': (2, 6), 'last': (6, 3),
+            'probe': (3, 4)}  # fmt: skip
+
+  def call(p, x):
+    frozen = jax.lax.stop_gradient({k: p[k] for k in ('w', 'last')})
+    y = jax.nn.gelu(x @ frozen['w'] + x @ p['a'] @ p['b']) @ frozen['last']
+    return y.mean() + jax.lax.stop_gradient(y) @ p['probe']
+
+  matrices = dict.fromkeys('wab', ((0,), (1,)))
+  return _plain(shapes, call, matrices, _x(2, 6), skipped=('w',))
+
+
+@_program
 def in_a_shard_map():
   shapes = {'a': (6, 10), 'b': (10, 6), 'last': (6, 3)}
   mesh = jax.make_mesh((1,), ('x',), (jax.sharding.AxisType.Auto,))

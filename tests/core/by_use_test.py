@@ -154,6 +154,26 @@ def test_split():
   assert whole['heads'] == _M((1,), (0, 2, 3))
 
 
+@pytest.mark.parametrize('turned', [True, False])
+def test_parts_that_are_unstacked_or_turned(turned):
+  """Every other feature is no part, where they come together again."""
+
+  def loss(p, x):
+    y = x @ p['qkv']
+    if turned:
+      y = jnp.stack([y[:, ::2] - y[:, 1::2], y[:, 1::2] + y[:, ::2]], -1)
+      return jnp.mean(jnp.tanh(y.reshape(2, 12)) @ p['last'])
+    q, k, v = jnp.unstack(y.reshape(2, 3, 4), axis=1)
+    return jnp.mean((jax.nn.softmax(q @ k.T) @ v) @ p['last'])
+
+  shapes = _shapes(qkv=(6, 12), last=(12 if turned else 4, 3))
+  x = jnp.ones((2, 6))
+  numbers = optax_namo.dimension_numbers_by_use(loss, shapes, x, split=True)
+  plain = _M((0,), (1,))
+  split = optax_namo.SplitMatrices(plain, 1, (4, 4, 4))
+  assert numbers['qkv'] == (plain if turned else split)
+
+
 def test_weights_that_are_cut_are_split():
   def loss(p, x):
     q, k = jnp.split(p['w'], 2, 1)

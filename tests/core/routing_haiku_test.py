@@ -6,10 +6,12 @@ Expectations are ``(reduction axes, output axes)``; leaves without are AdamW's.
 """
 
 import haiku as hk
+from haiku._src.data_structures import FlatMap
 import jax
 import jax.numpy as jnp
 import pytest
 
+import optax_namo
 from tests.core.routes import matrices
 from tests.core.routes import why
 
@@ -135,3 +137,16 @@ def test_gates_are_one_matrix():
   stack = hk.experimental.layer_stack(2, name='stack')(forward)
   found = matrices(_params(stack, inputs), strict=True)
   assert found == {f'stack/{path}': _STACK for path in paths}
+
+
+def test_a_flat_map_has_the_keys_of_its_dict():
+  layers = lambda x: hk.nets.MLP([4, 3])(hk.Linear(4, name='head')(x))
+  params = _params(layers, jnp.ones((2, 3)))
+  flat = FlatMap(params)
+  with pytest.raises(TypeError, match='to_mutable_dict'):
+    optax_namo.namo_d(0.1).init(flat)
+  expected = list(optax_namo.routing_table(params))
+  assert list(optax_namo.routing_table(flat)) == expected
+  assert [row.path for row in optax_namo.routing_table({'net': flat})] == [
+    f'net/{row.path}' for row in expected
+  ]

@@ -6,7 +6,6 @@ Expectations are ``(reduction axes, output axes)``, or None for AdamW.
 """
 
 import functools
-import re
 
 import chex
 import flax
@@ -365,18 +364,10 @@ def test_the_untold_goes_to_adamw_with_a_mend(layer):
   with pytest.warns(UserWarning, match="'mix/kernel' of shape") as warned:
     assert _routes(params) == {'mix/kernel': None, **rest}
   assert len(warned) == 1
-  rules = _mend(params, 'mix/kernel')
-  mended = _routes(params, rules=rules, strict=True)
-  assert mended == {'mix/kernel': None, **rest}
-
-
-def _mend(params, path):
-  """The rules that the error of ``strict`` proposes."""
-  with pytest.raises(ValueError, match=r'rules=\[') as caught:
+  with pytest.raises(ValueError, match="'mix/kernel' of shape"):
     _router(params, strict=True)
-  assert repr(path) in str(caught.value)
-  code = re.search(r'rules=(\[.*\])\.$', str(caught.value)).group(1)
-  return eval(code, {'MuonDimensionNumbers': MuonDimensionNumbers})
+  mended = _routes(params, rules=[('^mix/kernel$', None)], strict=True)
+  assert mended == {'mix/kernel': None, **rest}
 
 
 def test_names_settle_what_the_bias_leaves_open():
@@ -441,14 +432,6 @@ def test_stacked_dense_layers_with_the_names_of_attention():
   # An expert's are not attention's.
   params = {'experts': {'out': {'kernel': jnp.ones((3, 8, 6))}}}
   assert _routes(params) == {'experts/out/kernel': ((1,), (2,))}
-
-
-@pytest.mark.parametrize(
-  'name', ['mix.w', 'self-attention', 'linear/~/w', "it's"]
-)
-def test_the_mend_of_a_path_with_special_characters(name):
-  params = {name: jnp.ones((2, 3, 4))}
-  _router(params, rules=_mend(params, name.replace('.', '/')), strict=True)
 
 
 def _is_matrix(params):

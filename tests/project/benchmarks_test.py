@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import contenders
 from benchmarks import harness
+from benchmarks import pods
 from benchmarks import steps
 
 _NUMBERS = {
@@ -113,3 +114,19 @@ def test_table():
     '| a | 1,234.500 | 25.0% |  |',
     '| b |  |  | x |',
   ]
+
+
+def test_all_to_all_waits_for_the_middle_of_the_grid():
+  """256 chips of v5e: 16 rows wrap, so 32 links of 50 GB/s lie across it."""
+  chip = pods.CHIPS['v5e']
+  took = lambda found, grid: pods.exchanging(found, chip, grid)
+  each = 1e9
+  crossing = 128 * each / 2
+  np.testing.assert_allclose(
+    took({'all-to-all': each}, [16, 16]), crossing / (32 * 50e9)
+  )
+  # Grids of 8 do not wrap: 8 links, 32 chips on each side.
+  np.testing.assert_allclose(
+    took({'all-to-all': each}, [8, 8]), 32 * each / 2 / (8 * 50e9)
+  )
+  np.testing.assert_allclose(took({'all-gather': each}, [8, 8]), each / 200e9)
