@@ -190,13 +190,14 @@ def _decision(
     ways = next(filter(None, fitting), [])
     if not ways:
       return Decision(None, why, _OTHERWISE)
-  if path.rpartition('/')[2].isdigit():  # Perhaps an embedding or a head.
-    return Decision(ways[0], why, 'it has a number for a name')
+  doubt = ''
   if len(ways) == len(shape) == 2:
-    return Decision(ways[0], why, 'the bias beside it fits either axis')
-  if len(ways) != 1:
+    doubt = 'the bias beside it fits either axis'
+  elif len(ways) != 1:
     return Decision(None, why, 'nothing tells its axes')
-  return Decision(ways[0], why)
+  if path.rpartition('/')[2].isdigit():  # Perhaps an embedding or a head.
+    doubt = 'it has a number for a name'
+  return Decision(ways[0], why, doubt)
 
 
 def _fits(numbers: Any, shape: _Shape, bias: _Shape) -> bool:

@@ -37,17 +37,15 @@ def _conv(layer: Any, rank: int) -> dims.Spec:
 def _named(layer: Any, rank: int) -> MuonDimensionNumbers | None:
   """Haliax names axes: those of the layer's Out are outputs, in any order."""
   name = lambda axis: getattr(axis, 'name', axis)
-  axes = [name(axis) for axis in layer.weight.axes]
-  batch = rank - len(axes)  # Axes that jax.vmap put in front have no names.
-  sides = [
-    {name(axis) for axis in (side if isinstance(side, tuple) else (side,))}
-    for side in (layer.In, layer.Out)
-  ]
-  sides[0] |= set(getattr(layer, 'Spatial', ()))
-  inputs, outputs = (
-    tuple(batch + i for i, axis in enumerate(axes) if axis in side)
-    for side in sides
-  )
+  names = [name(axis) for axis in layer.weight.axes]
+  batch = rank - len(names)  # Axes that jax.vmap put in front have no names.
+
+  def side(*axes):
+    found = {name(axis) for axis in jax.tree.leaves(axes)}
+    return tuple(i for i, x in enumerate(names, batch) if x in found)
+
+  inputs = side(layer.In, getattr(layer, 'Spatial', ()))
+  outputs = side(layer.Out)
   return _M(inputs, outputs) if inputs and outputs else None
 
 

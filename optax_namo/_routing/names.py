@@ -112,21 +112,18 @@ def adamw(path: str, shapes: Shapes) -> str:
   """Why the leaf's name makes it AdamW's, or an empty string."""
   if why := _first(_ADAMW, path):
     return why
-  last = re.search(_LAST, path)
-  if (
-    last
-    and len(shapes.get(path, ())) == 2
-    and len(set(map(parent, shapes))) > 1
-  ):
-    alone = all(other.startswith(last[1] or '') for other in shapes)
-    head = rf'(?i)(^|/)({_HEAD}){_OWN}'
-    if alone and not any(re.search(head, other) for other in shapes):
+  last = len(shapes[path]) == 2 and re.search(_LAST, path)
+  if last and len(set(map(parent, shapes))) > 1:
+    is_beside = lambda x: (
+      x.startswith(last[1] or '') and _first(_ADAMW, x) != 'head'
+    )
+    if all(map(is_beside, shapes)):
       return 'head'
   # `b` is Haiku's bias, but also an adapter's matrix.
   module, slash, leaf = path.rpartition('/')
   weights = [f'{module}{slash}{x}{leaf[1:]}' for x in ('w', 'W', 'w_i', 'w_h')]
   beside = [bias(x, shapes) for x in weights if leaf[:1] == 'b' and x in shapes]
-  return 'bias' if shapes.get(path) in beside else ''
+  return 'bias' if shapes[path] in beside else ''
 
 
 def is_embedding(path: str) -> bool:

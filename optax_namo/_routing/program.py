@@ -168,58 +168,36 @@ def _kept(gone: Iterable[int], rank: int) -> _Places:
   return [(i, j) for j, i in enumerate(i for i in range(rank) if i not in gone)]
 
 
-def _gathered(eqn: _Eqn, rank: int, known: bool) -> _Places:
-  """An index that is known only permutes the entries of an axis."""
-  numbers, new = eqn.params['dimension_numbers'], eqn.outvars[0].aval
+def _places(eqn: _Eqn, known: bool) -> _Places:
+  """Which axes of the operand stay, and where."""
+  name, p, rank = eqn.primitive.name, eqn.params, eqn.invars[0].aval.ndim
+  if name == 'transpose':
+    return [(i, j) for j, i in enumerate(p['permutation'])]
+  if name == 'broadcast_in_dim':
+    return [*enumerate(p['broadcast_dimensions'])]
+  if name == 'all_gather':
+    at = rank if p['tiled'] else p['all_gather_dimension']
+    return [(i, i + (i >= at)) for i in range(rank)]
+  if name != 'gather':
+    gone = p['dimensions'] if name == 'squeeze' else p.get('axes', ())
+    return _kept(gone, rank)
+  numbers = p['dimension_numbers']
   batch = numbers.operand_batching_dims
   gone = {*numbers.collapsed_slice_dims, *batch}
-  rows = [j for j in range(new.ndim) if j not in numbers.offset_dims]
+  shape = range(eqn.outvars[0].aval.ndim)
+  rows = [j for j in shape if j not in numbers.offset_dims]
   places = [*zip((i for i, _ in _kept(gone, rank)), numbers.offset_dims)]
   places += zip(batch, [rows[i] for i in numbers.start_indices_batching_dims])
-  if known and len(rows) == len(gone) == 1:
+  if known and len(rows) == len(gone) == 1:  # It permutes the entries.
     places.append((gone.pop(), rows[0]))
   return places
-
-
-def _all_gathered(eqn: _Eqn, rank: int, known: bool) -> _Places:
-  at = rank if eqn.params['tiled'] else eqn.params['all_gather_dimension']
-  return [(i, i + (i >= at)) for i in range(rank)]
-
-
-def _without(name: str) -> Callable[[_Eqn, int, bool], _Places]:
-  return lambda eqn, rank, known: _kept(eqn.params[name], rank)
-
-
-def _same(eqn: _Eqn, rank: int, known: bool) -> _Places:
-  return _kept((), rank)
-
-
-# Which axes of the operand stay, and where; of a reshape that is not so simple.
-_PLACES: dict[str, Callable[[_Eqn, int, bool], _Places]] = {
-  'transpose': lambda eqn, rank, known: [
-    (i, j) for j, i in enumerate(eqn.params['permutation'])
-  ],
-  'broadcast_in_dim': lambda eqn, rank, known: [
-    *enumerate(eqn.params['broadcast_dimensions'])
-  ],
-  'squeeze': _without('dimensions'),
-  'gather': _gathered,
-  'all_gather': _all_gathered,
-  **dict.fromkeys(('reshape', 'rev', 'pad', 'tile'), _same),
-  **dict.fromkeys(('slice', 'split', 'unstack', 'dynamic_slice'), _same),
-  **dict.fromkeys(
-    [f'reduce_{how}' for how in ('sum', 'max', 'min', 'prod', 'and', 'or')]
-    + ['argmax', 'argmin'],
-    _without('axes'),
-  ),
-}
 
 
 def _moved(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   (value, *indices), old = values, eqn.invars[0].aval.shape
   name, p, outs = eqn.primitive.name, eqn.params, []
   known = not any(index.data for index in indices)
-  places = _PLACES[name](eqn, len(old), known)
+  places = _places(eqn, known)
   # Of a dynamic slice they are not known; one with strides is no piece.
   starts = p.get('start_indices') if max(p.get('strides') or [1]) == 1 else None
   for i, var in enumerate(eqn.outvars):
@@ -487,9 +465,15 @@ def _cond(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   return [functools.reduce(either, some) for some in zip(*outs)]
 
 
+_MOVES = (
+  *('transpose', 'reshape', 'broadcast_in_dim', 'squeeze', 'rev', 'pad'),
+  *('tile', 'slice', 'split', 'unstack', 'dynamic_slice', 'gather'),
+  *('all_gather', 'argmax', 'argmin', 'reduce_sum', 'reduce_max'),
+  *('reduce_min', 'reduce_prod', 'reduce_and', 'reduce_or'),
+)
 # All others are calls, or elementwise.
 _RULES: dict[str, Callable[[Trace, _Eqn, _Values], _Values]] = {
-  **dict.fromkeys(_PLACES, _moved),
+  **dict.fromkeys(_MOVES, _moved),
   **dict.fromkeys(
     ('concatenate', 'stack', 'dynamic_update_slice', 'scatter', 'scatter-add'),
     _concatenated,

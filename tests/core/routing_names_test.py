@@ -693,6 +693,9 @@ def test_leaves_with_numbers_for_names(within):
     routes(params, strict=True)
   rules = [('0', None), ('1', MuonDimensionNumbers(0, 1))]
   assert list(matrices(params, rules=rules, strict=True).values()) == [_KERNEL]
+  kernel = within([_ones(3, 3, 4, 6), _ones(6, 8)])
+  with pytest.warns(UserWarning, match='0.* of shape .*nothing tells its axes'):
+    assert list(matrices(kernel).values()) == [_KERNEL]
   # A name that is missing says nothing about one array.
   assert matrices(_ones(4, 6), strict=True) == {'': _KERNEL}
 
