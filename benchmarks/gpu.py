@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a step costs on a GPU: ours beside optax's Muons and AdamW.
 
-  python -m benchmarks.gpu --shapes=6x384,gpt2 --train --json=gpu.json
+  python -m benchmarks.gpu --shapes=gpt2 --json=gpu.json --rows=gpu.jsonl
 
 Every optimizer updates the parameters of a GPT, ten steps at a time, so that
 none waits for the host, in turn with the others, `--rounds` times. `--train`
@@ -10,7 +10,8 @@ does the same with the example's whole step of GPT-2 in bfloat16, 12 sequences
 of 1024 tokens. Times are medians over the rounds; ratios, to the Muon that
 optax released and to that of its main, are medians of each round's. FLOPs are
 not counted: XLA does not see those of the products that it gives to a library.
-For `--against`, where two processes share the GPU, set
+Each measurement is a line of `--rows` as soon as it is made, and a second start
+goes on from there. For `--against`, where two processes share the GPU, set
 XLA_PYTHON_CLIENT_PREALLOCATE=false.
 """
 
@@ -34,6 +35,11 @@ _GRADIENT = 'loss and gradient'
 _WHOLE = 'train'
 _STEPS = 10  # Of one optimizer, before the next one's turn.
 _SHAPES = flags.DEFINE_list('shapes', ['6x384'], f'Of {list(steps.SHAPES)}.')
+_ROWS = flags.DEFINE_string('rows', None, 'Where to keep what is measured.')
+_STACK = flags.DEFINE_list(
+  'stack', [24, 768, 3072], 'Of matrices, whose products are timed, and'
+)
+_SIDE = flags.DEFINE_integer('side', 8192, 'the product that they are beside.')
 _TRAIN = flags.DEFINE_bool(_WHOLE, False, "GPT-2's whole step, too.")
 
 
@@ -86,32 +92,36 @@ def measured(question):
   return rows
 
 
-def fractions(shape=(24, 768, 3072), side=8192):
+def fraction(name, bits):
   """FLOP/s of Newton-Schulz's products over those of one large product."""
-  found = {}
-  for dtype, bits in ((jnp.float32, 10), (jnp.bfloat16, 7)):
-    rule = functools.partial(optax_namo.newton_schulz, dtype=dtype)
-    schedule = polynomials.schedule('muon', 5, bits)
-    found[jnp.dtype(dtype).name] = steps.product_rate(
-      rule, schedule, shape, side, dtype, _STEPS
-    )
-  return found
+  dtype = jnp.dtype(name)
+  rule = functools.partial(optax_namo.newton_schulz, dtype=dtype)
+  schedule = polynomials.schedule('muon', 5, bits)
+  stack = tuple(map(int, _STACK.value))
+  return steps.product_rate(rule, schedule, stack, _SIDE.value, dtype, _STEPS)
+
+
+def kept(name, measure, *arguments):
+  """A measurement; see ``harness.kept``."""
+  name = f'{name}, {harness.ROUNDS.value} rounds'
+  return harness.kept(_ROWS.value, name, lambda: measure(*arguments))
 
 
 def main():
   report = harness.circumstances()
   report |= {'rounds': harness.ROUNDS.value, 'shapes': {}}
   for shape in _SHAPES.value:
-    report['shapes'][shape] = measured(shape)
+    report['shapes'][shape] = kept(shape, measured, shape)
     harness.show(shape, report['shapes'][shape])
-    harness.write(report)
-  report['products'] = fractions()
+  report['products'] = {
+    name: kept(f'{name} {_STACK.value} {_SIDE.value}', fraction, name, bits)
+    for name, bits in (('float32', 10), ('bfloat16', 7))
+  }
   print(f'\nNewton-Schulz beside a large product: {report["products"]}')
-  harness.write(report)
   if _TRAIN.value:
-    report[_WHOLE] = measured(_WHOLE)
+    report[_WHOLE] = kept(_WHOLE, measured, _WHOLE)
     harness.show("The example's step of GPT-2", report[_WHOLE])
-    harness.write(report)
+  harness.write(report)
 
 
 if __name__ == '__main__':

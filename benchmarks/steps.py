@@ -23,6 +23,7 @@ from optax_namo._polar import norms
 
 # Layers, width, vocabulary, context.
 SHAPES = {
+  'tiny': (1, 8, 0, 0),
   'char': (4, 128, 96, 128),
   '6x384': (6, 384, 0, 0),  # The matrices alone.
   'gpt2': (12, 768, 50304, 1024),

@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from optax_namo import _hyperparameters as hyperparameters
@@ -46,10 +47,11 @@ def _scale_by_adam(
   )
 
   def init(params):  # Moments are sharded as the parameters, under jit too.
-    state = adam.init(params)
-    sharded = functools.partial(jax.tree.map, sharding.alike)
-    return state._replace(
-      mu=sharded(state.mu, params), nu=sharded(state.nu, params)
+    zeros = lambda dtype: jax.tree.map(
+      functools.partial(sharding.zeros_like, dtype=dtype), params
+    )
+    return optax.ScaleByAdamState(
+      count=jnp.zeros([], jnp.int32), mu=zeros(mu_dtype), nu=zeros(None)
     )
 
   def update(updates, state, params=None):

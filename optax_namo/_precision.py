@@ -51,7 +51,8 @@ def widen(tree: Any) -> Any:
     dtype = wide(jnp.result_type(x))
     if isinstance(x, jax.ShapeDtypeStruct):
       return jnp.zeros_like(x, dtype=dtype)
-    return jnp.asarray(x).astype(dtype)
+    same = isinstance(x, jax.Array) and x.dtype == dtype
+    return x if same else jnp.asarray(x).astype(dtype)
 
   return jax.tree.map(cast, tree)
 

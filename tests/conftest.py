@@ -13,8 +13,8 @@ import jax
 from jax._src import compiler
 import pytest
 
-# Bounds and counts are those of CPUs: a hundred tests miss them on a GPU, whose
-# products round to TF32. JAX_PLATFORMS=cuda runs the tests there all the same.
+# Bounds and counts are those of CPUs, but for tests marked `accelerator`: on a
+# GPU JAX_PLATFORMS=cuda and -m accelerator run those alone.
 platforms = os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 jax.config.update('jax_platforms', platforms)
 # XLA's older emitters compile a step in a third of the time (jax 0.11 has them

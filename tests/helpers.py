@@ -29,6 +29,18 @@ def relative_error(found, expected):
   return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
+def tolerance(on_cpus: float) -> float:
+  """A bound on what float32 products lead to, where the tests run.
+
+  Bounds are those of CPUs, which multiply float32 as it is. By default GPUs
+  round the operands to TF32, by up to 2**-11, and TPUs to bfloat16, by up to
+  2**-8. Five steps of Newton-Schulz make of the latter an error of 0.035, nine
+  times as much; 16 times leaves a margin.
+  """
+  rounding = {'cpu': 0.0, 'tpu': 2.0**-8}
+  return max(on_cpus, 16 * rounding.get(jax.default_backend(), 2.0**-11))
+
+
 def environment(devices=1):
   """Of a process of so many host devices, which compiles as tests do."""
   count = f'--xla_force_host_platform_device_count={devices}'

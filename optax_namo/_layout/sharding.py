@@ -7,6 +7,7 @@ that differ is an error; on Auto axes the compiler decides.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 from typing import Any
 
 import jax
@@ -33,10 +34,10 @@ def _mesh(x: jax.Array) -> jax.sharding.AbstractMesh:
   return getattr(jax.typeof(x).sharding, 'mesh', mesh) if mesh.empty else mesh
 
 
+@functools.partial(jax.jit, static_argnames='dtype')
 def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
-  """Zeros of ``x``'s shape and sharding, also under ``jax.jit``."""
-  zeros = jnp.zeros_like(x, dtype=dtype)
-  return alike(zeros, x) if isinstance(x, jax.core.Tracer) else zeros
+  """Zeros of ``x``'s shape and sharding; one program for all of a shape."""
+  return alike(jnp.zeros_like(x, dtype=dtype), x)
 
 
 def alike(x: jax.Array, like: jax.Array) -> jax.Array:

@@ -4,8 +4,10 @@
 
 from __future__ import annotations  # help() shows names, not unions.
 
+import collections
 from collections.abc import Sequence
 import difflib
+import itertools
 import re
 import sys
 from typing import Any, NamedTuple
@@ -107,7 +109,8 @@ def decided(
   unused = _unused(rules, paths)
   plain = names.plain(paths)
   # Some may read alike, as of 'a/w' beside {'a': {'w': ...}}.
-  plain = ['#/' * plain[:i].count(path) + path for i, path in enumerate(plain)]
+  seen: Any = collections.defaultdict(itertools.count)
+  plain = ['#/' * next(seen[path]) + path for path in plain]
   shapes = dict(zip(plain, map(jnp.shape, jax.tree.leaves(params))))
   stacks = names.stacks(shapes)
   found = []

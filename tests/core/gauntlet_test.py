@@ -18,6 +18,9 @@ import optax
 import pytest
 
 import optax_namo
+from tests.helpers import tolerance as _tolerance
+
+pytestmark = pytest.mark.accelerator
 
 _FACTORS = {
   'optimizer': ('namo_d', 'namo', 'scale_by_namo_d', 'scale_by_namo'),
@@ -96,7 +99,7 @@ class _Case:
     self.params = draw(self.dtype)
     self.gradients = [draw(self.gradient_dtype) for _ in range(4)]
     # Two computations that XLA may order differently, as the updates leave.
-    coarse = max(2e-6, jnp.finfo(self.gradient_dtype).eps)
+    coarse = _tolerance(max(2e-6, jnp.finfo(self.gradient_dtype).eps))
     self.close = {'rtol': 4 * float(coarse), 'atol': 4 * float(coarse)}
 
   def run(self, tx=None, gradients=None, **extra):

@@ -11,6 +11,9 @@ from optax.contrib import MuonDimensionNumbers
 import pytest
 
 import optax_namo
+from tests.helpers import tolerance as _tolerance
+
+pytestmark = pytest.mark.accelerator
 
 _SPECS = {
   # name: (shape, specification, dimension numbers of a part)
@@ -60,7 +63,7 @@ def test_equals_separate_parameters(name, case):
   found, state = _run(make(split), params, gradients)
   chex.assert_equal_shape((found, params))
   expected, _ = _run(make(numbers), cut(params), list(map(cut, gradients)))
-  chex.assert_trees_all_close(cut(found), expected, atol=1e-6)
+  chex.assert_trees_all_close(cut(found), expected, atol=_tolerance(1e-6))
   is_namo = lambda x: isinstance(x, optax_namo.NamoState)
   (inner,) = filter(is_namo, jax.tree.leaves(state, is_leaf=is_namo))
   assert isinstance(inner.mu, tuple)

@@ -43,12 +43,14 @@ def _shapes_seen(leaves, most, turns=0):
   return seen
 
 
+@pytest.mark.accelerator
 def test_one_stack_a_shape_up_to_transposition():
   leaves = _leaves((4, 6), (6, 4), (3, 4, 6), (2, 6, 4), (5, 5))
   seen = _shapes_seen(leaves, most=64)
   assert seen == [(7, 4, 6), (1, 5, 5)]
 
 
+@pytest.mark.accelerator
 @pytest.mark.parametrize(
   'most, batches',
   [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [3, 3, 1])],
@@ -58,6 +60,7 @@ def test_at_most_so_many_matrices(most, batches):
   assert seen == [(batch, 4, 6) for batch in batches]
 
 
+@pytest.mark.accelerator
 def test_chunks_of_one_shape_take_turns():
   """The function is traced once for as many as have so many entries."""
   leaves = _leaves(*[(4, 6)] * 4, *[(6, 4)] * 3)
@@ -73,6 +76,7 @@ def test_most_matrices():
   assert stacking.most_matrices(8 * 8) == 2**14
 
 
+@pytest.mark.accelerator
 def test_ten_thousand_small_matrices_are_one_chunk():
   assert _shapes_seen(
     [jnp.ones((10_000, 8, 8))], stacking.most_matrices(64)
@@ -88,6 +92,7 @@ def _programs(platform):
   return sorted(re.findall(r'stablehlo.sine.*tensor<(.*)xf32>', text.as_text()))
 
 
+@pytest.mark.accelerator
 def test_stacks_are_of_the_platform_that_a_program_is_for():
   """Large matrices go one by one on CPUs, small ones together anywhere."""
   assert _programs('cpu') == ['1x512x512', '3x64x64']
@@ -95,6 +100,7 @@ def test_stacks_are_of_the_platform_that_a_program_is_for():
     assert _programs(platform) == ['3x512x512', '3x64x64']
 
 
+@pytest.mark.accelerator
 @pytest.mark.parametrize(
   'batch, most, size', [(12, 5, 4), (7, 3, 3), (6, 3, 3), (5, 1, 1)]
 )

@@ -18,6 +18,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 import optax_namo
+from tests.helpers import tolerance as _tolerance
+
+pytestmark = pytest.mark.accelerator
 
 _GOLDEN = (
   pathlib.Path(__file__).parents[1] / 'golden' / 'checkpoint_0.1.msgpack'
@@ -162,7 +165,9 @@ def test_the_golden_checkpoint_takes_the_same_step(name):
   updates, _ = jax.jit(tx.update)(saved['gradient'], state, params)
   # In float32: a parameter's own dtype may round the last bit either way.
   after = optax.tree.add(optax.tree.cast(params, jnp.float32), updates)
-  chex.assert_trees_all_close(after, saved['after'], rtol=0, atol=1e-6)
+  chex.assert_trees_all_close(
+    after, saved['after'], rtol=0, atol=_tolerance(1e-6)
+  )
 
 
 def test_the_golden_checkpoint_is_never_regenerated():

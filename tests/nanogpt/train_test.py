@@ -59,6 +59,7 @@ def _assert_same_end(config, corpus, *folders):
   chex.assert_trees_all_equal(*states)
 
 
+@pytest.mark.accelerator
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
 def test_loss_falls_and_files_are_left(optimizer, corpus, tmp_path, capsys):
   config = helpers.config(optimizer=optimizer, steps=100, eval_every=40)

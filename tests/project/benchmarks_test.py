@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks compare with, and how."""
 
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -104,6 +106,16 @@ def test_pieces_carry_on():
   jax.effects_barrier()
   assert name == 'it'
   assert sorted(seen) == [1.0, 4.0, 7.0, 10.0]
+
+
+def test_a_measurement_is_made_once(tmp_path, monkeypatch):
+  numbers = itertools.count()
+  kept = lambda name: harness.kept(
+    tmp_path / 'rows.jsonl', name, lambda: next(numbers)
+  )
+  assert [kept('a'), kept('b'), kept('a')] == [0, 1, 0]
+  monkeypatch.setattr(harness, 'circumstances', lambda: {'device': 'other'})
+  assert [kept('a'), kept('b'), kept('a')] == [2, 3, 2]
 
 
 def test_table():
