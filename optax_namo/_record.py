@@ -93,6 +93,9 @@ def record(
     >>> _, state = tx.update(params, tx.init(params))
     >>> float(optax_namo.diagnostics(state)['w'].clamped_low)
     0.0
+
+  References:
+    Algorithms 1 and 2 of arXiv 2602.17080, whose quantities these are.
   """
   hyperparameters.choice('columns', columns, (None, *get_args(axes.Columns)))
   hyperparameters.flag('orthogonality', orthogonality)
@@ -303,6 +306,9 @@ def diagnostics(state: Any) -> dict[str, MatrixDiagnostics]:
     (['dense/kernel'], 1)
     >>> round(float(told['dense/kernel'].gradient_norm) ** 2)
     24
+
+  References:
+    Algorithms 1 and 2 of arXiv 2602.17080, whose quantities these are.
   """
   kinds = (_momentum.NamoState, RecordState)
   count, told, any_record = None, {}, False

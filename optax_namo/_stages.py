@@ -290,6 +290,9 @@ def apply_scale() -> optax.GradientTransformation:
     >>> update, _ = tx.update(gradient, tx.init(gradient))
     >>> update.shape, update.dtype.name
     ((4, 6), 'bfloat16')
+
+  References:
+    Algorithms 1 and 2 of arXiv 2602.17080: the scale times the polar factor.
   """
 
   def product(u, _):

@@ -87,6 +87,10 @@ def dimension_numbers_by_use(
     >>> numbers['out'] is None  # The output head.
     True
     >>> tx = namo_d(0.035, weight_dimension_numbers=numbers)
+
+  References:
+    Section 4 of arXiv 2602.17080 for the two groups; the numbers are those of
+    ``optax.contrib.muon``, optax 0.2.7.
   """
   options = output_heads, first_layers, split
   found = decided(function, params, args, strict, *options)

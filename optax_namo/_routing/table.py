@@ -120,6 +120,10 @@ def routing_table(
     ------------  -----  ------  ----------------  -------  ----  ----
     total of 1           matrix                                     24
     total of 1           adamw                                       6
+
+  References:
+    Section 4 of arXiv 2602.17080 for the two groups; the numbers are those of
+    ``optax.contrib.muon``, optax 0.2.7.
   """
   hyperparameters.choice('columns', columns, (None, *get_args(axes.Columns)))
   if use is not None:
