@@ -32,12 +32,13 @@ def lock(path: pathlib.Path, *, wait: bool = False) -> Iterator[bool]:
   The system lets go of it when the process ends, however it ends.
 
   Args:
-    path: The file.
+    path: The file; its folder is made, too.
     wait: Whether to wait for another that holds it.
 
   Yields:
     Whether it is held; always with ``wait``.
   """
+  path.parent.mkdir(parents=True, exist_ok=True)
   with path.open('a') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -68,3 +68,8 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
     files.write_whole(path, 'after')
   assert path.read_text() == 'before'
   assert [p.name for p in tmp_path.iterdir()] == ['file']
+
+
+def test_a_lock_makes_its_folder(tmp_path):
+  with files.lock(tmp_path / 'runs' / 'one.lock') as held:
+    assert held
