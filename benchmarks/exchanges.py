@@ -45,6 +45,21 @@ def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
   return found, entry
 
 
+def _trips(line: str, computations: dict[str, list[str]]) -> int:
+  """How often an instruction runs what it calls: loops count from 0.
+
+  CPUs say it of a loop; of a TPU the one constant of its condition does.
+  """
+  if ' while(' not in line:
+    return 1
+  if known := re.search(r'known_trip_count\D*(\d+)', line):
+    return int(known[1])
+  condition = re.search(r'condition=%?([\w.\-]+)', line)
+  lines = computations.get(condition[1], []) if condition else []
+  ends = re.findall(r'= [su]32\[\]\S* constant\((\d+)\)', '\n'.join(lines))
+  return int(ends[0]) if len(ends) == 1 else 1
+
+
 def collectives(hlo: str) -> dict[str, list[int]]:
   """Bytes of the results of every collective on one device, by kind.
 
@@ -73,8 +88,7 @@ def collectives(hlo: str) -> dict[str, list[int]]:
           sizes = [size for size in sizes if size > 4]
           sizes = sizes[len(sizes) // 2 :]
         found.setdefault(kind, []).extend([sum(sizes)] * times)
-      trips = re.search(r'known_trip_count\D*(\d+)', line)
-      count = int(trips[1]) if trips and ' while(' in line else 1
+      count = _trips(line, computations)
       for callees in _CALLEES.findall(line):
         for callee in re.findall(r'[\w.\-]+', callees):
           visit(callee, times * count)

@@ -13,6 +13,7 @@ from optax.contrib import MuonDimensionNumbers
 import pytest
 
 from benchmarks import contenders
+from benchmarks import exchanges
 from benchmarks import harness
 from benchmarks import pods
 from benchmarks import steps
@@ -142,3 +143,25 @@ def test_all_to_all_waits_for_the_middle_of_the_grid():
     took({'all-to-all': each}, [8, 8]), 32 * each / 2 / (8 * 50e9)
   )
   np.testing.assert_allclose(took({'all-gather': each}, [8, 8]), each / 200e9)
+
+
+_LOOP = """
+%ends (p: (s32[], f32[8])) -> pred[] {
+  %n = s32[]{:T(128)} constant(3)
+  ROOT %lt = pred[] compare(%i, %n), direction=LT
+}
+
+%body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %x = f32[8]{0} all-to-all(%y), channel_id=1
+}
+
+ENTRY %main (a: f32[8]) -> f32[8] {
+  %loop = (s32[], f32[8]) while(%start), condition=%ends, body=%body KNOWN
+}
+"""
+
+
+@pytest.mark.parametrize('known, times', [('', 3), ('known_trip_count={5}', 5)])
+def test_an_exchange_in_a_loop_counts_as_often_as_it_runs(known, times):
+  found = exchanges.collectives(_LOOP.replace('KNOWN', known))
+  assert found == {'all-to-all': [32] * times}
