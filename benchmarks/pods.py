@@ -377,9 +377,11 @@ def draw(found):
       for ax, i in zip(panels, (0, 1)):
         ax.plot(
           [chips for chips, _ in points],
-          [both[i] / 1e6 for _, both in points],
-          'k:' if rule == 'bound' else style,
+          # Nothing is left where all fits into a core's own memory.
+          [both[i] / 1e6 or math.nan for _, both in points],
+          ':' if rule == 'bound' else style,
           color=color,
+          markersize=5,
           label=f'{name}, {rule}',
         )
   for ax, title in zip(panels, ('exchanged', 'temporary memory')):
