@@ -26,6 +26,7 @@ import numpy as np
 import optax
 
 import optax_namo
+from optax_namo._layout import trees
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import model as gpt
 from optax_namo.nanogpt import train
@@ -132,16 +133,19 @@ def curves(run: Run, rows: Iterable[Row]) -> Curves:
 
 
 def _follow(curves: dict[str, jax.Array]) -> optax.GradientTransformation:
-  """Multiplies a matrix's update by its curve, if there is one."""
+  """Multiplies a matrix's update by its curve, if there is one.
+
+  Raises:
+    KeyError: There is no matrix at the path of a curve.
+  """
 
   def update(updates, count, params=None):
     del params
-
-    def followed(path, u):
-      curve = curves.get(jax.tree_util.keystr(path, simple=True, separator='/'))
-      return u if curve is None else u * curve[count]
-
-    return jax.tree_util.tree_map_with_path(followed, updates), count + 1
+    leaves, treedef = jax.tree.flatten(updates)
+    places = {path: i for i, path in enumerate(trees.paths(updates))}
+    for path, curve in curves.items():
+      leaves[places[path]] *= curve[count]
+    return treedef.unflatten(leaves), count + 1
 
   return optax.GradientTransformation(
     lambda _: jnp.zeros([], jnp.int32), update

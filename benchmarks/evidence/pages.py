@@ -200,10 +200,10 @@ class Facts:
     slopes = hypotheses.over_widths(self._rows).values()
     return ' and '.join(map(plus_minus, slopes))
 
-  def step_times(self, to: str = 'to_main') -> str:
+  def step_times(self) -> str:
     """Of NAMO-D's step over that of optax's Muon, on CPUs."""
     of = (shape['namo_d'] for shape in _shapes('step_time').values())
-    return spread((x['step_time'][to] for x in of if 'step_time' in x), 2)
+    return spread((x['step_time']['ratio'] for x in of if 'step_time' in x), 2)
 
   def step_time_on_gpu(self, name: str, shape: str = 'gpt2') -> float:
     """Of an optimizer's step over that of optax's Muon."""

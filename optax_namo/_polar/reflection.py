@@ -30,6 +30,4 @@ def of_largest_column(
   v = z + jnp.sign(z) * jnp.where(rows == row, norm, 0)
   half = 0.5 * jnp.sum(jnp.square(v), axis=-1, keepdims=True)
   v = v * jax.lax.rsqrt(half + jnp.finfo(v.dtype).tiny)
-  # A sum: each product of a row and a matrix would be compiled on its own.
-  v = v[..., None]
-  return lambda x: x - v * jnp.sum(v * x, axis=-2, keepdims=True)
+  return lambda x: x - v[..., None] * (v[..., None, :] @ x)

@@ -10,6 +10,9 @@ import pathlib
 from unittest import mock
 
 from absl.testing import flagsaver
+import chex
+from flax import nnx
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -201,3 +204,18 @@ def test_the_study_of_gpt2_can_be_run(capsys, tmp_path):
       )
     )  # fmt: skip
   assert '36 of 36 runs are left' in capsys.readouterr().out
+
+
+def test_a_rate_that_follows_a_curve():
+  """In a state of Flax; a curve of no matrix is an error."""
+  params = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Param)
+  tx = batched._follow({'kernel': jnp.array([0.5, 0.25])})
+  state = tx.init(params)
+  for factor in (0.5, 0.25):
+    updates, state = tx.update(params, state)
+    chex.assert_trees_all_close(
+      updates['kernel'][...], factor * params['kernel'][...]
+    )
+    chex.assert_trees_all_close(updates['bias'][...], params['bias'][...])
+  with pytest.raises(KeyError):
+    batched._follow({'other': jnp.ones(2)}).update(params, jnp.zeros([], int))
