@@ -120,7 +120,7 @@ def accelerators(shape, rows):
 
 
 def draw(shapes, device, path):
-  """Bars of every figure's ratio to optax's Muon, one panel a shape."""
+  """Bars of every figure's ratio to optax main's Muon, one panel a shape."""
   fig, panels = plt.subplots(
     len(shapes),
     figsize=(8, 2.6 * len(shapes)),
@@ -129,19 +129,19 @@ def draw(shapes, device, path):
     layout='constrained',
   )
   for panel, (shape, rows) in zip(panels[:, 0], shapes.items()):
-    shown = [figure for figure in FIGURES if figure in rows[BASELINE]]
-    names = [name for name in rows if name != BASELINE]
+    shown = [figure for figure in FIGURES if figure in rows[MAIN]]
+    names = [name for name in rows if name != MAIN]
     width = 0.8 / len(names)
     for i, name in enumerate(names):
       panel.bar(
         np.arange(len(shown)) + (i - (len(names) - 1) / 2) * width,
-        [rows[name][figure]['ratio'] for figure in shown],
+        [rows[name][figure]['to_main'] for figure in shown],
         width,
         label=name,
       )
     panel.axhline(1, color='black', linewidth=1)
     panel.set_xticks(range(len(shown)), [f.replace('_', ' ') for f in shown])
-    panel.set(title=shape, ylabel=f'ratio to\n{BASELINE}')
+    panel.set(title=shape, ylabel=f'ratio to\n{MAIN}')
   handles = panels[0, 0].get_legend_handles_labels()
   fig.legend(*handles, loc='outside lower center', fontsize='small', ncols=3)
   fig.suptitle(device)

@@ -1,6 +1,25 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""NAMO and NAMO-D (arXiv 2602.17080) as composable optax chains."""
+"""NAMO and NAMO-D (arXiv 2602.17080) as composable optax chains.
+
+Begin with two names: ``namo_d``, the optimizer, and ``routing_table``, which
+shows what it takes for a matrix::
+
+  tx = optax_namo.namo_d(0.035, adam_learning_rate=3e-3)
+  print(optax_namo.routing_table(params))
+
+The others, by purpose:
+
+- optimizers: ``namo_d``, ``namo``; their rules alone: ``scale_by_namo_d``,
+  ``scale_by_namo``
+- which leaves are matrices: ``matrix_dimension_numbers`` (by names),
+  ``dimension_numbers_by_use`` (by the loss), ``SplitMatrices``
+- orthogonalizers: ``newton_schulz``, ``polar_svd``, ``minimax_coefficients``
+- what happens in training: ``diagnostics``
+- stages of the chain: ``adaptive_momentum``, ``orthogonalize``,
+  ``scale_by_shape``, ``add_adaptive_decay``, ``clamp_scale``, ``record``,
+  ``apply_scale``; your own: ``stage``, ``routed``, ``Factored``
+"""
 
 from optax_namo._door import routed
 from optax_namo._factored import Factored

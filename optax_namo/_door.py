@@ -112,8 +112,9 @@ def routed(
   def update(updates, state, params=None, **extra_args):
     if set(getattr(state, 'inner_states', ())) != {'namo', 'adamw'}:
       raise ValueError(
-        f'this state, a {type(state).__name__}, is not of an optimizer made by'
-        ' routed, namo or namo_d: make one with init.'
+        f'this state, a {type(state).__name__}, was not made by routed, namo or'
+        ' namo_d. Of another optimizer, such as optax.contrib.muon, keep the'
+        ' parameters alone, and make a state with init.'
       )
     params = None if params is None else _precision.widen(params)
     gradients = _precision.widen_gradients(updates, params)

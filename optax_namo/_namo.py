@@ -18,8 +18,8 @@ import optax
 from optax_namo import _adamw
 from optax_namo import _door
 from optax_namo import _hyperparameters as hyperparameters
+from optax_namo import _keywords
 from optax_namo import _momentum
-from optax_namo import _muon_keywords
 from optax_namo import _record
 from optax_namo import _stages
 from optax_namo._layout.axes import Columns
@@ -30,7 +30,7 @@ from optax_namo._stages import ShapeScale
 Decay = Literal['adaptive', 'decoupled']
 
 
-@_muon_keywords.named
+@_keywords.named
 def scale_by_namo_d(
   b1: jax.typing.ArrayLike = 0.95,
   b2: jax.typing.ArrayLike = 0.99,
@@ -97,7 +97,7 @@ def scale_by_namo_d(
   return _door.alone(chain, weight_dimension_numbers)
 
 
-@_muon_keywords.named
+@_keywords.named
 def scale_by_namo(
   b1: jax.typing.ArrayLike = 0.95,
   b2: jax.typing.ArrayLike = 0.99,
@@ -153,7 +153,7 @@ def scale_by_namo(
   )
 
 
-@_muon_keywords.named
+@_keywords.named
 def namo_d(
   learning_rate: optax.ScalarOrSchedule,
   b1: jax.typing.ArrayLike = 0.95,
@@ -236,7 +236,7 @@ def namo_d(
       as good as a tuned one; with one sequence a hundredth of it was best.
     adam_b1: Decay rate of AdamW's first moment, in [0, 1).
     adam_b2: Decay rate of AdamW's second moment, in [0, 1).
-    adam_eps: Added to the root of AdamW's second moment; at least 0, where a
+    adam_eps: Added to the root of AdamW's second moment; at least 0. At 0 a
       gradient that was always zero gives NaN, as in ``optax.adamw``.
     adam_weight_decay: Decay of the AdamW group, at least 0, or a schedule.
     shard_over: Mesh axes to spread the stacks over; see ``orthogonalize``.
@@ -304,7 +304,7 @@ def namo_d(
   return _door.routed(matrix_chain, adamw, weight_dimension_numbers)
 
 
-@_muon_keywords.named
+@_keywords.named
 def namo(
   learning_rate: optax.ScalarOrSchedule,
   b1: jax.typing.ArrayLike = 0.95,

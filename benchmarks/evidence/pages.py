@@ -50,9 +50,13 @@ def part(times: float) -> str:
   return f'a {_PARTS[min(_PARTS, key=lambda n: abs(math.log(n / times)))]}'
 
 
+def _results(name: str) -> dict[str, dict[str, dict]]:
+  return json.loads((_RESULTS / f'{name}.json').read_text())
+
+
 def _shapes(name: str) -> dict[str, dict[str, dict]]:
   """What a benchmark measured of each optimizer, by the shape of the model."""
-  return json.loads((_RESULTS / f'{name}.json').read_text())['shapes']
+  return _results(name)['shapes']
 
 
 def plus_minus(values: Sequence[float], sign: str = '') -> str:
@@ -200,14 +204,18 @@ class Facts:
     slopes = hypotheses.over_widths(self._rows).values()
     return ' and '.join(map(plus_minus, slopes))
 
-  def step_times(self) -> str:
-    """Of NAMO-D's step over that of optax's Muon, on CPUs."""
+  def step_times(self, to: str) -> str:
+    """NAMO-D's on CPUs over Muon's: 'to_main' of optax, or to the released."""
     of = (shape['namo_d'] for shape in _shapes('step_time').values())
-    return spread((x['step_time']['ratio'] for x in of if 'step_time' in x), 2)
+    return spread((x['step_time'][to] for x in of if 'step_time' in x), 2)
 
   def step_time_on_gpu(self, name: str, shape: str = 'gpt2') -> float:
     """Of an optimizer's step over that of optax's Muon."""
     return _shapes('gpu')[shape][name]['step_time']
+
+  def train_step_on_gpu(self, name: str) -> float:
+    """Of a training step of GPT-2 with it, in ms."""
+    return _results('gpu')['train'][name]['ms']
 
   def preset(self):
     return make_config().sizes

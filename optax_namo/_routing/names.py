@@ -19,20 +19,25 @@ Shapes = dict[str, _Shape]
 _OWN = r'(/[^/]+)?$'
 _EMBEDDING = (
   # Embed_0/embedding, pos_embedding, class tokens.
-  r'(?i:([^/]*_|pos|un)?embed[^/]*|(pos|tok)[^/]*_emb|pos[^/]*_encoding'
-  r'|wte|wpe|cls|[^/]*_tokens?|latents?)|[a-z]+Embed(ding)?'
+  r'(?i:([^/]*_|pos|un)?embed[^/]*|(pos|tok)[^/]*_emb|pos[^/]*_enc(oding)?'
+  r'|(pos[^/]*|tok(en)?|vocab)_table|tok|vocab|wte|wpe|cls'
+  r'|([^/]*_)?tokens?|latents?)|[a-z]+Embed(ding)?'
 )
 # No multi_head.
 _HEAD = (
-  r'classifier|logits|logits?_?dense|((?!multi_)[a-z]+_)?head(_?\d+)?'
-  r'|(to|lm)_logits|readout'
+  r'classifier|logits?|logits?_?dense|((?!multi_)[a-z]+_)?head(_?\d+)?'
+  r'|(to|lm)_logits|readout|to_vocab|vocab_proj(ection)?'
 )
 # AdamW's, whatever the rank: (why, path). The NAMO reference code sends
 # embeddings and output heads there.
 _ADAMW = (
   ('embedding', rf'(^|/)({_EMBEDDING}){_OWN}'),
   # Lone leaves, of plain trees and of Equinox.
-  ('embedding', r'(^|/)(([a-z]+_)?emb|W_(E|pos)|pos|position)$'),
+  (
+    'embedding',
+    r'(^|/)(([a-z]+_)?emb|W_(E|pos)|pe|(rel_)?pos|position(s|al)?'
+    r'|rel[^/]*_bias|registers|prompts?|codebook)$',
+  ),
   ('embedding', r'(^|/)([a-z]+_)?emb/(weight|embeddings)$'),
   ('head', rf'(?i)(^|/)({_HEAD}){_OWN}'),
   ('state space', r'(^|/)A_log$'),
@@ -50,7 +55,10 @@ _UNSURE = (
   ('a weight in a kernel', r'(^|/)kernel/weight$'),
 )
 # The output head where it stands alone; within blocks it is a layer.
-_LAST = r'^(\D*/)?(output|decoder|fc_out|proj_out)(/[^/]+)?$'
+_LAST = (
+  r'^(\D*/)?(output(_layer|_proj(ection)?)?|final_(layer|proj(ection)?)'
+  r'|decoder|fc_out|proj_out)(/[^/]+)?$'
+)
 
 # Leaves by their names: of Flax, Keras, Haiku; of Equinox and PyTorch, though
 # others call what is (in, out) so, too.

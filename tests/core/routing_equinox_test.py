@@ -69,20 +69,20 @@ class _Block(eqx.Module):
 
 class _Transformer(eqx.Module):
   emb: eqx.nn.Embedding
-  tok: eqx.nn.Embedding
+  words: eqx.nn.Embedding
   blocks: _Block
   norm: eqx.nn.LayerNorm
   head: eqx.nn.Linear
 
   def __init__(self, layers=3):
     self.emb = eqx.nn.Embedding(11, 6, key=_KEY)
-    self.tok = eqx.nn.Embedding(7, 6, key=_KEY)
+    self.words = eqx.nn.Embedding(7, 6, key=_KEY)
     self.blocks = eqx.filter_vmap(_Block)(jax.random.split(_KEY, layers))
     self.norm = eqx.nn.LayerNorm(6)
     self.head = eqx.nn.Linear(6, 11, key=_KEY)
 
   def __call__(self, tokens):
-    x = jax.vmap(self.emb)(tokens) + jax.vmap(self.tok)(jnp.arange(7))
+    x = jax.vmap(self.emb)(tokens) + jax.vmap(self.words)(jnp.arange(7))
     arrays, static = eqx.partition(self.blocks, eqx.is_array)
     step = lambda x, block: (eqx.combine(block, static)(x), None)
     x, _ = jax.lax.scan(step, x, arrays)
@@ -112,7 +112,7 @@ def test_transformer(layers):
   with pytest.warns(UserWarning, match="'blocks/gain' of shape"):
     told = why(params)
   assert told['blocks/mlp/layers/0/weight'] == 'equinox.nn.Linear'
-  assert told['tok/weight'] == 'equinox.nn.Embedding'
+  assert told['words/weight'] == 'equinox.nn.Embedding'
   assert told['blocks/gain'] == 'norms beside it'
   assert told['head/weight'] == 'head'
 
@@ -305,7 +305,7 @@ class _Frozen:
 def test_a_wrapper_of_a_weight():
   model = {
     'fc': eqx.nn.Linear(6, 4, key=_KEY),
-    'tok': eqx.nn.Embedding(11, 6, key=_KEY),
+    'words': eqx.nn.Embedding(11, 6, key=_KEY),
     'conv': eqx.nn.Conv1d(4, 6, 3, key=_KEY),
   }
   for name in model:

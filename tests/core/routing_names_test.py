@@ -49,6 +49,9 @@ def _layer(**shapes):
     ('head_1', False),
     ('to_logits', False),
     ('lm_logits', False),
+    ('logit', False),
+    ('to_vocab', False),
+    ('vocab_proj', False),
     ('readout', False),
     ('classifier', False),
     ('depthwise_conv', False),
@@ -91,8 +94,13 @@ def _tree(**shapes):
     (_tree(params__encoder__kernel=(4, 6), params__decoder__kernel=(6, 4)),
      {'params/encoder/kernel'}),
     (_tree(output__kernel=(6, 6), lm_head__kernel=(6, 11)), {'output/kernel'}),
+    (_tree(l__kernel=(4, 6), output_layer__kernel=(6, 3)), {'l/kernel'}),
+    (_tree(l__kernel=(4, 6), output_projection__kernel=(6, 3)), {'l/kernel'}),
+    (_tree(l__kernel=(4, 6), final_layer__kernel=(6, 3)), {'l/kernel'}),
     # Layers within blocks.
     (_tree(h__0__fc_out__kernel=(4, 6)), {'h/0/fc_out/kernel'}),
+    (_tree(h__0__output_projection__kernel=(4, 6)),
+     {'h/0/output_projection/kernel'}),
     (_tree(attn__proj_out__kernel=(4, 6), mlp__proj_out__kernel=(6, 4)),
      {'attn/proj_out/kernel', 'mlp/proj_out/kernel'}),
     (_tree(layer__0__output__dense__kernel=(6, 6), head__kernel=(6, 3)),
@@ -130,7 +138,7 @@ def test_names_of_containers_and_last_layers(params, expected):
     (_tree(cls__predictions__transform__dense__kernel=(6, 6)), 'head'),
     (_tree(decoder__logits__out__kernel=(6, 3)), 'head'),
     # A weight of an embedding, or of a layer that makes one.
-    (_tree(embed__tok__weight=(11, 6)), 'embedding'),
+    (_tree(embed__word__weight=(11, 6)), 'embedding'),
   ],
 )  # fmt: skip
 def test_layers_in_what_has_the_name_of_a_head_or_embedding(params, said):
@@ -359,7 +367,9 @@ def test_the_warning_points_at_the_caller():
   [
     *('emb', 'char_emb', 'W_E', 'W_pos', 'pos', 'position', 'A_log', 'latents'),
     *('register_tokens', 'tokenEmbedding/weight', 'emb/weight'),
-    *('tok_emb/embeddings',),
+    *('tok_emb/embeddings', 'tok', 'tokens', 'token_table', 'vocab'),
+    *('positions', 'positional', 'pos_table', 'position_table', 'pos_enc'),
+    *('pe', 'rel_pos', 'relative_bias', 'registers', 'prompt', 'codebook'),
   ],
 )
 def test_embeddings_and_positions(path):
@@ -367,7 +377,8 @@ def test_embeddings_and_positions(path):
 
 
 @pytest.mark.parametrize(
-  'path', ['time_emb/kernel', 'position/kernel', 'embed']
+  'path',
+  ['time_emb/kernel', 'position/kernel', 'rel_pos/kernel', 'pe/kernel', 'embed'],
 )
 def test_layers_that_make_embeddings(path):
   """They have a kernel; what has the whole name has none."""

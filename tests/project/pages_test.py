@@ -290,14 +290,15 @@ def _part(name: str, heading: str) -> str:
 def test_table_of_step_times():
   results = _ROOT / 'benchmarks' / 'results' / 'step_time.json'
   shapes = json.loads(results.read_text())['shapes']
-  names = 'namo_d', 'namo_d, minimax', 'namo', 'optax.adamw'
+  names = ('namo_d', 'namo_d, minimax', 'namo', 'optax.contrib.muon',
+           'optax.adamw')  # fmt: skip
   rows = re.findall(rf'^\| .* \| ({"|".join(names)}) \| ([^a-z]*|not.*) \|$',
                     _part('cost', 'A step'), re.M)  # fmt: skip
   figures = ('step_time', 'flops', 'compile_time', 'hlo_lines',
              'temporary_memory', 'state')  # fmt: skip
   expected = [
     (name, ' | '.join(
-      f'{shape[name][figure]["ratio"]:.2f}'
+      f'{shape[name][figure]["to_main"]:.2f}'
       if figure in shape[name]
       else 'not measured'
       for figure in figures
