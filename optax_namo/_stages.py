@@ -69,19 +69,20 @@ def orthogonalize(
       f' got {orthogonalizer!r}.'
     )
 
-  map_stacks: Any = stacking.map_stacks
   if shard_over is not None:
     sharding.check_names(shard_over)
-    map_stacks = functools.partial(spread.map_stacks, shard_over=shard_over)
 
   def update(updates, params):
-    del params
     matrices, treedef = _factored.flatten(updates)
-    factors = map_stacks(
-      function,
-      [u.direction for u in matrices],
-      [u.dimension_numbers for u in matrices],
-    )
+    directions = [u.direction for u in matrices]
+    numbers = [u.dimension_numbers for u in matrices]
+    if shard_over is None:
+      factors = stacking.map_stacks(function, directions, numbers)
+    else:
+      like = directions if params is None else treedef.flatten_up_to(params)
+      factors = spread.map_stacks(
+        function, directions, numbers, shard_over, like
+      )
     return treedef.unflatten(
       dataclasses.replace(u, direction=o, seen=u.seen._replace(polar_factor=o))
       for u, o in zip(matrices, factors)

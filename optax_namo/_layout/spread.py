@@ -13,7 +13,7 @@ supposed here: where it is another, the compiler moves the leaf to it first.
 """
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 import itertools
 import math
@@ -40,13 +40,15 @@ def map_stacks(
   leaves: Sequence[jax.Array],
   numbers: Sequence[MuonDimensionNumbers],
   shard_over: sharding.MeshAxes,
+  parameters: Sequence[jax.Array],
 ) -> Sequence[jax.Array]:
   """``stacking.map_stacks``, with whole matrices spread over mesh axes.
 
   They are spread over the axes of ``shard_over`` and over all that divide them.
   An axis that divides a batch keeps its matrices apart. Where an axis divides
   neither, each of its devices has what the others have: they share the work
-  where that leaves fewer matrices to each, and exchange results.
+  where that leaves fewer matrices to each, and exchange results. Results lie as
+  the parameters do, one for each leaf.
   """
   full = [x for x in leaves if x.size]
   if not full:
@@ -94,8 +96,9 @@ def map_stacks(
         results[i] = part
     return results
 
-  # Where the leaves lie, not where they are supposed to.
-  return list(map(sharding.alike, sharding.automatic(mapped, leaves), leaves))
+  # Not where they are supposed to, nor as the leaves, which would be kept.
+  mapped_leaves = sharding.automatic(mapped, leaves)
+  return list(map(sharding.alike, mapped_leaves, parameters))
 
 
 # Compiled once, also where update is not.
@@ -193,6 +196,19 @@ class _Kind(NamedTuple):
   turned: bool  # Whether the matrix is then transposed.
 
 
+class _Stack(NamedTuple):
+  """A device's blocks of the matrices of one leaf, or of several alike."""
+
+  blocks: jax.Array
+  axis: int  # Along which they are stacked.
+  order: tuple[int, ...]  # In which the axes travel, this one first.
+  kind: _Kind
+
+  @property
+  def length(self) -> int:
+    return self.blocks.shape[self.axis]
+
+
 def _travel(
   function: stacking.Orthogonalizer,
   *leaves: jax.Array,
@@ -218,16 +234,12 @@ def _travel(
   Returns:
     The same blocks of the results.
   """
-  dtype, travels = leaves[0].dtype, _travels(function, leaves[0].dtype)
-  rows, orders, kinds = [], [], []
-  for x, numbers, spec in zip(leaves, dimension_numbers, specs):
-    order, kind = _kind(x.shape, axes_of(numbers, x.ndim), spec, holders, sizes)
-    batch = math.prod(x.shape) // math.prod(kind.block)
-    rows.append(x.transpose(order).reshape(batch, -1).astype(travels))
-    orders.append(order)
-    kinds += [kind] * batch
-
-  batch = len(kinds)
+  axes = [axes_of(n, x.ndim) for n, x in zip(dimension_numbers, leaves)]
+  stacks = [
+    _stack(x, a, spec, holders, sizes)
+    for x, a, spec in zip(leaves, axes, specs)
+  ]
+  batch = sum(stack.length for stack in stacks)
   count = lambda names: math.prod(sizes[name] for name in names)
   share = lambda names: -(-batch // count(holders + names))
   # With nothing won, devices that have the same do the same.
@@ -236,63 +248,127 @@ def _travel(
      for names in itertools.combinations(alike, k)),
     key=lambda names: (share(names), count(names)),
   )  # fmt: skip
-  loops = -(-share(sharing) // stacking.most_matrices(math.prod(matrix)))
-  deal = (
-    loops,
-    -(-share(sharing) // loops),
-    count(sharing),
-    count(holders),
-  )
+  deal = functools.partial(
+    _deal, function, matrix=matrix, holders=holders, sharing=sharing,
+    sizes=sizes,
+  )  # fmt: skip
+  places = count(holders + sharing) * stacking.most_matrices(math.prod(matrix))
+
+  # Each of several rounds takes a part of every stack. So single blocks make
+  # stacks, and no more stacks than a round has places go together.
+  together: dict[Any, list[int]] = {}
+  for i, stack in enumerate(stacks):
+    alone = batch > places and stack.length == 1
+    kin = (stack.blocks.shape, stack.axis, stack.order, stack.kind)
+    together.setdefault(kin if alone else i, []).append(i)
+  groups = list(together.values())
+  results = [stack.blocks for stack in stacks]
+  for some in (groups[k : k + places] for k in range(0, len(groups), places)):
+    joined = [_joined([stacks[i] for i in group]) for group in some]
+    for group, stack, x in zip(some, joined, _rounds(deal, joined, places)):
+      for i, part in zip(group, jnp.split(x, len(group), stack.axis)):
+        results[i] = part
+  return tuple(map(_unstacked, results, leaves, axes))
+
+
+def _rounds(
+  deal: Callable[[Sequence[_Stack]], Sequence[jax.Array]],
+  stacks: Sequence[_Stack],
+  places: int,
+) -> Sequence[jax.Array]:
+  """``deal`` of all blocks, ``places`` of them at a time or fewer.
+
+  A round takes its part of every stack from where it lies, and puts the results
+  there, so that no more than a round is ever copied.
+  """
+  parts = lambda rounds: [-(-stack.length // rounds) for stack in stacks]
+  rounds = next(k for k in itertools.count(1) if sum(parts(k)) <= places)
+  if rounds == 1:
+    return deal(stacks)
+
+  def turn(k, blocks):
+    taken, starts = [], []
+    for x, stack, size in zip(blocks, stacks, parts(rounds)):
+      starts.append(jnp.minimum(k * size, stack.length - size))
+      part = jax.lax.dynamic_slice_in_dim(x, starts[-1], size, stack.axis)
+      taken.append(stack._replace(blocks=part))
+    results = []
+    for x, stack, old, start, new in zip(
+      blocks, stacks, taken, starts, deal(taken)
+    ):
+      if rounds * old.length > stack.length:
+        # The last part begins with blocks that are done.
+        index = jax.lax.broadcasted_iota(jnp.int32, new.shape, old.axis)
+        new = jnp.where(index < k * old.length - start, old.blocks, new)
+      results.append(
+        jax.lax.dynamic_update_slice_in_dim(x, new, start, old.axis)
+      )
+    return results
+
+  blocks = [stack.blocks for stack in stacks]
+  return jax.lax.fori_loop(0, rounds, turn, blocks)
+
+
+def _deal(
+  function: stacking.Orthogonalizer,
+  stacks: Sequence[_Stack],
+  matrix: tuple[int, int],
+  holders: Names,
+  sharing: Names,
+  sizes: dict[str, int],
+) -> Sequence[jax.Array]:
+  """One round: the blocks of the results of all of the stacks' matrices."""
+  dtype = stacks[0].blocks.dtype
+  travels = _travels(function, dtype)
+  rows = [
+    x.blocks.transpose(x.order).reshape(x.length, -1).astype(travels)
+    for x in stacks
+  ]
+  batch = sum(map(len, rows))
+  count = lambda names: math.prod(sizes[name] for name in names)
+  devices = count(holders + sharing)
+  deal = (-(-batch // devices), count(sharing), count(holders))
   filled = math.prod(deal)
   if filled > batch:
-    stacking.log_fill(batch, matrix, filled, count(holders + sharing))
+    stacking.log_fill(batch, matrix, filled, devices)
 
   cards = rows[0] if len(rows) == 1 else jnp.concatenate(rows)
   cards = jnp.pad(cards, ((0, filled - batch), (0, 0))).reshape(*deal, -1)
-  mine = lambda x: (
-    x[:, :, jax.lax.axis_index(sharing)] if sharing else x[:, :, 0]
-  )
+  place = lambda names: jax.lax.axis_index(names) if names else 0
+  kinds = [stack.kind for stack in stacks for _ in range(stack.length)]
   distinct = list(dict.fromkeys(kinds))
-  which = [distinct.index(kind) for kind in kinds] + [0] * (filled - batch)
-  which = mine(jnp.asarray(np.reshape(which, deal), jnp.int32))
-  which = which[..., jax.lax.axis_index(holders) if holders else 0]
+  indices = [distinct.index(kind) for kind in kinds] + [0] * (filled - batch)
+  which = jnp.asarray(np.reshape(indices, deal), jnp.int32)
+  which = which[:, place(sharing), place(holders)]
 
   def exchange(x):
     return jax.lax.all_to_all(x, holders, 1, 1) if holders else x
 
-  def by_kind(function, x, which):
+  def by_kind(function, x):
     """``function(x, kind)`` of each card by its kind."""
+    each = [
+      function(x, kind, holders=holders, sizes=sizes) for kind in distinct
+    ]
     if len(distinct) == 1:
-      return function(x, distinct[0])
-    each = [function(x, kind) for kind in distinct]
+      return each[0]
     return jax.lax.select_n(
       jax.lax.broadcast_in_dim(which, each[0].shape, (0,)), *each
     )
 
-  def once(cards_and_kinds):
-    cards, which = cards_and_kinds
-    whole = functools.partial(_whole, holders=holders, sizes=sizes)
-    blocks = functools.partial(_blocks, holders=holders, sizes=sizes)
-    stack = by_kind(whole, exchange(cards), which)
-    stack = stacking.checked(function, stack.astype(dtype)).astype(travels)
-    return exchange(by_kind(blocks, stack, which))
-
-  dealt = (mine(cards), which)
-  if loops > 1:
-    cards = jax.lax.map(once, dealt)
-  else:
-    cards = once(jax.tree.map(lambda x: x[0], dealt))[None]
+  whole = by_kind(_whole, exchange(cards[:, place(sharing)]))
+  whole = stacking.checked(function, whole.astype(dtype)).astype(travels)
+  cards = exchange(by_kind(_blocks, whole))[:, None]
   if sharing:
-    cards = jax.lax.all_gather(cards, sharing, axis=2)
+    cards = jax.lax.all_gather(cards[:, 0], sharing, axis=1)
   cards = cards.reshape(filled, -1)[:batch]
 
   results = []
   ends = list(itertools.accumulate(map(len, rows[:-1])))
-  for part, x, order in zip(jnp.split(cards, ends), leaves, orders):
-    block = part.reshape([x.shape[axis] for axis in order])
-    back = [order.index(axis) for axis in range(x.ndim)]
-    results.append(block.transpose(back).astype(x.dtype))
-  return tuple(results)
+  for part, x in zip(jnp.split(cards, ends), stacks):
+    block = part.reshape([x.blocks.shape[axis] for axis in x.order])
+    back = [x.order.index(axis) for axis in range(x.blocks.ndim)]
+    results.append(block.transpose(back).astype(dtype))
+  return results
 
 
 def _travels(function: stacking.Orthogonalizer, dtype: jnp.dtype) -> jnp.dtype:
@@ -305,17 +381,17 @@ def _travels(function: stacking.Orthogonalizer, dtype: jnp.dtype) -> jnp.dtype:
   return jnp.dtype(jnp.bfloat16) if few else dtype
 
 
-def _kind(
-  shape: tuple[int, ...],
+def _stack(
+  x: jax.Array,
   axes: Axes,
   spec: P,
   holders: Names,
   sizes: dict[str, int],
-) -> tuple[tuple[int, ...], _Kind]:
-  """The order in which a leaf's axes travel, batch first, and its kind.
+) -> _Stack:
+  """The blocks of a leaf, along the one axis of its batch or a new first one.
 
-  The side that the earlier axis of a mesh divides comes first, so that kernels
-  P('fsdp', 'tensor') and P('tensor', 'fsdp') are of one kind.
+  The side that the earlier axis of a mesh divides travels first, so that
+  kernels P('fsdp', 'tensor') and P('tensor', 'fsdp') are of one kind.
   """
 
   def dividing(side):
@@ -323,7 +399,7 @@ def _kind(
 
   def size(side):
     dealt = math.prod(sizes[name] for name in dividing(side))
-    return dealt * math.prod(shape[axis] for axis in side)
+    return dealt * math.prod(x.shape[axis] for axis in side)
 
   first, second = axes.input, axes.output
   last = len(holders)
@@ -340,11 +416,40 @@ def _kind(
       ends = len(names)  # In the end, of the first side.
     if i in (0, len(first)) or spec[axis]:
       names.append(_names(spec[axis]))
-      block.append(shape[axis])
+      block.append(x.shape[axis])
     else:  # It is not divided, so it is one with that before it.
-      block[-1] *= shape[axis]
+      block[-1] *= x.shape[axis]
   kind = _Kind(tuple(names), tuple(block), ends, turned)
-  return axes.batch + first + second, kind
+  if len(axes.batch) == 1:
+    return _Stack(x, axes.batch[0], axes.batch + first + second, kind)
+  to = _batch_first(axes)
+  blocks = x.transpose(to).reshape(
+    -1, *(x.shape[i] for i in to[len(axes.batch) :])
+  )
+  shift = 1 - len(axes.batch)
+  order = (0, *(to.index(axis) + shift for axis in first + second))
+  return _Stack(blocks, 0, order, kind)
+
+
+def _batch_first(axes: Axes) -> tuple[int, ...]:
+  return axes.batch + tuple(sorted(axes.matrix))
+
+
+def _unstacked(blocks: jax.Array, like: jax.Array, axes: Axes) -> jax.Array:
+  """The leaf of ``like``'s shape whose blocks these are."""
+  if len(axes.batch) == 1:
+    return blocks
+  to = _batch_first(axes)
+  x = blocks.reshape([like.shape[axis] for axis in to])
+  return x.transpose([to.index(axis) for axis in range(like.ndim)])
+
+
+def _joined(stacks: Sequence[_Stack]) -> _Stack:
+  first = stacks[0]
+  if len(stacks) == 1:
+    return first
+  blocks = jnp.concatenate([x.blocks for x in stacks], first.axis)
+  return first._replace(blocks=blocks)
 
 
 def _gathering(

@@ -46,7 +46,9 @@ def test_error_names_ours(rule, keyword):
 
 
 def test_one_error_names_all():
-  with pytest.raises(TypeError, match=r"'beta': here it is b1; no argument 'lr'"):
+  with pytest.raises(
+    TypeError, match=r"'beta': here it is b1; no argument 'lr'"
+  ):
     optax_namo.namo_d(beta=0.95, lr=0.1)
 
 

@@ -13,6 +13,7 @@ import itertools
 import json
 import re
 import sys
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -278,7 +279,7 @@ def drawn(kind):
     )
     over = names if len(names) > 1 else names[0]
     spread_over = lambda x, numbers=numbers, over=over: spread.map_stacks(
-      cubed, x, numbers, over
+      cubed, x, numbers, over, x
     )
     if kind == 'told':
       spread_over = jax.sharding.explicit_axes(
@@ -308,11 +309,17 @@ def drawn(kind):
     }
 
 
+def in_rounds(kind):
+  """The same where a device has one matrix at a time."""
+  with mock.patch.object(stacking, 'most_matrices', lambda entries: 1):
+    yield from drawn(kind)
+
+
 def few_bits(kind):
   """With products in bfloat16: the error, and the dtypes of the exchanges."""
   function = functools.partial(optax_namo.newton_schulz, dtype=jnp.bfloat16)
   x, numbers = _draw(0)['stacked'], MuonDimensionNumbers((1,), (2,))
-  travel = lambda x: spread.map_stacks(function, [x], [numbers], 'fsdp')[0]
+  travel = lambda x: spread.map_stacks(function, [x], [numbers], 'fsdp', [x])[0]
   mesh = _mesh(kind, (8,))
   with jax.set_mesh(mesh):
     placed = jax.device_put(x, NamedSharding(mesh, P(None, 'fsdp')))

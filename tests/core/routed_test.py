@@ -265,7 +265,9 @@ def test_a_chain_without_its_end():
 def test_the_state_of_another_optimizer(make):
   tx = optax_namo.namo(0.1)
   params = {'w': jnp.ones((4, 6)), 'b': jnp.ones(6)}
-  with pytest.raises(ValueError, match='was not made by routed, .* keep the parameters'):
+  with pytest.raises(
+    ValueError, match='was not made by routed, .* keep the parameters'
+  ):
     tx.update(params, make(0.1).init(params), params)
 
 

@@ -378,7 +378,13 @@ def test_embeddings_and_positions(path):
 
 @pytest.mark.parametrize(
   'path',
-  ['time_emb/kernel', 'position/kernel', 'rel_pos/kernel', 'pe/kernel', 'embed'],
+  [
+    'time_emb/kernel',
+    'position/kernel',
+    'rel_pos/kernel',
+    'pe/kernel',
+    'embed',
+  ],
 )
 def test_layers_that_make_embeddings(path):
   """They have a kernel; what has the whole name has none."""

@@ -31,6 +31,7 @@ _SHARED = tuple(
   'vmapped explicit',
 )
 _DRAWN = ('drawn explicit', 'drawn told', 'drawn auto', 'drawn mixed')
+_ROUNDS = ('in_rounds explicit', 'in_rounds auto')
 
 
 @functools.cache
@@ -114,6 +115,18 @@ def test_one_exchange_in_and_one_out(experiment, optimizer):
 def test_drawn_layouts_are_those_of_one_device(experiment):
   for row in _on_eight_devices(*_DRAWN)[experiment]:
     assert row['error'] < 1e-6
+
+
+@pytest.mark.parametrize('experiment', _ROUNDS)
+def test_several_rounds_are_those_of_one_device(experiment):
+  exchanged = []
+  for row in _on_eight_devices(*_ROUNDS)[experiment]:
+    assert row['error'] < 1e-6
+    assert not row['moved']
+    assert set(row['collectives']) <= {'all-to-all', 'collective-permute'}
+    exchanged.append(len(row['collectives']['all-to-all']))
+  # Of at most six shapes of matrices some took more than a round.
+  assert max(exchanged) > 2 * 6
 
 
 @pytest.mark.parametrize('experiment', ['drawn explicit', 'drawn told'])
