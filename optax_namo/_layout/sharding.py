@@ -11,6 +11,7 @@ import functools
 from typing import Any
 
 import jax
+from jax.experimental import shard_alike
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -43,18 +44,11 @@ def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
 def alike(x: jax.Array, like: jax.Array) -> jax.Array:
   """``x``, sharded as ``like``, which has its shape.
 
-  On Auto axes the compiler decides: zeros, which depend on nothing, would lie
-  whole on every device. But it shards all operands of an elementwise operation
-  alike, so here are two of both; in the second ``x`` has no say, wherever it
-  comes from. ``like > inf`` is false everywhere, and behind the barrier the
-  compiler does not find that out before it decides.
+  On Auto axes the compiler alone knows how that is, and is told to do the same.
   """
   if _explicit(like):
     return as_sharded(x, like)
-  like = jax.lax.optimization_barrier(like)
-  for _ in range(2):
-    x = jnp.where(like > jnp.inf, like.astype(x.dtype), x)
-  return x
+  return shard_alike.shard_alike(like, x)[1]
 
 
 def _explicit(x: jax.Array) -> bool:

@@ -96,9 +96,9 @@ def map_stacks(
         results[i] = part
     return results
 
-  # Not where they are supposed to, nor as the leaves, which would be kept.
-  mapped_leaves = sharding.automatic(mapped, leaves)
-  return list(map(sharding.alike, mapped_leaves, parameters))
+  # The leaves were moved to where they are supposed to lie.
+  results = sharding.automatic(mapped, leaves)
+  return list(map(sharding.alike, results, parameters))
 
 
 # Compiled once, also where update is not.
