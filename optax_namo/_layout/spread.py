@@ -252,7 +252,8 @@ def _travel(
     _deal, function, matrix=matrix, holders=holders, sharing=sharing,
     sizes=sizes,
   )  # fmt: skip
-  places = count(holders + sharing) * stacking.most_matrices(math.prod(matrix))
+  devices = count(holders + sharing)
+  places = devices * stacking.most_matrices(math.prod(matrix))
 
   # Each of several rounds takes a part of every stack. So single blocks make
   # stacks, and no more stacks than a round has places go together.
@@ -262,13 +263,38 @@ def _travel(
     kin = (stack.blocks.shape, stack.axis, stack.order, stack.kind)
     together.setdefault(kin if alone else i, []).append(i)
   groups = list(together.values())
+  chunks = lambda k: [groups[i : i + k] for i in range(0, len(groups), k)]
+
+  def dealt(size):
+    """Matrices to each device, fill counted, with so many stacks together."""
+    total = 0
+    for some in chunks(size):
+      lengths = [sum(stacks[i].length for i in group) for group in some]
+      rounds, parts = _parts(lengths, places)
+      total += rounds * -(-sum(parts) // devices)
+    return total
+
+  # As many together as can be, unless fewer leave less to fill: of 3 stacks of
+  # 32 eight devices take 6 matrices a round, of 2 they take 8.
+  size = len(groups)
+  if batch > places:
+    few = 1.05 * share(sharing)
+    most = min(size, places)
+    size = min(range(most, 0, -1), key=lambda k: max(few, dealt(k)))
   results = [stack.blocks for stack in stacks]
-  for some in (groups[k : k + places] for k in range(0, len(groups), places)):
+  for some in chunks(size):
     joined = [_joined([stacks[i] for i in group]) for group in some]
     for group, stack, x in zip(some, joined, _rounds(deal, joined, places)):
       for i, part in zip(group, jnp.split(x, len(group), stack.axis)):
         results[i] = part
   return tuple(map(_unstacked, results, leaves, axes))
+
+
+def _parts(lengths: Sequence[int], places: int) -> tuple[int, list[int]]:
+  """The fewest rounds, and how many of each stack go into one."""
+  cut = lambda rounds: [-(-length // rounds) for length in lengths]
+  rounds = next(k for k in itertools.count(1) if sum(cut(k)) <= places)
+  return rounds, cut(rounds)
 
 
 def _rounds(
@@ -281,14 +307,13 @@ def _rounds(
   A round takes its part of every stack from where it lies, and puts the results
   there, so that no more than a round is ever copied.
   """
-  parts = lambda rounds: [-(-stack.length // rounds) for stack in stacks]
-  rounds = next(k for k in itertools.count(1) if sum(parts(k)) <= places)
+  rounds, parts = _parts([stack.length for stack in stacks], places)
   if rounds == 1:
     return deal(stacks)
 
   def turn(k, blocks):
     taken, starts = [], []
-    for x, stack, size in zip(blocks, stacks, parts(rounds)):
+    for x, stack, size in zip(blocks, stacks, parts):
       starts.append(jnp.minimum(k * size, stack.length - size))
       part = jax.lax.dynamic_slice_in_dim(x, starts[-1], size, stack.axis)
       taken.append(stack._replace(blocks=part))

@@ -315,6 +315,28 @@ def in_rounds(kind):
     yield from drawn(kind)
 
 
+def thirds(kind):
+  """What is exchanged of three kernels of 32 layers, and the least."""
+  cubed = lambda x: x @ x.mT @ x
+  travel = lambda x: spread.map_stacks(
+    cubed, x, [MuonDimensionNumbers((1,), (2,))] * 3, 'fsdp', x
+  )
+  mesh = _mesh(kind, (8,))
+  sharding = NamedSharding(mesh, P(None, 'fsdp'))
+  leaves = [
+    jax.ShapeDtypeStruct((32, 16, 24), 'float32', sharding=sharding)
+  ] * 3
+  with (
+    mock.patch.object(stacking, 'most_matrices', lambda entries: 1),
+    jax.set_mesh(mesh),
+  ):
+    program = jax.jit(travel).lower(leaves).compile()
+  yield {
+    'collectives': exchanges.collectives(program.as_text()),
+    'bound': 2 * 4 * 3 * 32 * 16 * 24 // 8,
+  }
+
+
 def few_bits(kind):
   """With products in bfloat16: the error, and the dtypes of the exchanges."""
   function = functools.partial(optax_namo.newton_schulz, dtype=jnp.bfloat16)
