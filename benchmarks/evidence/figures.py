@@ -11,6 +11,7 @@ import math
 import statistics
 
 from matplotlib import figure
+from matplotlib import ticker
 import numpy as np
 
 from benchmarks.evidence import answers
@@ -95,6 +96,9 @@ def signal(by_schedule: dict[str, answers.Pairs]) -> figure.Figure:
   left.axhline(0, color='black', linewidth=1)
   left.legend()
   left.set_xscale('log')
+  left.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  left.xaxis.set_major_formatter('{x:g}')
+  left.xaxis.set_minor_locator(ticker.NullLocator())
   left.set(
     xlabel='signal to noise of its batches, |E G|² / E |G − E G|²',
     ylabel='loss of NAMO − loss of Muon (nats)',

@@ -251,11 +251,10 @@ def _update_linen(mesh, shard_over):
   Linen cannot open its boxes on Explicit axes (flax 0.12.8): gradients come
   from one device, and the optimizer alone runs on the mesh.
   """
-  make = lambda over: jax.jit(functools.partial(_linen_state, over))(
-    jax.random.key(0)
-  )
   shardings = _linen_shardings(mesh, shard_over)
-  alone, placed = make(None), jax.device_put(make(shard_over), shardings)
+  alone = jax.jit(functools.partial(_linen_state, None))(jax.random.key(0))
+  placed = alone.replace(tx=_optimizer(shard_over))
+  placed = jax.device_put(placed, shardings)
   gradient = jax.jit(_linen_grads)
   step = jax.jit(lambda state, grads: state.apply_gradients(grads=grads))
   for i in range(_STEPS):

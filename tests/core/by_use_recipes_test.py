@@ -23,6 +23,7 @@ from tests.core.routing_haliax_test import Axis
 from tests.core.routing_haliax_test import Embedding
 from tests.core.routing_haliax_test import linear
 from tests.core.routing_haliax_test import named as array
+from tests.helpers import run
 
 pytestmark = pytest.mark.filterwarnings('error::UserWarning')
 
@@ -340,11 +341,11 @@ def test_vmapped_agents():
   numbers = optax_namo.dimension_numbers_by_use(total, agents, x)
   assert numbers == {'up': _M((1,), (2,)), 'down': _M((1,), (2,)), 'head': None}
   # The same as an optimizer of each agent's own.
-  grads = jax.grad(total)(agents, x)
+  grads = jax.jit(jax.grad(total))(agents, x)
   tx = optax_namo.namo_d(0.1, weight_dimension_numbers=numbers)
-  together, _ = tx.update(grads, tx.init(agents), agents)
+  together = run(tx, [grads], agents)
   one = optax_namo.dimension_numbers_by_use(loss, params, x[0])
   tx = optax_namo.namo_d(0.1, weight_dimension_numbers=one)
   step = lambda grads, params: tx.update(grads, tx.init(params), params)[0]
-  apart = jax.vmap(step)(grads, agents)
+  apart = jax.jit(jax.vmap(step))(grads, agents)
   chex.assert_trees_all_close(together, apart, rtol=1e-4, atol=1e-6)

@@ -16,6 +16,7 @@ from optax_namo._layout import trees
 from tests.core import by_use_random
 from tests.core.by_use_models import PROGRAMS
 from tests.core.by_use_models import UNMAPPED
+from tests.helpers import run
 from tests.oracles import rank_one
 
 pytestmark = pytest.mark.filterwarnings('error::UserWarning')
@@ -54,10 +55,17 @@ def test_matrices(name):
   assert _matrices(program) == program.matrices
 
 
+@functools.cache
+def _products(name):
+  """What the oracle evaluates, compiled once for all that is asked of it."""
+  program = PROGRAMS[name]()
+  return rank_one.products(program.function, program.params, *program.args)
+
+
 @pytest.mark.parametrize('name', [p for p in PROGRAMS if p not in UNMAPPED])
 def test_gradients_have_rank_one(name):
   program = PROGRAMS[name]()
-  products = rank_one.products(program.function, program.params, *program.args)
+  products = _products(name)
   checked = set()
   for leaf, (path, spec) in enumerate(_read(program).items()):
     if spec is None or path in program.skipped:
@@ -106,8 +114,8 @@ def _shapes(**shapes):
 )
 def test_oracle_finds_the_wrong_matrix(name, path, wrong, fault):
   program = PROGRAMS[name]()
-  products = rank_one.products(program.function, program.params, *program.args)
-  leaf = list(_read(program)).index(path)
+  products = _products(name)
+  leaf = list(_by_path(program.params, program.params)).index(path)
   inputs = lambda p: p.inputs if program.factor else np.zeros((0, 0))
   found = {
     rank_one.fault(wrong, product.gradients[leaf], inputs(product))
@@ -333,6 +341,6 @@ def test_optimizer_takes_them():
   params = jax.tree.map(lambda x: jnp.ones(x.shape), _DEEP)
   numbers = optax_namo.dimension_numbers_by_use(_deep, _DEEP, _X)
   tx = optax_namo.namo_d(0.05, weight_dimension_numbers=numbers)
-  gradients = jax.grad(_deep)(params, jnp.ones(_X.shape))
-  updates, _ = tx.update(gradients, tx.init(params), params)
+  gradients = jax.jit(jax.grad(_deep))(params, jnp.ones(_X.shape))
+  updates = run(tx, [gradients], params)
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(updates))

@@ -184,8 +184,7 @@ def _plain_runs(gradients, b1, b2):
 @pytest.mark.parametrize(
   'rule', ['namo', 'input', 'output', 'schatten', 'spectral', 'aol']
 )
-@pytest.mark.parametrize('zero', [False, True])
-def test_meta_gradient_is_finite(rule, zero):
+def test_meta_gradient_is_finite(rule):
   """Through the update, where a column's norm is exactly zero."""
   columns = rule if rule in ('input', 'output') else None
   scaling = rule if rule in ('schatten', 'spectral', 'aol') else 'frobenius'
@@ -198,19 +197,23 @@ def test_meta_gradient_is_finite(rule, zero):
     ),
   )
   params = _GRADIENTS['no_column']
-  gradient = 0 * params if zero else params
 
-  def after(scale):
-    state, p = tx.init(params), params
-    for _ in range(2):
+  @jax.jit
+  @jax.grad
+  def slope(scale, gradient):
+    def step(carry, _):
+      state, p = carry
       updates, state = tx.update(scale * gradient, state, p)
-      p = optax.apply_updates(p, updates)
+      return (state, optax.apply_updates(p, updates)), None
+
+    (_, p), _ = jax.lax.scan(step, (tx.init(params), params), length=2)
     return jnp.sum(jnp.sin(p))
 
-  slope = jax.jit(jax.grad(after))(jnp.ones_like(params))
-  assert bool(jnp.isfinite(slope).all())
-  if not zero:
-    assert float(jnp.abs(slope).max()) > 0
+  ones = jnp.ones_like(params)
+  assert bool(jnp.isfinite(slope(ones, 0 * params)).all())
+  found = slope(ones, params)
+  assert bool(jnp.isfinite(found).all())
+  assert float(jnp.abs(found).max()) > 0
 
 
 def test_meta_gradient_equals_a_finite_difference():

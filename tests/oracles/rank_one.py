@@ -40,10 +40,10 @@ class _Value(NamedTuple):
 
 
 class _Evaluation:
-  """Evaluates a jaxpr, and adds up <c, y> of its products with data."""
+  """Evaluates a jaxpr, and keeps <c, y> of its products with data."""
 
-  def __init__(self, weights):
-    self.weights, self.total, self.inputs = weights, 0.0, []
+  def __init__(self):
+    self.outputs, self.inputs = [], []
 
   def run(self, jaxpr, consts, values):
     known = dict(zip(jaxpr.invars, values))
@@ -120,9 +120,9 @@ class _Evaluation:
 
     y = output(values[side].array)
     rng = np.random.default_rng(len(self.inputs))
-    c = jnp.asarray(rng.normal(size=y.shape), y.dtype)
-    mask = jnp.zeros(y.shape).at[one_position].set(1.0)
-    self.total += self.weights[len(self.inputs) - 1] * jnp.sum(c * mask * y)
+    c = np.zeros(y.shape, y.dtype)
+    c[one_position] = rng.normal(size=y.shape)[one_position]
+    self.outputs.append(jnp.sum(c * y))
 
 
 def _dot(eqn, side, operands):
@@ -167,7 +167,9 @@ def _conv(eqn, side, operands):
   for channel in range(0, groups * per_group, per_group):
     where = list(position)
     where[numbers.out_spec[1]] = channel
-    (patch,) = pull(jnp.zeros(out.shape, out.dtype).at[tuple(where)].set(1.0))
+    one = np.zeros(out.shape, out.dtype)
+    one[tuple(where)] = 1
+    (patch,) = pull(jnp.asarray(one))
     rows.append(jnp.take(patch, channel, numbers.rhs_spec[0]).ravel())
   return tuple(position), jnp.stack(rows)
 
@@ -185,26 +187,22 @@ def products(function: Any, params: Any, *args: Any) -> list[Product]:
   leaves = jax.tree.leaves(params)
   data = [_Value(x, data=True) for x in jax.tree.leaves(args)]
 
-  def evaluated(leaves, weights):
-    evaluation = _Evaluation(weights)
-    values = [_Value(leaf, learned=True) for leaf in leaves] + data
-    evaluation.run(closed.jaxpr, closed.consts, values)
-    return evaluation.total, evaluation.inputs
-
-  most = jnp.zeros(1000)
-  count = len(jax.eval_shape(evaluated, leaves, most)[1])
-  gradient = jax.grad(evaluated, has_aux=True)
-
   @jax.jit
   def all_of_them(leaves):
-    _, inputs = evaluated(leaves, most)
-    each = lambda weights: gradient(leaves, weights)[0]
-    return jax.lax.map(each, jnp.eye(count)), inputs
+    def evaluated(leaves):
+      evaluation = _Evaluation()
+      values = [_Value(leaf, learned=True) for leaf in leaves] + data
+      evaluation.run(closed.jaxpr, closed.consts, values)
+      return jnp.stack(evaluation.outputs), evaluation.inputs
+
+    outputs, pull, inputs = jax.vjp(evaluated, leaves, has_aux=True)
+    (gradients,) = jax.lax.map(pull, jnp.eye(len(outputs)))
+    return gradients, inputs
 
   gradients, inputs = all_of_them(leaves)
   return [
     Product([np.asarray(g[i]) for g in gradients], np.asarray(inputs[i]))
-    for i in range(count)
+    for i in range(len(inputs))
   ]
 
 
