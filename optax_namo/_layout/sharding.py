@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 from jax.experimental import shard_alike
+from jax.experimental import xla_metadata
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -37,18 +38,35 @@ def _mesh(x: jax.Array) -> jax.sharding.AbstractMesh:
 
 @functools.partial(jax.jit, static_argnames='dtype')
 def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
-  """Zeros of ``x``'s shape and sharding; one program for all of a shape."""
-  return alike(jnp.zeros_like(x, dtype=dtype), x)
+  """Zeros of ``x``'s shape and sharding; one program for all of a shape.
+
+  On Auto axes the compiler decides: zeros, which depend on nothing, would lie
+  whole on every device. But it shards the operands of an elementwise operation
+  alike. ``x > inf`` is false everywhere, and behind the barrier the compiler
+  does not find that out before it decides.
+  """
+  zeros = jnp.zeros_like(x, dtype=dtype)
+  if _explicit(x):
+    return as_sharded(zeros, x)
+  x = jax.lax.optimization_barrier(x)
+  return jnp.where(x > jnp.inf, x.astype(zeros.dtype), zeros)
 
 
-def alike(x: jax.Array, like: jax.Array) -> jax.Array:
-  """``x``, sharded as ``like``, which has its shape.
+def alike(leaves: Sequence[jax.Array], like: Any) -> list[jax.Array]:
+  """``leaves``, each sharded as the one of ``like``, which has its shape.
 
   On Auto axes the compiler alone knows how that is, and is told to do the same.
   """
-  if _explicit(like):
-    return as_sharded(x, like)
-  return shard_alike.shard_alike(like, x)[1]
+  found = []
+  for i, (x, other) in enumerate(zip(leaves, like)):
+    if _explicit(other):
+      found.append(as_sharded(x, other))
+      continue
+    # jax lowers what is alike once, and all of a shape would be one group: the
+    # number tells them apart.
+    with xla_metadata.set_xla_metadata(leaf=i):
+      found.append(shard_alike.shard_alike(other, x)[1])
+  return found
 
 
 def _explicit(x: jax.Array) -> bool:

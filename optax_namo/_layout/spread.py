@@ -98,7 +98,7 @@ def map_stacks(
 
   # The leaves were moved to where they are supposed to lie.
   results = sharding.automatic(mapped, leaves)
-  return list(map(sharding.alike, results, parameters))
+  return sharding.alike(results, parameters)
 
 
 # Compiled once, also where update is not.

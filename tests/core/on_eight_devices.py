@@ -353,6 +353,31 @@ def few_bits(kind):
   }
 
 
+def placed(kind):
+  """Leaves of one shape, each with a layout of its own: what left its place."""
+  names = ('fsdp', 'tensor')
+  mesh = jax.make_mesh((4, 2), names, axis_types=(_TYPES[kind],) * 2)
+  specs = (P(None, *names), P(None, names), P(None, None, names))
+  w = np.random.default_rng(0).normal(size=(4, 16, 16)).astype(np.float32)
+  params = [jax.device_put(w, NamedSharding(mesh, spec)) for spec in specs]
+  tx = optax_namo.scale_by_namo_d(
+    shard_over=names,
+    weight_dimension_numbers=MuonDimensionNumbers((1,), (2,)),
+  )
+  with jax.set_mesh(mesh):
+    state = jax.jit(tx.init)(params)
+    program = jax.jit(tx.update).lower(params, state, params).compile()
+    updates, after = program(params, state, params)
+  mu = lambda state: optax.tree.get(state, 'NamoState').mu
+  for what in (mu(state), mu(after), updates):
+    yield [
+      str(p.sharding.spec)
+      for x, p in zip(jax.tree.leaves(what), params)
+      if not x.sharding.is_equivalent_to(p.sharding, 3)
+    ]
+  yield sorted(set(exchanges.collectives(program.as_text())) - {'all-reduce'})
+
+
 def vmapped(kind):
   """The error of updates of several models, which lie over an axis."""
   mesh = jax.make_mesh(

@@ -23,7 +23,15 @@ from tests.core import on_eight_devices
 _SHARED = tuple(
   f'{name} {kind}'
   for kind in ('auto', 'explicit')
-  for name in ('shard_map', 'recorded', 'cost', 'compiled', 'parts', 'few_bits')
+  for name in (
+    'shard_map',
+    'recorded',
+    'cost',
+    'compiled',
+    'parts',
+    'few_bits',
+    'placed',
+  )
 ) + (
   'uneven explicit',
   'init_in_shard_map auto',
@@ -174,6 +182,14 @@ def test_parts_of_a_divided_leaf(kind):
   for error, as_before in _on_eight_devices(*_SHARED)[f'parts {kind}']:
     assert error < 1e-5
     assert as_before
+
+
+@pytest.mark.parametrize('kind', ['auto', 'explicit'])
+def test_alike_leaves_lie_each_in_its_way(kind):
+  found = _on_eight_devices(*_SHARED)[f'placed {kind}']
+  *moved, exchanged = found
+  assert not any(moved)
+  assert set(exchanged) <= {'all-to-all', 'collective-permute'}
 
 
 @pytest.mark.parametrize('kind', ['auto', 'explicit'])
