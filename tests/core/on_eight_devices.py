@@ -232,11 +232,8 @@ def uneven(kind):
 _SIDES = ((16, 32), (32, 16), (16, 16), (2, 8, 32))
 
 
-def _drawn_leaf(rng, mesh, apart):
-  """A leaf; each axis of the mesh divides an axis, or side, of its matrices.
-
-  ``apart``: no two of them divide the same side.
-  """
+def _drawn_leaf(rng, mesh):
+  """A leaf; each axis of the mesh divides an axis of its matrices."""
   batch = ((), (8,), (3,), (5, 2))[rng.integers(4)]
   sides = _SIDES[rng.integers(len(_SIDES))]
   n, shape = len(batch), batch + sides
@@ -244,8 +241,6 @@ def _drawn_leaf(rng, mesh, apart):
   left, spec = list(shape), [() for _ in shape]
   for name in rng.permutation(mesh.axis_names):
     can = [i for i in (*inputs, output) if left[i] % mesh.shape[name] == 0]
-    if apart and any(spec):
-      can = inputs if spec[output] else [output]
     axis = can[rng.integers(len(can))]
     left[axis] //= mesh.shape[name]
     spec[axis] += (str(name),)
@@ -258,8 +253,7 @@ def _drawn_leaf(rng, mesh, apart):
 def drawn(kind):
   """Trees, layouts and meshes that are drawn: results, what is exchanged.
 
-  On Auto axes nobody knows a layout: those of the usual kind are drawn. If it
-  is told, by ``explicit_axes``, it can be any.
+  On Auto axes nobody knows a layout, or is told it by ``explicit_axes``.
   """
   rng = np.random.default_rng(0)
   cubed = lambda x: x @ x.mT @ x
@@ -271,9 +265,7 @@ def drawn(kind):
       types = list(_TYPES.values())
     types = tuple(itertools.islice(itertools.cycle(types), len(shape)))
     mesh = jax.make_mesh(shape, names, axis_types=types)
-    leaves, numbers = zip(
-      *(_drawn_leaf(rng, mesh, kind == 'auto') for _ in range(6))
-    )
+    leaves, numbers = zip(*(_drawn_leaf(rng, mesh) for _ in range(6)))
     expected = stacking.map_stacks(
       cubed, list(map(np.asarray, leaves)), numbers
     )
