@@ -11,8 +11,6 @@ import functools
 from typing import Any
 
 import jax
-from jax.experimental import shard_alike
-from jax.experimental import xla_metadata
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -57,6 +55,10 @@ def alike(leaves: Sequence[jax.Array], like: Any) -> list[jax.Array]:
 
   On Auto axes the compiler alone knows how that is, and is told to do the same.
   """
+  # Here, since an experimental module may go: it would take one device with it.
+  from jax.experimental import shard_alike
+  from jax.experimental import xla_metadata
+
   found = []
   for i, (x, other) in enumerate(zip(leaves, like)):
     if _explicit(other):
