@@ -138,6 +138,11 @@ def routed(
     except ValueError as error:
       if 'Factored' in str(error) and 'pytree' in str(error):
         raise TypeError(_factored.MISPLACED) from error
+      if 'same in chain' in str(error):
+        raise ValueError(
+          'this state was made by a chain of other stages, as namo and namo_d'
+          ' have them: make one with init. Only the ScaleByAdamState goes over.'
+        ) from error
       raise
     others, of_others = rest.update(
       group(_other, gradients),

@@ -26,6 +26,9 @@ _OURS = {
   'adam_lr': 'adam_learning_rate',
   'momentum': 'b1',
   'betas': 'b1 and b2',
+  'beta1': 'b1',
+  'beta2': 'b2',
+  'wd': 'weight_decay',
   # Of this package's routers.
   'rules': _ROUTER.format(
     'functools.partial(matrix_dimension_numbers, rules=...)'

@@ -198,7 +198,8 @@ def namo_d(
 
   Args:
     learning_rate: :math:`\eta` of the matrices, a number or a schedule. Warm
-      up; start at 6 times the rate of Muon with ``consistent_rms=0.2``.
+      up; start at 0.035, at 8 times AdamW's rate, or at 6 times that of Muon
+      with ``consistent_rms=0.2``.
     b1: Decay rate of the momentum, in [0, 1).
     b2: Decay rate of the squared gradient norm, in [0, 1). The scale is at most
       ``sqrt((1 - b1) / (1 - b2))`` where ``b1 <= b2`` and ``nesterov=False``.
@@ -239,7 +240,8 @@ def namo_d(
     adam_eps: Added to the root of AdamW's second moment; at least 0. At 0 a
       gradient that was always zero gives NaN, as in ``optax.adamw``.
     adam_weight_decay: Decay of the AdamW group, at least 0, or a schedule.
-    shard_over: Mesh axes to spread the stacks over; see ``orthogonalize``.
+    shard_over: Mesh axes over which the matrices are spread, so that each
+      device orthogonalizes its share; see ``orthogonalize``.
     record: Whether the state keeps what ``diagnostics`` reads; with
       ``'orthogonality'`` the orthogonality error too (see ``record``).
 

@@ -149,7 +149,8 @@ def record(
     ):
       raise ValueError(
         'record got a state that was made without it. Make one with init, and'
-        ' carry the moments over: optax.tree.set(tx.init(params), **{name:'
+        ' carry moments and counts over: optax.tree.set(tx.init(params),'
+        ' count=optax.tree.get(state, "NamoState").count, **{name:'
         ' optax.tree.get(state, name) for name in ("NamoState",'
         ' "ScaleByAdamState")}).'
       )

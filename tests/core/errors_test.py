@@ -3,6 +3,7 @@
 """Bad input: what the error names, and that good input near it passes."""
 
 import functools
+import re
 
 import chex
 import haiku as hk
@@ -403,11 +404,25 @@ def test_an_orthogonalizer_that_was_called():
     optax_namo.namo(0.1, orthogonalizer=optax_namo.newton_schulz(steps=3))
 
 
+def test_a_state_of_the_other_rule():
+  state = optax_namo.namo_d(0.1).init(_PARAMS)
+  with pytest.raises(ValueError, match='chain of other stages.* with init'):
+    optax_namo.namo(0.1).update(_PARAMS, state, _PARAMS)
+
+
 def test_a_record_that_the_state_is_made_without():
-  state = optax_namo.namo(0.1).init(_PARAMS)
-  tx = optax_namo.namo(0.1, record=True)
-  with pytest.raises(ValueError, match='made without it.* optax.tree.set'):
+  schedule = optax.linear_schedule(0.1, 0.0, 10)
+  before = optax_namo.namo(schedule)
+  _, state = before.update(_PARAMS, before.init(_PARAMS), _PARAMS)
+  tx = optax_namo.namo(schedule, record=True)
+  with pytest.raises(ValueError, match='made without it') as error:
     tx.update(_PARAMS, state, _PARAMS)
+  # What it says to do keeps moments and counts, those of schedules too.
+  (mend,) = re.findall(r'(optax\.tree\.set.*)\.$', str(error.value))
+  known = {'optax': optax, 'tx': tx, 'params': _PARAMS, 'state': state}
+  found, _ = tx.update(_PARAMS, eval(mend, known), _PARAMS)
+  expected, _ = before.update(_PARAMS, state, _PARAMS)
+  chex.assert_trees_all_equal(found, expected)
 
 
 @pytest.mark.parametrize('rules', [{'kernel': None}, ['kernel'], [('a', 1, 2)]])
