@@ -1,11 +1,6 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Whole matrices to each device of a mesh, and back.
-
-Each device holds one block of every matrix. Matrices are dealt like cards: of
-as many as there are devices, each device sends its block of the j-th to the
-j-th device, in one exchange over all mesh axes that divide them, and gets one
-whole matrix for it. The results go back the same way.
+"""Which leaves travel together over a mesh, and how they lie there.
 
 A block's place in its matrix is its leaf's layout. On Explicit mesh axes that
 is part of the leaf's type. On Auto axes the compiler alone knows it, and one is
@@ -13,26 +8,25 @@ supposed here: where it is another, the compiler moves the leaf to it first.
 """
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import functools
 import itertools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
-import numpy as np
 from optax.contrib import MuonDimensionNumbers
 
+from optax_namo._layout import dealing
 from optax_namo._layout import sharding
 from optax_namo._layout import stacking
 from optax_namo._layout.axes import Axes
 from optax_namo._layout.axes import axes_of
 from optax_namo._layout.axes import matrix_shape
-
-Names = tuple[str, ...]
+from optax_namo._layout.dealing import Names
+from optax_namo._layout.dealing import names_of
 
 
 def map_stacks(
@@ -66,9 +60,9 @@ def map_stacks(
     axes = axes_of(n, x.ndim)
     unknown = [name for name in names if name not in typed]
     spec = _layout(x, axes, unknown, dict(mesh.shape), width)
-    held = [_names(spec[axis]) for axis in axes.matrix]
+    held = [names_of(spec[axis]) for axis in axes.matrix]
     holders = set(itertools.chain(*held))
-    apart = set(itertools.chain(*(_names(spec[axis]) for axis in axes.batch)))
+    apart = set(itertools.chain(*(names_of(spec[axis]) for axis in axes.batch)))
     alike = set(names) - holders - apart
     in_order = lambda chosen: tuple(name for name in free if name in chosen)
     _, *sides = matrix_shape(n, x.shape)
@@ -80,7 +74,7 @@ def map_stacks(
     here = jax.sharding.get_abstract_mesh()
     for (m, n, _, holders, alike), members in groups.items():
       places, specs = zip(*members)
-      divided = {n for spec in specs for entry in spec for n in _names(entry)}
+      divided = {n for spec in specs for entry in spec for n in names_of(entry)}
       parts = _spread(
         *(leaves[i] for i in places),
         function=function,
@@ -120,9 +114,9 @@ def _spread(
   mesh: jax.sharding.AbstractMesh,
   manual: frozenset[str],
 ) -> tuple[jax.Array, ...]:
-  """``_travel`` on every device, each with its blocks."""
+  """``dealing.travel`` on every device, each with its blocks."""
   travel = functools.partial(
-    _travel,
+    dealing.travel,
     function,
     dimension_numbers=dimension_numbers,
     specs=specs,
@@ -151,13 +145,6 @@ def _width(
   return sides.most_common(1)[0][0]
 
 
-def _names(entry: Any) -> Names:
-  """The mesh axes that one entry of a PartitionSpec names."""
-  if entry is None:
-    return ()
-  return entry if isinstance(entry, tuple) else (entry,)
-
-
 def _layout(
   x: jax.Array,
   axes: Axes,
@@ -172,7 +159,7 @@ def _layout(
   parallelism the other one. Those before divide a batch, as expert parallelism
   does. An axis that cannot divide what it should takes the next that it can.
   """
-  spec = [list(_names(entry)) for entry in jax.typeof(x).sharding.spec]
+  spec = [list(names_of(entry)) for entry in jax.typeof(x).sharding.spec]
   near, far, batch = axes.input, axes.output, axes.batch[::-1]
   side = lambda group: math.prod(x.shape[axis] for axis in group)
   if side(near) != width and side(far) == width:
@@ -185,334 +172,3 @@ def _layout(
         spec[axis].append(name)
         break
   return P(*(tuple(names) or None for names in spec))
-
-
-class _Kind(NamedTuple):
-  """How blocks make a matrix of two sides, each of one axis or several."""
-
-  names: tuple[Names, ...]  # The mesh axes that divide each.
-  block: tuple[int, ...]  # The size of each in a block.
-  first: int  # So many are of the first side.
-  turned: bool  # Whether the matrix is then transposed.
-
-
-class _Stack(NamedTuple):
-  """A device's blocks of the matrices of one leaf, or of several alike."""
-
-  blocks: jax.Array
-  axis: int  # Along which they are stacked.
-  order: tuple[int, ...]  # In which the axes travel, this one first.
-  kind: _Kind
-
-  @property
-  def length(self) -> int:
-    return self.blocks.shape[self.axis]
-
-
-def _travel(
-  function: stacking.Orthogonalizer,
-  *leaves: jax.Array,
-  dimension_numbers: Sequence[MuonDimensionNumbers],
-  specs: Sequence[P],
-  matrix: tuple[int, int],
-  holders: Names,
-  alike: Names,
-  sizes: dict[str, int],
-) -> tuple[jax.Array, ...]:
-  """What one device does, with its blocks of leaves of one shape of matrices.
-
-  Args:
-    function: Of stacks of whole matrices.
-    *leaves: This device's part of each.
-    dimension_numbers: Of each leaf.
-    specs: The layout of each.
-    matrix: The sides (m, n) of whole matrices, m <= n.
-    holders: The mesh axes over which the blocks of a matrix lie.
-    alike: Those over which devices have the same.
-    sizes: Of the mesh axes.
-
-  Returns:
-    The same blocks of the results.
-  """
-  axes = [axes_of(n, x.ndim) for n, x in zip(dimension_numbers, leaves)]
-  stacks = [
-    _stack(x, a, spec, holders, sizes)
-    for x, a, spec in zip(leaves, axes, specs)
-  ]
-  batch = sum(stack.length for stack in stacks)
-  count = lambda names: math.prod(sizes[name] for name in names)
-  share = lambda names: -(-batch // count(holders + names))
-  # With nothing won, devices that have the same do the same.
-  sharing = min(
-    (names for k in range(len(alike) + 1)
-     for names in itertools.combinations(alike, k)),
-    key=lambda names: (share(names), count(names)),
-  )  # fmt: skip
-  deal = functools.partial(
-    _deal, function, matrix=matrix, holders=holders, sharing=sharing,
-    sizes=sizes,
-  )  # fmt: skip
-  devices = count(holders + sharing)
-  places = devices * stacking.most_matrices(math.prod(matrix))
-
-  # Each of several rounds takes a part of every stack. So single blocks make
-  # stacks, and no more stacks than a round has places go together.
-  together: dict[Any, list[int]] = {}
-  for i, stack in enumerate(stacks):
-    alone = batch > places and stack.length == 1
-    kin = (stack.blocks.shape, stack.axis, stack.order, stack.kind)
-    together.setdefault(kin if alone else i, []).append(i)
-  groups = list(together.values())
-  chunks = lambda k: [groups[i : i + k] for i in range(0, len(groups), k)]
-
-  def dealt(size):
-    """Matrices to each device, fill counted, with so many stacks together."""
-    total = 0
-    for some in chunks(size):
-      lengths = [sum(stacks[i].length for i in group) for group in some]
-      rounds, parts = _parts(lengths, places)
-      total += rounds * -(-sum(parts) // devices)
-    return total
-
-  # As many together as can be, unless fewer leave less to fill: of 3 stacks of
-  # 32 eight devices take 6 matrices a round, of 2 they take 8.
-  size = len(groups)
-  if batch > places:
-    few = 1.05 * share(sharing)
-    most = min(size, places)
-    size = min(range(most, 0, -1), key=lambda k: max(few, dealt(k)))
-  results = [stack.blocks for stack in stacks]
-  for some in chunks(size):
-    joined = [_joined([stacks[i] for i in group]) for group in some]
-    for group, stack, x in zip(some, joined, _rounds(deal, joined, places)):
-      for i, part in zip(group, jnp.split(x, len(group), stack.axis)):
-        results[i] = part
-  return tuple(map(_unstacked, results, leaves, axes))
-
-
-def _parts(lengths: Sequence[int], places: int) -> tuple[int, list[int]]:
-  """The fewest rounds, and how many of each stack go into one."""
-  cut = lambda rounds: [-(-length // rounds) for length in lengths]
-  rounds = next(k for k in itertools.count(1) if sum(cut(k)) <= places)
-  return rounds, cut(rounds)
-
-
-def _rounds(
-  deal: Callable[[Sequence[_Stack]], Sequence[jax.Array]],
-  stacks: Sequence[_Stack],
-  places: int,
-) -> Sequence[jax.Array]:
-  """``deal`` of all blocks, ``places`` of them at a time or fewer.
-
-  A round takes its part of every stack from where it lies, and puts the results
-  there, so that no more than a round is ever copied.
-  """
-  rounds, parts = _parts([stack.length for stack in stacks], places)
-  if rounds == 1:
-    return deal(stacks)
-
-  def turn(k, blocks):
-    taken, starts = [], []
-    for x, stack, size in zip(blocks, stacks, parts):
-      starts.append(jnp.minimum(k * size, stack.length - size))
-      part = jax.lax.dynamic_slice_in_dim(x, starts[-1], size, stack.axis)
-      taken.append(stack._replace(blocks=part))
-    results = []
-    for x, stack, old, start, new in zip(
-      blocks, stacks, taken, starts, deal(taken)
-    ):
-      if rounds * old.length > stack.length:
-        # The last part begins with blocks that are done.
-        index = jax.lax.broadcasted_iota(jnp.int32, new.shape, old.axis)
-        new = jnp.where(index < k * old.length - start, old.blocks, new)
-      results.append(
-        jax.lax.dynamic_update_slice_in_dim(x, new, start, old.axis)
-      )
-    return results
-
-  blocks = [stack.blocks for stack in stacks]
-  return jax.lax.fori_loop(0, rounds, turn, blocks)
-
-
-def _deal(
-  function: stacking.Orthogonalizer,
-  stacks: Sequence[_Stack],
-  matrix: tuple[int, int],
-  holders: Names,
-  sharing: Names,
-  sizes: dict[str, int],
-) -> Sequence[jax.Array]:
-  """One round: the blocks of the results of all of the stacks' matrices."""
-  dtype = stacks[0].blocks.dtype
-  travels = _travels(function, dtype)
-  rows = [
-    x.blocks.transpose(x.order).reshape(x.length, -1).astype(travels)
-    for x in stacks
-  ]
-  batch = sum(map(len, rows))
-  count = lambda names: math.prod(sizes[name] for name in names)
-  devices = count(holders + sharing)
-  deal = (-(-batch // devices), count(sharing), count(holders))
-  filled = math.prod(deal)
-  if filled > batch:
-    stacking.log_fill(batch, matrix, filled, devices)
-
-  cards = rows[0] if len(rows) == 1 else jnp.concatenate(rows)
-  cards = jnp.pad(cards, ((0, filled - batch), (0, 0))).reshape(*deal, -1)
-  place = lambda names: jax.lax.axis_index(names) if names else 0
-  kinds = [stack.kind for stack in stacks for _ in range(stack.length)]
-  distinct = list(dict.fromkeys(kinds))
-  indices = [distinct.index(kind) for kind in kinds] + [0] * (filled - batch)
-  which = jnp.asarray(np.reshape(indices, deal), jnp.int32)
-  which = which[:, place(sharing), place(holders)]
-
-  def exchange(x):
-    return jax.lax.all_to_all(x, holders, 1, 1) if holders else x
-
-  def by_kind(function, x):
-    """``function(x, kind)`` of each card by its kind."""
-    each = [
-      function(x, kind, holders=holders, sizes=sizes) for kind in distinct
-    ]
-    if len(distinct) == 1:
-      return each[0]
-    return jax.lax.select_n(
-      jax.lax.broadcast_in_dim(which, each[0].shape, (0,)), *each
-    )
-
-  whole = by_kind(_whole, exchange(cards[:, place(sharing)]))
-  whole = stacking.checked(function, whole.astype(dtype)).astype(travels)
-  cards = exchange(by_kind(_blocks, whole))[:, None]
-  if sharing:
-    cards = jax.lax.all_gather(cards[:, 0], sharing, axis=1)
-  cards = cards.reshape(filled, -1)[:batch]
-
-  results = []
-  ends = list(itertools.accumulate(map(len, rows[:-1])))
-  for part, x in zip(jnp.split(cards, ends), stacks):
-    block = part.reshape([x.blocks.shape[axis] for axis in x.order])
-    back = [x.order.index(axis) for axis in range(x.blocks.ndim)]
-    results.append(block.transpose(back).astype(dtype))
-  return results
-
-
-def _travels(function: stacking.Orthogonalizer, dtype: jnp.dtype) -> jnp.dtype:
-  """The dtype of what is exchanged: bfloat16 where ``newton_schulz`` has it.
-
-  It rounds to that what comes, and has the results from products of it.
-  """
-  asked = getattr(function, 'keywords', {}).get('dtype')
-  few = asked is not None and jnp.dtype(asked) == jnp.bfloat16
-  return jnp.dtype(jnp.bfloat16) if few else dtype
-
-
-def _stack(
-  x: jax.Array,
-  axes: Axes,
-  spec: P,
-  holders: Names,
-  sizes: dict[str, int],
-) -> _Stack:
-  """The blocks of a leaf, along the one axis of its batch or a new first one.
-
-  The side that the earlier axis of a mesh divides travels first, so that
-  kernels P('fsdp', 'tensor') and P('tensor', 'fsdp') are of one kind.
-  """
-
-  def dividing(side):
-    return [name for axis in side for name in _names(spec[axis])]
-
-  def size(side):
-    dealt = math.prod(sizes[name] for name in dividing(side))
-    return dealt * math.prod(x.shape[axis] for axis in side)
-
-  first, second = axes.input, axes.output
-  last = len(holders)
-  begins = lambda side: min(map(holders.index, dividing(side)), default=last)
-  swapped = begins(second) < begins(first)
-  if swapped:
-    first, second = second, first
-  turned = size(first) > size(second)
-  turned |= size(first) == size(second) and swapped
-  names: list[Names] = []
-  block: list[int] = []
-  for i, axis in enumerate(first + second):
-    if i in (0, len(first)):
-      ends = len(names)  # In the end, of the first side.
-    if i in (0, len(first)) or spec[axis]:
-      names.append(_names(spec[axis]))
-      block.append(x.shape[axis])
-    else:  # It is not divided, so it is one with that before it.
-      block[-1] *= x.shape[axis]
-  kind = _Kind(tuple(names), tuple(block), ends, turned)
-  if len(axes.batch) == 1:
-    return _Stack(x, axes.batch[0], axes.batch + first + second, kind)
-  to = _batch_first(axes)
-  blocks = x.transpose(to).reshape(
-    -1, *(x.shape[i] for i in to[len(axes.batch) :])
-  )
-  shift = 1 - len(axes.batch)
-  order = (0, *(to.index(axis) + shift for axis in first + second))
-  return _Stack(blocks, 0, order, kind)
-
-
-def _batch_first(axes: Axes) -> tuple[int, ...]:
-  return axes.batch + tuple(sorted(axes.matrix))
-
-
-def _unstacked(blocks: jax.Array, like: jax.Array, axes: Axes) -> jax.Array:
-  """The leaf of ``like``'s shape whose blocks these are."""
-  if len(axes.batch) == 1:
-    return blocks
-  to = _batch_first(axes)
-  x = blocks.reshape([like.shape[axis] for axis in to])
-  return x.transpose([to.index(axis) for axis in range(like.ndim)])
-
-
-def _joined(stacks: Sequence[_Stack]) -> _Stack:
-  first = stacks[0]
-  if len(stacks) == 1:
-    return first
-  blocks = jnp.concatenate([x.blocks for x in stacks], first.axis)
-  return first._replace(blocks=blocks)
-
-
-def _gathering(
-  kind: _Kind, holders: Names, sizes: dict[str, int]
-) -> tuple[list[int], list[int], tuple[int, int]]:
-  """How the blocks of a matrix lie in it.
-
-  Returns:
-    The shape of all blocks: the sizes of ``holders``, then a block's; the order
-    of these axes in the matrix, each beside what it divides; and the matrix's
-    sides.
-  """
-  shape = [sizes[name] for name in holders] + list(kind.block)
-  order, sides = [], [1, 1]
-  for axis, names in enumerate(kind.names):
-    order += [*map(holders.index, names), len(holders) + axis]
-    size = math.prod(sizes[name] for name in names) * kind.block[axis]
-    sides[axis >= kind.first] *= size
-  return shape, order, (sides[0], sides[1])
-
-
-def _whole(
-  blocks: jax.Array, kind: _Kind, holders: Names, sizes: dict[str, int]
-) -> jax.Array:
-  """Matrices (batch, m, n), m <= n, from all their blocks, one a holder."""
-  shape, order, sides = _gathering(kind, holders, sizes)
-  x = blocks.reshape(-1, *shape).transpose(0, *(1 + i for i in order))
-  x = x.reshape(-1, *sides)
-  return x.mT if kind.turned else x
-
-
-def _blocks(
-  stack: jax.Array, kind: _Kind, holders: Names, sizes: dict[str, int]
-) -> jax.Array:
-  """The inverse of ``_whole``: (batch, holders, entries of a block)."""
-  shape, order, sides = _gathering(kind, holders, sizes)
-  x = stack.mT if kind.turned else stack
-  x = x.reshape(-1, *(shape[i] for i in order))
-  back = [1 + order.index(i) for i in range(len(order))]
-  holding = math.prod(sizes[name] for name in holders)
-  return x.transpose(0, *back).reshape(len(stack), holding, -1)
