@@ -144,8 +144,13 @@ def constrain(mesh: Mesh, tree: Any) -> Any:
 def gather(mesh: Mesh, tree: Any) -> Any:
   """The whole tree on the first device of every process."""
   everywhere = NamedSharding(mesh, P())
-  whole = jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
+  whole = jax.jit(_itself, out_shardings=everywhere)(tree)
   return jax.tree.map(lambda x: x.addressable_data(0), whole)
+
+
+def _itself(tree: Any) -> Any:
+  """One function, so that jit finds what it compiled before."""
+  return tree
 
 
 def _of_batch(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:

@@ -3,6 +3,7 @@
 """Training: a pure, jitted step, the validation loss, the loop around both."""
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import functools
 import math
 import pathlib
@@ -44,6 +45,12 @@ _FLUSH_EVERY = 10  # Steps whose losses are fetched and written together.
 # the `char` preset taken whole (benchmarks/train_step.py).
 _CPU_TOKENS = 256
 _SAMPLE_TOKENS = 400
+# Runs that differ in these alone share what is compiled, as those of a sweep do
+# at several seeds, or a run and its resumption: so many programs are kept.
+_IN_NO_PROGRAM: dict[str, Any] = {
+  'data': '', 'seed': 0, 'eval_every': 1, 'checkpoint_every': 1
+}  # fmt: skip
+_shared = functools.lru_cache(maxsize=8)
 
 
 class TrainState(NamedTuple):
@@ -74,16 +81,25 @@ def init(
   mesh: Mesh,
 ) -> tuple[Any, TrainState]:
   """The model's definition and the state before the first step."""
+  graphdef, first = _first(model, tx, mesh)
+  return graphdef, first(jax.random.key(config.seed))
 
-  def first():
-    graphdef, params = nnx.split(gpt.GPT(model, rngs=nnx.Rngs(config.seed)))
+
+@_shared
+def _first(
+  model: gpt.GPTConfig, tx: optax.GradientTransformation, mesh: Mesh
+) -> tuple[Any, Callable[[jax.Array], TrainState]]:
+  """The model's definition, and the state before the first step, of a key."""
+
+  def first(key):
+    graphdef, params = nnx.split(gpt.GPT(model, rngs=nnx.Rngs(key)))
     step = jnp.zeros([], jnp.int32)
     return graphdef, TrainState(step, params, tx.init(params))
 
   # No device ever holds the whole: each makes its own part.
-  graphdef, state = nnx.eval_shape(first)
+  graphdef, state = nnx.eval_shape(first, jax.random.key(0))
   where = shardings(mesh, state)
-  return graphdef, jax.jit(lambda: first()[1], out_shardings=where)()
+  return graphdef, jax.jit(lambda key: first(key)[1], out_shardings=where)
 
 
 def _use(model: gpt.GPTConfig) -> tuple[Any, ...]:
@@ -99,6 +115,13 @@ def optimizer(
   config: Config, model: gpt.GPTConfig
 ) -> optax.GradientTransformationExtraArgs:
   """The config's optimizer, which knows how the loss uses each parameter."""
+  return _optimizer(dataclasses.replace(config, **_IN_NO_PROGRAM), model)
+
+
+@_shared
+def _optimizer(
+  config: Config, model: gpt.GPTConfig
+) -> optax.GradientTransformationExtraArgs:
   numbers = optax_namo.dimension_numbers_by_use(*_use(model))
   return make_optimizer(config, numbers)
 
@@ -111,6 +134,7 @@ def routing(config: Config, model: gpt.GPTConfig) -> optax_namo.RoutingTable:
   )
 
 
+@_shared
 def make_step(
   graphdef: Any, tx: optax.GradientTransformation, mesh: Mesh
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
@@ -187,11 +211,6 @@ def make_evaluate(
   shape = (size, config.sizes.block_size)
   counted = np.arange(count + -count % size).reshape(-1, size) < count
 
-  @jax.jit
-  def loss(params, counted, *batch):
-    losses = gpt.token_losses(nnx.merge(graphdef, params), *batch)
-    return jnp.sum(jnp.mean(losses, axis=-1), where=counted)
-
   def evaluate(params):
     crops = data.eval_batches(
       tokens,
@@ -201,12 +220,23 @@ def make_evaluate(
       rows=local_rows(mesh, shape),
     )
     losses = [
-      loss(params, rows, *(place_batch(mesh, part, shape) for part in crop))
+      _sum_of_losses(
+        graphdef,
+        params,
+        rows,
+        *(place_batch(mesh, part, shape) for part in crop),
+      )
       for rows, crop in zip(counted, crops)
     ]
     return float(np.sum(losses)) / count
 
   return evaluate
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sum_of_losses(graphdef, params, counted, *batch):
+  losses = gpt.token_losses(nnx.merge(graphdef, params), *batch)
+  return jnp.sum(jnp.mean(losses, axis=-1), where=counted)
 
 
 class Stopped(Exception):

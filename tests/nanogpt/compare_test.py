@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import pathlib
+import shutil
 import signal
 
 from absl import flags
@@ -65,13 +66,15 @@ def _main(tmp_path, *arguments, **values):
 
 
 @pytest.fixture(scope='module')
-def finished(text, tmp_path_factory):
+def finished(text, once):
   """The folder of a finished comparison; not to be changed."""
-  # As conftest does for what a test compiles: the losses are to be the same.
-  jax.config.update('jax_disable_most_optimizations', True)
-  tmp_path = tmp_path_factory.mktemp('finished')
-  _main(tmp_path, **_flags(text, tmp_path / 'out'))
-  return tmp_path / 'out'
+
+  def make(folder):
+    # As conftest does for what a test compiles: the losses are to be the same.
+    jax.config.update('jax_disable_most_optimizations', True)
+    _main(folder, **_flags(text, folder / 'out'))
+
+  return once('finished', make) / 'out'
 
 
 def _losses(out):
@@ -177,29 +180,19 @@ def test_interrupted_in_a_run_and_in_a_row(
   assert len((out / 'results.jsonl').read_text().splitlines()) == 2
 
 
-def test_killed_while_it_saves(text, tmp_path, capsys):
-  out = tmp_path / 'out'
-  only_adamw = {
-    'optimizers': 'adamw', 'learning_rates': 'adamw=0.01', 'seeds': '0'
-  }  # fmt: skip
-  (config,) = variants.runs_of(
-    {'adamw': {'optimizer': 'adamw', 'learning_rate': 0.01}}, [0],
-    preset='tiny', data=str(text), steps=25,
-  )  # fmt: skip
-  ended = helpers.finish(
-    helpers.process(
-      'optax_namo.nanogpt.compare',
-      _flags(text, out, **only_adamw),
-      sabotage=helpers.KILL_AFTER_ARRAYS,
-      run=out / 'runs' / sweep.name_of(config),
-    )
-  )
-  assert ended.returncode == -9, ended.stderr
+def test_killed_while_it_saves(text, ended, tmp_path, capsys):
+  folder, ends = ended
+  code, told = ends['compare']
+  assert code == -9, told
+  out = shutil.copytree(folder / 'compare', tmp_path / 'out')
   assert sweep.read_results(out) == []
-  assert (out / 'runs' / sweep.name_of(config) / 'checkpoints/10').is_dir()
+  (run,) = out.glob('runs/*/')
+  assert (run / 'checkpoints/10').is_dir()
+  only_adamw = {'optimizers': ['adamw'], 'learning_rates': {'adamw': [0.01]}}
   _main(tmp_path, **_flags(text, out, **only_adamw))
   assert 'Going on from step 10 ' in capsys.readouterr().out
-  assert len(sweep.read_results(out)) == 1
+  (row,) = sweep.read_results(out)
+  assert run.name == sweep.name_of(from_file(row['config']))
   assert (out / 'table.md').exists()
 
 
@@ -237,7 +230,7 @@ def test_a_broken_row_is_named_and_nothing_lost(finished, text, tmp_path):
 
 def _variants(text, out, **knobs):
   """Three short runs of one compiled step."""
-  variant = {'optimizer': 'adamw', 'learning_rate': [0.01, 0.02, 0.03]}
+  variant = {'optimizer': 'adamw', 'learning_rate': 0.01, 'seeds': [0, 1, 2]}
   return {
     'preset': 'tiny', 'data': str(text), 'steps': 2, 'seeds': [0],
     'out': str(out), 'variants': {'adamw': variant | knobs},
@@ -248,9 +241,7 @@ def test_variants_in_one_folder(finished, text, tmp_path, capsys):
   """Runs of any knobs lie beside each other, and are not run again."""
   out = tmp_path / 'out'
   lines = _copy_results(finished, out)
-  values = _variants(
-    text, out, learning_rate=0.01, embed_dim=[8, 16], seeds=[3]
-  )
+  values = _variants(text, out, embed_dim=[8, 16], seeds=[3])
   _main(tmp_path, **values)
   configs = [row['config'] for row in sweep.read_results(out)]
   assert [(one['steps'], one['embed_dim'], one['seed']) for one in configs] == [
@@ -301,26 +292,20 @@ def test_a_run_of_another_process_is_left_to_it(text, tmp_path, capsys):
   # It went without a row, by kill -9 say: the run is free again.
   assert held.exists()
   _main(tmp_path, **values)
-  rates = [row['config']['learning_rate'] for row in sweep.read_results(out)]
-  assert rates == [0.02, 0.03, 0.01]
+  seeds = [row['config']['seed'] for row in sweep.read_results(out)]
+  assert seeds == [1, 2, 0]
   assert not list(out.glob('runs/*.lock'))
 
 
 def test_two_processes_share_the_work(text, tmp_path):
   """Each run is one's alone."""
+  values = _variants(text, 'out', seeds=[*range(6)])
+  variants_ = json.dumps(values.pop('variants'))
+  values |= {'variants': variants_, 'seeds': 0}
+  command = ['optax_namo.nanogpt.compare', *helpers.flags(values)]
+  told = helpers.children(tmp_path, [command] * 2, together=True)
+  assert [code for code, _ in told] == [0, 0], told
   out = tmp_path / 'out'
-  values = _variants(text, out)
-  variant = json.dumps(values.pop('variants'))
-  command = helpers.process(
-    'optax_namo.nanogpt.compare',
-    values | {'variants': variant, 'seeds': '0,1'},
-  )
-  with contextlib.ExitStack() as stack:
-    processes = [
-      stack.enter_context(helpers.started(command)) for _ in range(2)
-    ]
-    told = [process.communicate() for process in processes]
-  assert [process.returncode for process in processes] == [0, 0], told
   assert len(_losses(out)) == len(sweep.read_results(out)) == 6
 
 
@@ -342,8 +327,8 @@ def test_diverged(losses, diverged):
 def test_a_diverged_run_ends_and_has_a_row(text, tmp_path, capsys):
   out = tmp_path / 'out'
   values = _variants(
-    text, out, optimizer='muon', learning_rate=[1e38, 0.01], steps=20,
-    eval_every=5, checkpoint_every=20,
+    text, out, seeds=[0], learning_rate=[1e38, 0.01], steps=20, eval_every=5,
+    checkpoint_every=20,
   )  # fmt: skip
   _main(tmp_path, **values)
   assert 'The loss of step 5 is not finite' in capsys.readouterr().out
@@ -380,7 +365,9 @@ def test_variants_are_grids_over_any_knob():
   ]
   rates = [('namo', rate, steps) for rate in (0.1, 0.2) for steps in (20, 30)]
   assert told[:8] == [(*one, seed) for seed in (3, 4) for one in rates]
-  assert told[8:] == [('muon', OPTIMIZERS['muon'].learning_rate, 30, 5)]
+  assert told[8:] == [
+    ('muon', OPTIMIZERS['muon'].learning_rate, helpers.TINY.steps, 5)
+  ]
   assert {run.embed_dim for run in runs} == {8}
   names = [sweep.name_of(run) for run in runs]
   assert len(set(names)) == len(names)

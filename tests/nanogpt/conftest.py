@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the example share: a preset, a run, compiled programs."""
 
+import json
 import os
+import shutil
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -10,19 +12,39 @@ import pytest
 
 from optax_namo.nanogpt import config
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import files
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import train
 from tests.nanogpt import helpers
 
 
+@pytest.fixture(scope='session')
+def once(tmp_path_factory):
+  """Makes a folder, and what it holds, once for all workers of a session."""
+  root = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    root = root.parent  # Of all workers.
+
+  def once(name, make=lambda folder: None):
+    folder, made = root / name, root / f'{name}.made'
+    with files.lock(root / f'{name}.lock', wait=True):
+      if not made.exists():
+        folder.mkdir()
+        make(folder)
+        made.touch()
+    return folder
+
+  return once
+
+
 @pytest.fixture(autouse=True, scope='package')
-def compiled_once(tmp_path_factory):
+def compiled_once(once):
   """Every run compiles its own step: what is alike is compiled once.
 
   Also over processes; a third of the time of these tests.
   """
   settings = {
-    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
+    'jax_compilation_cache_dir': str(once('compiled')),
     'jax_persistent_cache_min_compile_time_secs': 0.0,
     'jax_persistent_cache_min_entry_size_bytes': -1,
   }
@@ -46,11 +68,10 @@ def tiny_preset():
 
 
 @pytest.fixture(scope='session')
-def text(tmp_path_factory):
+def text(once):
   """The path of a text; not to be changed."""
-  path = tmp_path_factory.mktemp('text') / 'rhyme.txt'
-  path.write_text(helpers.TEXT)
-  return path
+  made = once('text', lambda at: (at / 'rhyme.txt').write_text(helpers.TEXT))
+  return made / 'rhyme.txt'
 
 
 @pytest.fixture(scope='session')
@@ -59,12 +80,52 @@ def corpus(text):
 
 
 @pytest.fixture(scope='session')
-def whole(text, corpus, tmp_path_factory):
+def whole(text, corpus, once):
   """A run that nothing interrupted, and its folder; not to be changed."""
-  # As for what a test compiles: the losses are to be the same.
-  jax.config.update('jax_disable_most_optimizations', True)
   config = helpers.config(data=str(text), steps=25, eval_every=7)
-  out = tmp_path_factory.mktemp('whole') / 'out'
-  run_folder.claim(out, config, resume=False)
-  train.fit(config, corpus, out, resume=False)
-  return config, out
+
+  def make(folder):
+    # As for what a test compiles: the losses are to be the same.
+    jax.config.update('jax_disable_most_optimizations', True)
+    run_folder.claim(folder / 'out', config, resume=False)
+    train.fit(config, corpus, folder / 'out', resume=False)
+
+  return config, once('whole', make) / 'out'
+
+
+@pytest.fixture(scope='session')
+def ended(whole, text, once):
+  """A folder of runs that ended early, and how each of their processes did.
+
+  By name, to be copied before it is changed.
+  """
+  config, out = whole
+  adamw = {
+    'optimizers': 'adamw', 'learning_rates': 'adamw=0.01', 'seeds': '0',
+    'preset': 'tiny', 'data': text, 'steps': 25, 'eval_every': 5,
+  }  # fmt: skip
+  sample = ['--prompt=fox', '--num_tokens=9', '--seed=2', '--top_k=4']
+  commands = {
+    'killed': helpers.command(config, 'killed', '--resume'),
+    'full': helpers.command(config, 'full'),
+    'compare': [
+      'optax_namo.nanogpt.compare', *helpers.flags(adamw), '--out=compare'
+    ],
+    'sample': ['optax_namo.nanogpt.sample', str(out), *sample],
+    'missing': ['optax_namo.nanogpt.sample', 'missing', *sample],
+  }  # fmt: skip
+  wrong = [
+    helpers.KILL_BEFORE_ARRAYS, helpers.FULL_DISK, helpers.KILL_AFTER_ARRAYS
+  ]  # fmt: skip
+
+  def make(folder):
+    killed = shutil.copytree(out, folder / 'killed')
+    for step in (20, 25):  # As of a run that ended between 10 and 20.
+      shutil.rmtree(killed / 'checkpoints' / f'{step}')
+    told = helpers.children(
+      folder, list(commands.values()), dict(enumerate(wrong))
+    )
+    (folder / 'ends.json').write_text(json.dumps(dict(zip(commands, told))))
+
+  folder = once('ended', make)
+  return folder, json.loads((folder / 'ends.json').read_text())

@@ -30,7 +30,7 @@ TINY = Preset(
   block_size=16,
   batch_size=8,
   accumulate=1,
-  steps=30,
+  steps=25,
   learning_rate_scale=1.0,
   eval_sequences=160,
   eval_every=10,
@@ -71,32 +71,22 @@ def tokens(batch: int = 3, time: int = 8, seed: int = 1) -> jax.Array:
   return jnp.asarray(ids, jnp.int32)
 
 
-# A module of the example with the tiny preset, and what is to go wrong.
-_COMMAND = """
-import pathlib, runpy
-from optax_namo.nanogpt import config
-
-config.PRESETS['tiny'] = config.Preset(**{fields})
-folder = pathlib.Path({run!r}, 'checkpoints')
-{sabotage}
-runpy.run_module({module!r}, run_name='__main__')
-"""
-# It ends itself by SIGKILL within the saving of a second checkpoint, that of
-# step 20: before its arrays are written, or after it, before it counts.
-KILL_BEFORE_ARRAYS, KILL_AFTER_ARRAYS = (
-  f"""
-import os, signal, sys
+# What can go wrong in a process. It ends itself by SIGKILL within the saving of
+# a second checkpoint, that of step 20: at os.mkdir before its arrays are
+# written, or at os.rename after it, before it counts.
+_KILL = """
+import os, signal
 
 def kill(event, args):
   if event == {event!r}:
-    inside = os.path.relpath(args[0], folder).split(os.sep)[1:]
-    if inside and str(args[0]).startswith(str(folder / '20.')):
+    inside = str(args[0]).partition('/checkpoints/20.')[2]
+    if '/' in inside:
       os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(kill)
 """
-  for event in ('os.mkdir', 'os.rename')
-)
+KILL_BEFORE_ARRAYS = _KILL.format(event='os.mkdir')
+KILL_AFTER_ARRAYS = _KILL.format(event='os.rename')
 # After the first checkpoint, of step 10, no file can grow beyond 20 kB: the
 # metrics fit, a second checkpoint does not.
 FULL_DISK = """
@@ -113,50 +103,14 @@ data.batch = batch
 """
 
 
-def process(
-  module: str,
-  flags: dict[str, object],
-  *,
-  sabotage: str = '',
-  run: pathlib.Path | str = '',
-) -> list[str]:
-  """The process that runs a module; the sabotage is of the run in a folder."""
-  script = _COMMAND.format(
-    fields=dataclasses.asdict(TINY),
-    run=str(run),
-    sabotage=sabotage,
-    module=module,
-  )
-  arguments = [f'--{name}={value}' for name, value in flags.items()]
-  return [sys.executable, '-c', script, *arguments]
+def flags(values: Mapping[str, object]) -> list[str]:
+  return [f'--{name}={value}' for name, value in values.items()]
 
 
-def command(
-  out: pathlib.Path, config: Config, *, sabotage: str = ''
-) -> list[str]:
-  """The process that trains ``config`` with the tiny preset into ``out``."""
-  flags = dataclasses.asdict(config) | {'out': out}
-  return process('optax_namo.nanogpt', flags, sabotage=sabotage, run=out)
-
-
-def started(process: list[str]) -> subprocess.Popen:
-  """A process that goes on, as ``finish`` starts it."""
-  return subprocess.Popen(
-    process,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-    env=_env(),
-  )
-
-
-def finish(process: list[str]) -> subprocess.CompletedProcess:
-  """Waits for a process; it compiles as the tests do, to the same numbers."""
-  return subprocess.run(process, capture_output=True, text=True, env=_env())
-
-
-def _env() -> dict[str, str]:
-  return os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+def command(config: Config, out: str, *more: str) -> list[str]:
+  """The module that trains ``config`` into ``out``, and its flags."""
+  known = dataclasses.asdict(config) | {'out': out}
+  return ['optax_namo.nanogpt', *flags(known), *more]
 
 
 # One process imports everything, and a child of its own runs each command.
@@ -169,9 +123,11 @@ from tests.nanogpt import helpers
 warnings.simplefilter('ignore')  # runpy's, of modules that are imported.
 config.PRESETS['tiny'] = helpers.TINY
 os.mkdir('told')
-for number, (sabotage, *command) in enumerate(json.loads(sys.argv[1])):
-  child = os.fork()
-  if not child:
+commands, together = json.loads(sys.argv[1])
+begun = []
+for number, (sabotage, *command) in enumerate(commands):
+  begun.append(os.fork())
+  if not begun[-1]:
     told = os.open(f'told/{number}', os.O_CREAT | os.O_WRONLY)
     os.dup2(told, 1)
     os.dup2(told, 2)
@@ -189,6 +145,9 @@ for number, (sabotage, *command) in enumerate(json.loads(sys.argv[1])):
       code = traceback.print_exc() or 1
     sys.stdout.flush()
     os._exit(code or 0)  # An end with all its cleaning takes half a second.
+  if not together:
+    os.waitid(os.P_PID, begun[-1], os.WEXITED | os.WNOWAIT)
+for child in begun:
   _, status = os.waitpid(child, 0)
   print(os.waitstatus_to_exitcode(status))
 """
@@ -198,6 +157,8 @@ def children(
   folder: pathlib.Path,
   commands: Sequence[Sequence[str]],
   sabotage: Mapping[int, str] = types.MappingProxyType({}),
+  *,
+  together: bool = False,
 ) -> list[tuple[int, str]]:
   """The exit code and all output of some commands, run in a folder.
 
@@ -205,15 +166,23 @@ def children(
     folder: The folder; it will hold a folder ``told`` besides.
     commands: A module and its arguments each.
     sabotage: What is to go wrong in some of them, by their numbers.
+    together: Whether they run at the same time, or one after the other.
   """
   wanted = [[sabotage.get(i, ''), *one] for i, one in enumerate(commands)]
-  clean = {k: v for k, v in _env().items() if not k.startswith('SLURM')}
+  # They compile as the tests do, to the same numbers.
+  clean = {k: v for k, v in os.environ.items() if not k.startswith('SLURM')}
   ended = subprocess.run(
-    [sys.executable, '-c', _CHILDREN, json.dumps(wanted)],
+    [sys.executable, '-c', _CHILDREN, json.dumps([wanted, together])],
     capture_output=True,
     text=True,
     cwd=folder,
-    env=clean | {'PYTHONPATH': os.pathsep.join(sys.path), 'COLUMNS': '80'},
+    env=clean
+    | {
+      'PYTHONPATH': os.pathsep.join(sys.path),
+      'COLUMNS': '80',
+      'PYTHONUNBUFFERED': '1',  # What was said before a SIGKILL counts.
+      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+    },
   )
   assert ended.returncode == 0, ended.stderr
   codes = [int(line) for line in ended.stdout.split()]

@@ -85,15 +85,11 @@ def test_no_run_and_no_checkpoint(whole, tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']
 
 
-def test_command(whole, tmp_path):
-  _, out = whole
-  module = 'optax_namo.nanogpt.sample'
-  flags = ['--prompt=fox', '--num_tokens=9', '--seed=2', '--top_k=4']
-  done, failed = helpers.children(
-    tmp_path, [(module, str(out), *flags), (module, 'missing', *flags)]
-  )
-  text = sample(out, 'fox', num_tokens=9, seed=2, top_k=4)
-  assert done == (0, text + '\n')
-  assert failed[0] == 1
-  assert failed[1].startswith('error: ')
-  assert len(failed[1].splitlines()) == 1
+def test_command(whole, ended):
+  _, ends = ended
+  text = sample(whole[1], 'fox', num_tokens=9, seed=2, top_k=4)
+  assert ends['sample'] == [0, text + '\n']
+  code, told = ends['missing']
+  assert code == 1
+  assert told.startswith('error: ')
+  assert len(told.splitlines()) == 1
