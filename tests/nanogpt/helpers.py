@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What several tests of the nanoGPT example share: a model and prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
 import os
@@ -10,17 +10,21 @@ import pathlib
 import subprocess
 import sys
 import types
+from typing import Any
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optax_namo.nanogpt import data
 from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import model as gpt
+from optax_namo.nanogpt import train
 from optax_namo.nanogpt.config import Config
 from optax_namo.nanogpt.config import make_config
 from optax_namo.nanogpt.config import Preset
+from optax_namo.nanogpt.mesh import make_mesh
 
 # A model and a text small enough to train in a test.
 TINY = Preset(
@@ -69,6 +73,27 @@ def tokens(batch: int = 3, time: int = 8, seed: int = 1) -> jax.Array:
   rng = np.random.default_rng(seed)
   ids = rng.integers(CONFIG.vocab_size, size=(batch, time))
   return jnp.asarray(ids, jnp.int32)
+
+
+def task(corpus: data.Corpus) -> tuple[nnx.State, Callable[..., Any]]:
+  """First parameters of the tiny model; the loss and gradient at a step.
+
+  For tests that compare optimizers: these compile once, for all of them.
+  """
+  model, mesh = train.model_config(config(), corpus.vocab_size), make_mesh('')
+  tx = train.optimizer(config(), model)
+  graphdef, state = train.init(config(), model, tx, mesh)
+
+  @jax.jit
+  @jax.value_and_grad
+  def loss_and_gradient(params, inputs, targets):
+    return gpt.loss(nnx.merge(graphdef, params), inputs, targets)
+
+  def at(params, step):
+    inputs, targets = train.batches(config(), corpus, step, mesh)
+    return loss_and_gradient(params, inputs[0], targets[0])
+
+  return state.params, at
 
 
 # What can go wrong in a process. It ends itself by SIGKILL within the saving of

@@ -282,17 +282,8 @@ def test_seeds_share_their_programs(corpus):
 def test_optimizers_differ_in_the_matrices_alone(corpus):
   """One step at a matrix rate of zero moves the rest, alike in all."""
   model = train.model_config(helpers.config(), corpus.vocab_size)
-  graphdef, params = nnx.split(gpt.GPT(model, rngs=nnx.Rngs(0)))
-  batch = train.batches(helpers.config(), corpus, 0, make_mesh(''))
-
-  @jax.jit
-  def gradient(params):
-    loss = lambda params: gpt.loss(
-      nnx.merge(graphdef, params), *(part[0] for part in batch)
-    )
-    return jax.grad(loss)(params)
-
-  gradients, after = gradient(params), []
+  params, loss_and_gradient = helpers.task(corpus)
+  (_, gradients), after = loss_and_gradient(params, 0), []
   for optimizer in OPTIMIZERS:
     config = helpers.config(optimizer=optimizer, learning_rate=0.0)
     tx = train.optimizer(config, model)
