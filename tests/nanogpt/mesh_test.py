@@ -153,83 +153,82 @@ def _check_layout(leaves):
   assert all(followers.count(path) >= 2 for path in parameters)
 
 
-# Counts the rows that a process cuts of a training batch, and lets none but the
-# first process write.
-_SPY = """
-import os, sys
+# One of two processes, which find each other by the variables that srun sets.
+# It counts the rows that it cuts of a training batch, and none but the first
+# may write.
+_ONE_OF_TWO = """
+import os
 from optax_namo.nanogpt import data, files, plot
+
+os.environ.update(
+  JAX_COORDINATOR_PORT='{port}',
+  PJRT_NPROC='2',  # docs/devices.md: twice its one device.
+  SLURM_JOB_ID='1',
+  SLURM_STEP_NODELIST='localhost',
+  SLURM_NTASKS='2',
+  SLURM_PROCID='{process}',
+  SLURM_LOCALID='{process}',
+)
 make_batch = data.batch
 
 def batch(*args, **kwargs):
   inputs, targets = make_batch(*args, **kwargs)
-  print('rows', len(inputs), file=sys.stderr)
+  print('rows', len(inputs))
   return inputs, targets
 
 data.batch = batch
-if os.environ['SLURM_PROCID'] != '0':
+if {process}:
   files.write_whole = files.append_rows = plot.losses = None
 """
 
 
-def _two_processes(out, config) -> list[tuple[str, str]]:
-  """What each prints; they find each other by the variables that srun sets."""
+def _two_processes(folder, config) -> list[str]:
+  """What each says of a run into a folder's 'together'."""
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     port = probe.getsockname()[1]
-  processes = [
-    subprocess.Popen(
-      [*helpers.command(out, config, sabotage=_SPY), '--distributed'],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-      env=environment()
-      | {
-        'JAX_COORDINATOR_PORT': f'{port}',
-        'SLURM_JOB_ID': '1',
-        'SLURM_STEP_NODELIST': 'localhost',
-        'SLURM_NTASKS': '2',
-        'SLURM_PROCID': f'{process}',
-        'SLURM_LOCALID': f'{process}',
-      },
-    )
-    for process in range(2)
-  ]
-  printed = [process.communicate() for process in processes]
-  for process, (_, stderr) in zip(processes, printed):
-    assert process.returncode == 0, stderr
-  return printed
+  ends = helpers.children(
+    folder,
+    [helpers.command(config, 'together', '--distributed')] * 2,
+    {i: _ONE_OF_TWO.format(port=port, process=i) for i in range(2)},
+    together=True,
+  )
+  assert [code for code, _ in ends] == [0, 0], ends
+  return [text for _, text in ends]
 
 
 def test_two_processes_and_back_to_one(text, corpus, tmp_path, capsys):
   alone, together = tmp_path / 'alone', tmp_path / 'together'
-  # Without decay, 20 steps are the first 20 of 25.
+  # Without decay, 8 steps are the first 8 of 12. Processes that wait for each
+  # other are busy: a step is dear.
   shared = {
-    'data': str(text), 'warmup_steps': 2, 'decay_steps': 0, 'accumulate': 2
+    'data': str(text), 'warmup_steps': 2, 'decay_steps': 0, 'accumulate': 2,
+    'eval_every': 4, 'checkpoint_every': 4,
   }  # fmt: skip
-  config = helpers.config(mesh='fsdp:2', steps=20, **shared)
-  first, second = _two_processes(together, config)
-  for _, stderr in (first, second):
+  config = helpers.config(mesh='fsdp:2', steps=8, **shared)
+  first, second = _two_processes(tmp_path, config)
+  for told in (first, second):
     # Half of 2 x 8; the progress bar writes on the same lines.
-    assert re.findall(r'rows (\d+)', stderr) == ['8'] * 20
-  assert 'Everything is in' in first[0]
-  assert 'Everything is in' not in second[0]
+    assert re.findall(r'rows (\d+)', told) == ['8'] * 8
+  assert 'Everything is in' in first
+  assert 'Everything is in' not in second
   assert json.loads((together / 'config.json').read_text())['mesh'] == 'fsdp:2'
   assert len((together / 'sample.txt').read_text()) > 100
   assert (together / 'loss.png').exists()
 
   rows = metrics.read(together)
-  assert [row['step'] for row in rows] == list(range(1, 21))
+  assert [row['step'] for row in rows] == list(range(1, 9))
 
   # One process alone goes on from there, and does it all.
-  config = helpers.config(steps=25, **shared)
+  config = helpers.config(steps=12, **shared)
   notes = run_folder.claim(together, config, resume=True)
   assert "--mesh was 'fsdp:2' and is now ''" in notes
   train.fit(config, corpus, together, resume=True)
-  assert 'Going on from step 20' in capsys.readouterr().out
+  assert 'Going on from step 8' in capsys.readouterr().out
   run_folder.claim(alone, config, resume=False)
   train.fit(config, corpus, alone, resume=False)
   rows, expected = (metrics.read(out) for out in (together, alone))
-  assert len(rows) == 25
+  assert len(rows) == 12
   for row, other in zip(rows, expected, strict=True):
     for name in ('step', 'loss', 'grad_norm', 'val_loss'):
       np.testing.assert_allclose(row.get(name, 0), other.get(name, 0), _RTOL)
