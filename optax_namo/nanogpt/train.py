@@ -90,22 +90,26 @@ def _first(
   model: gpt.GPTConfig, tx: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[Any, Callable[[jax.Array], TrainState]]:
   """The model's definition, and the state before the first step, of a key."""
+  graphdef, _ = _abstract(model)
 
   def first(key):
-    graphdef, params = nnx.split(gpt.GPT(model, rngs=nnx.Rngs(key)))
-    step = jnp.zeros([], jnp.int32)
-    return graphdef, TrainState(step, params, tx.init(params))
+    _, params = nnx.split(gpt.GPT(model, rngs=nnx.Rngs(key)))
+    return TrainState(jnp.zeros([], jnp.int32), params, tx.init(params))
 
   # No device ever holds the whole: each makes its own part.
-  graphdef, state = nnx.eval_shape(first, jax.random.key(0))
-  where = shardings(mesh, state)
-  return graphdef, jax.jit(lambda key: first(key)[1], out_shardings=where)
+  where = shardings(mesh, jax.eval_shape(first, jax.random.key(0)))
+  return graphdef, jax.jit(first, out_shardings=where)
+
+
+@_shared
+def _abstract(model: gpt.GPTConfig) -> tuple[Any, nnx.State]:
+  """The model's definition and the shapes of its parameters."""
+  return nnx.split(nnx.eval_shape(lambda: gpt.GPT(model, rngs=nnx.Rngs(0))))
 
 
 def _use(model: gpt.GPTConfig) -> tuple[Any, ...]:
   """The loss, and the shapes of its parameters and of a batch."""
-  abstract = nnx.eval_shape(lambda: gpt.GPT(model, rngs=nnx.Rngs(0)))
-  graphdef, params = nnx.split(abstract)
+  graphdef, params = _abstract(model)
   tokens = jax.ShapeDtypeStruct((1, model.block_size), jnp.int32)
   loss = lambda params, *batch: gpt.loss(nnx.merge(graphdef, params), *batch)
   return loss, params, tokens, tokens

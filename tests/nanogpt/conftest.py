@@ -104,7 +104,7 @@ def ended(whole, text, once):
     'optimizers': 'adamw', 'learning_rates': 'adamw=0.01', 'seeds': '0',
     'preset': 'tiny', 'data': text, 'steps': 25, 'eval_every': 5,
   }  # fmt: skip
-  sample = ['--prompt=fox', '--num_tokens=9', '--seed=2', '--top_k=4']
+  sample = ['--prompt=fox', '--num_tokens=20', '--seed=2', '--top_k=5']
   commands = {
     'killed': helpers.command(config, 'killed', '--resume'),
     'full': helpers.command(config, 'full'),

@@ -39,13 +39,13 @@ def test_nothing_is_unpickled(tmp_path):
   folder = tmp_path / 'corpus'
   folder.mkdir()
   for name in ('train.bin', 'val.bin'):
-    (folder / name).write_bytes(bytes([7, 0, 3, 0] * 100))
+    (folder / name).write_bytes(bytes([27, 0, 3, 0] * 100))
   (folder / 'meta.pkl').write_bytes(pickle.dumps(_Bomb()))
   corpus = data.load(str(folder), block_size=helpers.TINY.block_size)
-  out, config = tmp_path / 'out', helpers.config(data=str(folder), steps=2)
+  out, config = tmp_path / 'out', helpers.config(data=str(folder))
   run_folder.claim(out, config, resume=False)
   train.run(config, corpus, out, resume=False)
-  (out / 'checkpoints' / '2' / 'meta.pkl').write_bytes(pickle.dumps(_Bomb()))
+  (out / 'checkpoints' / '25' / 'meta.pkl').write_bytes(pickle.dumps(_Bomb()))
   train.run(config, corpus, out, resume=True)
   assert not _UNPICKLED
 

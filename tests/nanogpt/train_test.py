@@ -141,12 +141,12 @@ def test_stopped_and_resumed_is_bit_identical(corpus, whole, tmp_path):
 
 
 def test_a_run_that_is_at_its_end_does_not_stop(corpus, tmp_path):
-  config = helpers.config(steps=2)
+  config = helpers.config(checkpoint_every=25)
   run_folder.claim(tmp_path / 'out', config, resume=False)
   final, _ = train.fit(
-    config, corpus, tmp_path / 'out', resume=False, stop=lambda step: step == 2
+    config, corpus, tmp_path / 'out', resume=False, stop=lambda step: step == 25
   )
-  assert final['step'] == 2
+  assert final['step'] == 25
 
 
 def test_resume_on_another_text(whole, tmp_path):
@@ -177,10 +177,10 @@ def test_kill_in_the_middle_of_saving(corpus, whole, ended, tmp_path, capsys):
 
 
 def test_resume_of_nothing(corpus, tmp_path, capsys):
-  config = helpers.config(steps=2)
+  config = helpers.config(checkpoint_every=25)
   _fit(config, corpus, tmp_path / 'out', resume=True)
   assert 'Going on' not in capsys.readouterr().out
-  assert len(helpers.losses(tmp_path / 'out')) == 2
+  assert len(helpers.losses(tmp_path / 'out')) == 25
 
 
 def test_resume_of_a_finished_run_changes_nothing(corpus, whole, tmp_path):
