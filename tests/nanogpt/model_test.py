@@ -248,8 +248,9 @@ def test_kept_keys_and_values_give_the_same_activations(chunks):
 @pytest.mark.full_compile
 def test_what_is_kept_for_the_backward_pass(monkeypatch):
   """On a CPU a layer keeps GELU's input alone, or its output as well."""
-  model = helpers.build(num_layers=3, num_heads=1, embed_dim=64)
-  graphdef, params = nnx.split(nnx.List([one.mlp for one in model.blocks]))
+  build = lambda: helpers.build(num_layers=3, num_heads=1, embed_dim=64)
+  blocks = nnx.eval_shape(build).blocks  # Compiled, and not run.
+  graphdef, params = nnx.split(nnx.List([block.mlp for block in blocks]))
   x = jnp.ones((3, 8, 64))
 
   def loss(params):
