@@ -39,9 +39,9 @@ def once(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope='package')
 def compiled_once(once):
-  """Every run compiles its own step: what is alike is compiled once.
+  """What is alike is compiled once, over runs, workers and processes.
 
-  Also over processes; a third of the time of these tests.
+  A third of the time of these tests.
   """
   settings = {
     'jax_compilation_cache_dir': str(once('compiled')),
@@ -79,7 +79,7 @@ def corpus(text):
   return data.load(str(text), block_size=helpers.TINY.block_size)
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='package')
 def whole(text, corpus, once):
   """A run that nothing interrupted, and its folder; not to be changed."""
   config = helpers.config(data=str(text), steps=25, eval_every=7)
@@ -93,7 +93,7 @@ def whole(text, corpus, once):
   return config, once('whole', make) / 'out'
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='package')
 def ended(whole, text, once):
   """A folder of runs that ended early, and how each of their processes did.
 
@@ -114,7 +114,7 @@ def ended(whole, text, once):
     'sample': ['optax_namo.nanogpt.sample', str(out), *sample],
     'missing': ['optax_namo.nanogpt.sample', 'missing', *sample],
   }  # fmt: skip
-  wrong = [
+  wrong = [  # With the first three.
     helpers.KILL_BEFORE_ARRAYS, helpers.FULL_DISK, helpers.KILL_AFTER_ARRAYS
   ]  # fmt: skip
 

@@ -89,8 +89,9 @@ def run(
   """Trains the runs that have no row yet, and appends a row for each.
 
   All runs are in this process: it loads the text and the libraries once, and
-  holds an accelerator once. Each run compiles its own step. Other processes may
-  do the same in the same folder: each run is one's alone.
+  holds an accelerator once. Runs that differ in seeds alone share a compiled
+  step. Other processes may do the same in the same folder: each run is one's
+  alone.
 
   Args:
     runs: Configs of one corpus, checked before (``check``).
