@@ -31,7 +31,7 @@ def test_resume_refuses_another_run(tmp_path):
   notes = run_folder.claim(
     out, helpers.config(steps=90, decay_steps=20), resume=True
   )
-  assert any('--steps was 30 and is now 90' in note for note in notes)
+  assert any('--steps was 25 and is now 90' in note for note in notes)
 
 
 def test_resume_refuses_a_folder_of_something_else(tmp_path):
