@@ -250,7 +250,10 @@ def adaptive_momentum(
     kept, boxes = zip(*map(jax.tree.flatten, (state.mu, state.root_v)))
     stepped = list(map(step, matrices, *kept))
     factored, *new = zip(*stepped) if stepped else ((), (), ())
-    mu, root_v = (box.unflatten(x) for box, x in zip(boxes, new))
+    mu, root_v = (
+      box.unflatten(sharding.alike(x, old, name))
+      for box, x, old, name in zip(boxes, new, kept, ('mu', 'root_v'))
+    )
     return treedef.unflatten(factored), NamoState(count, mu, root_v)
 
   return optax.GradientTransformation(init, update)

@@ -28,7 +28,7 @@ def check_names(axes: Any) -> None:
     )
 
 
-def _mesh(x: jax.Array) -> jax.sharding.AbstractMesh:
+def mesh_of(x: jax.Array) -> jax.sharding.AbstractMesh:
   """The mesh of ``jax.set_mesh`` or of ``x``; an empty one without either."""
   mesh = jax.sharding.get_abstract_mesh()
   return getattr(jax.typeof(x).sharding, 'mesh', mesh) if mesh.empty else mesh
@@ -50,10 +50,15 @@ def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
   return jnp.where(x > jnp.inf, x.astype(zeros.dtype), zeros)
 
 
-def alike(leaves: Sequence[jax.Array], like: Any) -> list[jax.Array]:
+def alike(leaves: Sequence[jax.Array], like: Any, what: str) -> list[jax.Array]:
   """``leaves``, each sharded as the one of ``like``, which has its shape.
 
   On Auto axes the compiler alone knows how that is, and is told to do the same.
+
+  Args:
+    leaves: What lies anyhow.
+    like: What lies where it shall.
+    what: Tells these pairs from others in one program.
   """
   # Here, since an experimental module may go: it would take one device with it.
   from jax.experimental import shard_alike
@@ -61,13 +66,13 @@ def alike(leaves: Sequence[jax.Array], like: Any) -> list[jax.Array]:
 
   found = []
   for i, (x, other) in enumerate(zip(leaves, like)):
-    if _explicit(other):
-      found.append(as_sharded(x, other))
-      continue
-    # jax lowers what is alike once, and all of a shape would be one group: the
-    # number tells them apart.
-    with xla_metadata.set_xla_metadata(leaf=i):
-      found.append(shard_alike.shard_alike(other, x)[1])
+    x = as_sharded(x, other)
+    if mesh_of(other).auto_axes:
+      # jax lowers what is alike once, and all of a shape would be one group:
+      # the name tells them apart.
+      with xla_metadata.set_xla_metadata(pair=f'{what} {i}'):
+        _, x = shard_alike.shard_alike(other, x)
+    found.append(x)
   return found
 
 
@@ -132,7 +137,7 @@ def automatic(
 
 def mesh_with(x: jax.Array, axes: MeshAxes) -> jax.sharding.AbstractMesh:
   """``x``'s mesh, or that of ``jax.set_mesh``; ValueError without the axes."""
-  mesh, names = _mesh(x), (axes,) if isinstance(axes, str) else axes
+  mesh, names = mesh_of(x), (axes,) if isinstance(axes, str) else axes
   if not set(names) <= set(mesh.axis_names):
     raise ValueError(
       f'shard_over={axes!r} names axes of a mesh, but the mesh here has'

@@ -90,9 +90,11 @@ def map_stacks(
         results[i] = part
     return results
 
-  # The leaves were moved to where they are supposed to lie.
-  results = sharding.automatic(mapped, leaves)
-  return sharding.alike(results, parameters)
+  # What is wanted of the ends of the way stops here: the compiler would move
+  # all that goes in and out to there, a state and parameters too.
+  apart = lambda leaves: list(map(jax.lax.optimization_barrier, leaves))
+  results = apart(sharding.automatic(mapped, apart(leaves)))
+  return sharding.alike(results, parameters, 'result')
 
 
 # Compiled once, also where update is not.
