@@ -43,9 +43,9 @@ def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
   alike. ``x > inf`` is false everywhere, and behind the barrier the compiler
   does not find that out before it decides.
   """
-  zeros = jnp.zeros_like(x, dtype=dtype)
-  if _explicit(x):
-    return as_sharded(zeros, x)
+  zeros = as_sharded(jnp.zeros_like(x, dtype=dtype), x)
+  if _all_explicit(x):
+    return zeros
   x = jax.lax.optimization_barrier(x)
   return jnp.where(x > jnp.inf, x.astype(zeros.dtype), zeros)
 
@@ -79,6 +79,11 @@ def alike(leaves: Sequence[jax.Array], like: Any, what: str) -> list[jax.Array]:
 def _explicit(x: jax.Array) -> bool:
   """Whether ``x``'s sharding is part of its type."""
   return bool(jax.typeof(x).sharding.mesh.explicit_axes)
+
+
+def _all_explicit(x: jax.Array) -> bool:
+  """Whether ``x``'s type alone tells how it lies, on every axis."""
+  return _explicit(x) and not jax.typeof(x).sharding.mesh.auto_axes
 
 
 def on_devices_of(state: Any, params: Any) -> Any:

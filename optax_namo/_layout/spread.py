@@ -58,8 +58,7 @@ def map_stacks(
     if not x.size:
       continue
     axes = axes_of(n, x.ndim)
-    unknown = [name for name in names if name not in typed]
-    spec = _layout(x, axes, unknown, dict(mesh.shape), width)
+    spec = _layout(x, axes, names, typed, dict(mesh.shape), width)
     held = [names_of(spec[axis]) for axis in axes.matrix]
     holders = set(itertools.chain(*held))
     apart = set(itertools.chain(*(names_of(spec[axis]) for axis in axes.batch)))
@@ -150,11 +149,12 @@ def _width(
 def _layout(
   x: jax.Array,
   axes: Axes,
-  unknown: Sequence[str],
+  names: Sequence[str],
+  typed: Sequence[str],
   sizes: dict[str, int],
   width: int,
 ) -> P:
-  """How a leaf lies: as its type says, and supposedly over ``unknown`` axes.
+  """How a leaf lies: as its type says, and supposedly over the other ``names``.
 
   The last two are FSDP and tensor parallelism, or the last is FSDP alone. FSDP
   divides the side of the model's width, the input side of a square, and tensor
@@ -166,9 +166,11 @@ def _layout(
   side = lambda group: math.prod(x.shape[axis] for axis in group)
   if side(near) != width and side(far) == width:
     near, far = far, near
-  orders = list(zip(unknown[-2:], (near + far + batch, far + near + batch)))
-  orders += [(name, batch + near + far) for name in unknown[:-2]]
+  orders = list(zip(names[-2:], (near + far + batch, far + near + batch)))
+  orders += [(name, batch + near + far) for name in names[-3::-1]]
   for name, order in orders:
+    if name in typed:
+      continue
     for axis in order:
       if not spec[axis] and x.shape[axis] % sizes[name] == 0:
         spec[axis].append(name)

@@ -348,8 +348,11 @@ def few_bits(kind):
 def placed(kind):
   """Leaves of one shape, each with a layout of its own: what left its place."""
   names = ('fsdp', 'tensor')
-  mesh = jax.make_mesh((4, 2), names, axis_types=(_TYPES[kind],) * 2)
+  types = list(_TYPES.values()) if kind == 'mixed' else [_TYPES[kind]] * 2
+  mesh = jax.make_mesh((4, 2), names, axis_types=tuple(types))
   specs = (P(None, *names), P(None, names), P(None, None, names))
+  # The type of a dimension over both kinds of axes closes it to the Auto one.
+  specs = specs[:1] if kind == 'mixed' else specs
   w = np.random.default_rng(0).normal(size=(4, 16, 16)).astype(np.float32)
   params = [jax.device_put(w, NamedSharding(mesh, spec)) for spec in specs]
   tx = optax_namo.scale_by_namo_d(
@@ -368,6 +371,26 @@ def placed(kind):
       if not x.sharding.is_equivalent_to(p.sharding, 3)
     ]
   yield sorted(set(exchanges.collectives(program.as_text())) - {'all-reduce'})
+
+
+def roles(kind):
+  """What experts exchange where the last axis is Explicit, and the least."""
+  del kind
+  names = ('expert', 'fsdp', 'tensor')
+  types = (AxisType.Auto, AxisType.Auto, AxisType.Explicit)
+  mesh = jax.make_mesh((2, 2, 2), names, axis_types=types)
+  x = jax.ShapeDtypeStruct(
+    (8, 16, 32), 'float32', sharding=NamedSharding(mesh, P(*names))
+  )
+  cubed = lambda x: x @ x.mT @ x
+  numbers = [MuonDimensionNumbers((1,), (2,))]
+  travel = lambda x: spread.map_stacks(cubed, [x], numbers, names, [x])
+  with jax.set_mesh(mesh):
+    program = jax.jit(travel).lower(x).compile()
+  yield {
+    'collectives': exchanges.collectives(program.as_text()),
+    'bound': 2 * x.size * 4 // mesh.size,
+  }
 
 
 def vmapped(kind):

@@ -36,6 +36,8 @@ _SHARED = tuple(
   'uneven explicit',
   'init_in_shard_map auto',
   'mixed both',
+  'placed mixed',
+  'roles mixed',
   'vmapped explicit',
 )
 _DRAWN = ('drawn explicit', 'drawn told', 'drawn auto', 'drawn mixed')
@@ -182,7 +184,7 @@ def test_parts_of_a_divided_leaf(kind):
     assert as_before
 
 
-@pytest.mark.parametrize('kind', ['auto', 'explicit'])
+@pytest.mark.parametrize('kind', ['auto', 'explicit', 'mixed'])
 def test_alike_leaves_lie_each_in_its_way(kind):
   found = _on_eight_devices(*_SHARED)[f'placed {kind}']
   *moved, exchanged = found
@@ -207,6 +209,12 @@ def test_vmap_over_an_explicit_axis():
 def test_a_mesh_of_auto_and_explicit_axes():
   (error,) = _on_eight_devices(*_SHARED)['mixed both']
   assert error < 1e-5
+
+
+def test_the_last_axis_is_tensor_also_where_it_is_explicit():
+  """Those before it, which are Auto, are expert and FSDP."""
+  (found,) = _on_eight_devices(*_SHARED)['roles mixed']
+  assert exchanges.total(found['collectives']) == found['bound']
 
 
 def test_importing_changes_no_configuration():
