@@ -79,6 +79,7 @@ LAYOUTS = {
   'gradients otherwise': ((8,), 'fsdp', _on('fsdp', 0), _on('fsdp', -1)),
   'two axes': ((4, 2), 'fsdp', _both, None),
   'two axes, over both': ((4, 2), ('data', 'fsdp'), _both, None),
+  'replicas share': ((4, 2), ('data', 'fsdp'), _on('fsdp', -1), None),
   'not spread': ((4, 2), None, _both, None),
 }
 
@@ -88,19 +89,26 @@ def _mesh(kind, shape):
   return jax.make_mesh(shape, names, axis_types=(_TYPES[kind],) * len(shape))
 
 
+def _spelled(kind, spec):
+  """As a step's results spell it, else JAX takes it for another layout."""
+  names = list(spec)
+  while kind == 'auto' and names and names[-1] is None:
+    names.pop()
+  return P(*names)
+
+
 def _draw(seed):
   rng = np.random.default_rng(seed)
   draw = lambda shape: rng.normal(size=shape).astype(np.float32)
   return {name: draw(shape) for name, shape in _SHAPES.items()}
 
 
-def _ten_steps(tx, place, place_gradients, held):
+def _ten_steps(tx, place, place_gradients):
   """The parameters, the state before and after, and how often it compiled."""
   params = place(_draw(0))
   state = first = tx.init(params)
-  where = jax.tree.map(lambda x: x.sharding, (params, state, params))
 
-  @functools.partial(jax.jit, out_shardings=where if held else None)
+  @jax.jit
   def step(params, state, gradients):
     updates, state = tx.update(gradients, state, params)
     return optax.apply_updates(params, updates), state, updates
@@ -111,19 +119,18 @@ def _ten_steps(tx, place, place_gradients, held):
 
 
 def layouts(kind):
-  """Ten steps in every layout beside ten on one device.
-
-  On Auto axes ``out_shardings`` hold state and updates where they were.
-  """
+  """Ten steps in every layout beside ten on one device."""
   for optimizer in (optax_namo.namo, optax_namo.namo_d):
     make = functools.partial(optimizer, 0.1, weight_dimension_numbers=_NUMBERS)
-    expected, *_ = _ten_steps(make(), jax.device_put, jax.device_put, False)
+    expected, *_ = _ten_steps(make(), jax.device_put, jax.device_put)
     for name, (shape, over, layout, of_gradients) in LAYOUTS.items():
       mesh = _mesh(kind, shape)
 
       def place(tree, layout=layout, mesh=mesh):
         return {
-          k: jax.device_put(x, NamedSharding(mesh, layout(x.shape)))
+          k: jax.device_put(
+            x, NamedSharding(mesh, _spelled(kind, layout(x.shape)))
+          )
           for k, x in tree.items()
         }
 
@@ -132,7 +139,6 @@ def layouts(kind):
           make(shard_over=over),
           place,
           functools.partial(place, layout=of_gradients or layout),
-          held=kind == 'auto',
         )
       same = lambda x, y: x.sharding.is_equivalent_to(y.sharding, x.ndim)
       error = lambda a, b: np.linalg.norm(a - b) / np.linalg.norm(b)
@@ -438,11 +444,9 @@ def compiled(kind):
     names = ('layer_0', 'tall', 'stacked', 'bias')
     params = {k: _draw(0)[k] for k in names}
     numbers = {k: _NUMBERS[k] for k in names}
-    # As a step's results spell it, else JAX takes it for another layout.
-    rest = lambda x: (None,) * (x.ndim - 1) if kind == 'explicit' else ()
+    first = lambda x: _spelled(kind, P('fsdp', *(None,) * (x.ndim - 1)))
     params = jax.tree.map(
-      lambda x: jax.device_put(x, NamedSharding(mesh, P('fsdp', *rest(x)))),
-      params,
+      lambda x: jax.device_put(x, NamedSharding(mesh, first(x))), params
     )
     for record in (False, True, 'orthogonality'):
       tx = optax_namo.namo_d(
