@@ -157,7 +157,7 @@ def routed(
       _state(of_matrices, of_others),
       state,
     )
-    return _merged(updates, specs, matrices, others), new_state
+    return _merged(updates, params, specs, matrices, others), new_state
 
   return optax.GradientTransformationExtraArgs(init, update)
 
@@ -189,7 +189,7 @@ def alone(
     matrices, state = chain.update(
       group(_wrapped, updates), state, group(_matrix, params)
     )
-    return _merged(updates, specs, matrices), state
+    return _merged(updates, params, specs, matrices), state
 
   return optax.GradientTransformation(init, update)
 
@@ -229,9 +229,13 @@ def _grouping(
 
 
 def _merged(
-  updates: Any, specs: Sequence[dims.Spec], matrices: Any, others: Any = ()
+  updates: Any,
+  params: Any,
+  specs: Sequence[dims.Spec],
+  matrices: Any,
+  others: Any = (),
 ) -> Any:
-  """Both groups in one tree, in the gradients' dtypes."""
+  """Both groups in one tree, in the gradients' dtypes, where parameters lie."""
   new = iter(jax.tree.leaves(matrices, is_leaf=_factored.is_factored))
   rest = iter(jax.tree.leaves(others))
 
@@ -246,7 +250,11 @@ def _merged(
 
   treedef: Any
   leaves, treedef = jax.tree.flatten(updates)
-  return treedef.unflatten(map(merged, leaves, specs))
+  merged_leaves = list(map(merged, leaves, specs))
+  if params is not None:
+    like = jax.tree.leaves(params)
+    merged_leaves = sharding.alike(merged_leaves, like, 'update')
+  return treedef.unflatten(merged_leaves)
 
 
 def _state(matrices: Any, others: Any) -> Any:

@@ -73,16 +73,14 @@ def orthogonalize(
     sharding.check_names(shard_over)
 
   def update(updates, params):
+    del params
     matrices, treedef = _factored.flatten(updates)
     directions = [u.direction for u in matrices]
     numbers = [u.dimension_numbers for u in matrices]
     if shard_over is None:
       factors = stacking.map_stacks(function, directions, numbers)
     else:
-      like = directions if params is None else treedef.flatten_up_to(params)
-      factors = spread.map_stacks(
-        function, directions, numbers, shard_over, like
-      )
+      factors = spread.map_stacks(function, directions, numbers, shard_over)
     return treedef.unflatten(
       dataclasses.replace(u, direction=o, seen=u.seen._replace(polar_factor=o))
       for u, o in zip(matrices, factors)

@@ -34,15 +34,13 @@ def map_stacks(
   leaves: Sequence[jax.Array],
   numbers: Sequence[MuonDimensionNumbers],
   shard_over: sharding.MeshAxes,
-  parameters: Sequence[jax.Array],
 ) -> Sequence[jax.Array]:
   """``stacking.map_stacks``, with whole matrices spread over mesh axes.
 
   They are spread over the axes of ``shard_over`` and over all that divide them.
   An axis that divides a batch keeps its matrices apart. Where an axis divides
   neither, each of its devices has what the others have: they share the work
-  where that leaves fewer matrices to each, and exchange results. Results lie as
-  the parameters do, one for each leaf.
+  where that leaves fewer matrices to each, and exchange results.
   """
   full = [x for x in leaves if x.size]
   if not full:
@@ -89,11 +87,10 @@ def map_stacks(
         results[i] = part
     return results
 
-  # What is wanted of the ends of the way stops here: the compiler would move
-  # all that goes in and out to there, a state and parameters too.
+  # Else the compiler would have all that goes in and comes out, a state and
+  # parameters too, lie as the leaves do on their way.
   apart = lambda leaves: list(map(jax.lax.optimization_barrier, leaves))
-  results = apart(sharding.automatic(mapped, apart(leaves)))
-  return sharding.alike(results, parameters, 'result')
+  return apart(sharding.automatic(mapped, apart(leaves)))
 
 
 # Compiled once, also where update is not.

@@ -28,6 +28,7 @@ from benchmarks import exchanges
 from benchmarks import steps
 import optax_namo
 from optax_namo._layout import axes
+from optax_namo._layout import sharding
 from optax_namo._layout import spread
 from optax_namo._layout import stacking
 
@@ -235,6 +236,12 @@ def uneven(kind):
   yield _figures(kind, 5)
 
 
+def _there_and_back(function, leaves, numbers, over):
+  """A function of stacks, with its results where the leaves lie."""
+  results = spread.map_stacks(function, leaves, numbers, over)
+  return sharding.alike(results, leaves, 'result')
+
+
 _SIDES = ((16, 32), (32, 16), (16, 16), (2, 8, 32))
 
 
@@ -251,9 +258,9 @@ def _drawn_leaf(rng, mesh):
     left[axis] //= mesh.shape[name]
     spec[axis] += (str(name),)
   x = rng.normal(size=shape).astype(np.float32)
-  sharding = NamedSharding(mesh, P(*(names or None for names in spec)))
+  where = NamedSharding(mesh, P(*(names or None for names in spec)))
   numbers = MuonDimensionNumbers(tuple(inputs), (output,))
-  return jax.device_put(x, sharding), numbers
+  return jax.device_put(x, where), numbers
 
 
 def drawn(kind):
@@ -276,8 +283,8 @@ def drawn(kind):
       cubed, list(map(np.asarray, leaves)), numbers
     )
     over = names if len(names) > 1 else names[0]
-    spread_over = lambda x, numbers=numbers, over=over: spread.map_stacks(
-      cubed, x, numbers, over, x
+    spread_over = functools.partial(
+      _there_and_back, cubed, numbers=numbers, over=over
     )
     if kind == 'told':
       spread_over = jax.sharding.explicit_axes(
@@ -316,9 +323,8 @@ def in_rounds(kind):
 def thirds(kind):
   """What is exchanged of three kernels of 32 layers, and the least."""
   cubed = lambda x: x @ x.mT @ x
-  travel = lambda x: spread.map_stacks(
-    cubed, x, [MuonDimensionNumbers((1,), (2,))] * 3, 'fsdp', x
-  )
+  numbers = [MuonDimensionNumbers((1,), (2,))] * 3
+  travel = lambda x: _there_and_back(cubed, x, numbers, 'fsdp')
   mesh = _mesh(kind, (8,))
   sharding = NamedSharding(mesh, P(None, 'fsdp'))
   leaves = [
@@ -339,7 +345,7 @@ def few_bits(kind):
   """With products in bfloat16: the error, and the dtypes of the exchanges."""
   function = functools.partial(optax_namo.newton_schulz, dtype=jnp.bfloat16)
   x, numbers = _draw(0)['stacked'], MuonDimensionNumbers((1,), (2,))
-  travel = lambda x: spread.map_stacks(function, [x], [numbers], 'fsdp', [x])[0]
+  travel = lambda x: _there_and_back(function, [x], [numbers], 'fsdp')[0]
   mesh = _mesh(kind, (8,))
   with jax.set_mesh(mesh):
     placed = jax.device_put(x, NamedSharding(mesh, P(None, 'fsdp')))
@@ -390,7 +396,7 @@ def roles(kind):
   )
   cubed = lambda x: x @ x.mT @ x
   numbers = [MuonDimensionNumbers((1,), (2,))]
-  travel = lambda x: spread.map_stacks(cubed, [x], numbers, names, [x])
+  travel = lambda x: _there_and_back(cubed, [x], numbers, names)
   with jax.set_mesh(mesh):
     program = jax.jit(travel).lower(x).compile()
   yield {
