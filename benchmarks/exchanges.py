@@ -77,7 +77,8 @@ def collectives(hlo: str) -> dict[str, list[int]]:
     for line in computations.get(name, ()):
       match = pattern.search(line)
       channel = re.search(r'channel_id=(\d+)', line)
-      piece = channel and name.startswith('fused') and channel[1]
+      fused = name.startswith(('fused', 'async_collective_fusion'))
+      piece = channel and fused and channel[1]
       if match and piece not in pieces:
         pieces |= {piece} if piece else set()
         results, kind, starts = match.groups()

@@ -224,19 +224,24 @@ def product_flops(name, shapes, mesh):
   )
 
 
-def bound(shapes, devices):
-  """Bytes in and out if each chip sends and receives its share, filled up."""
+def bound(params, mesh):
+  """Bytes that a chip receives at least, in and out, with the deal filled up.
+
+  In is its share of the matrices. Out are its blocks of the results, which is
+  as much, or more where devices have the same blocks and share the work.
+  """
   groups = {}
-  for k, spec in numbers(shapes).items():
+  for k, spec in numbers(params).items():
     if spec is not None:
-      *batch, m, n = shapes[k].shape
-      groups[m, n] = groups.get((m, n), 0) + math.prod(batch)
-  joined = {}
-  for (m, n), count in groups.items():
-    key = (min(m, n), max(m, n))
-    joined[key] = joined.get(key, 0) + count
+      *batch, m, n = params[k].shape
+      dividing = [a for a in params[k].sharding.spec if a in mesh.axis_names]
+      holders = math.prod(mesh.shape[a] for a in dividing)
+      key = (min(m, n), max(m, n), holders)
+      groups[key] = groups.get(key, 0) + math.prod(batch)
+  size = mesh.size
   return sum(
-    2 * 4 * m * n * -(-count // devices) for (m, n), count in joined.items()
+    4 * m * n * (-(-count // size) + max(-(-count // size), count / holders))
+    for (m, n, holders), count in groups.items()
   )
 
 
@@ -266,7 +271,7 @@ def count(row):
   figures = {
     'parameters': sum(math.prod(x.shape) for x in shapes.values()),
     'met': met,
-    'bound': bound(shapes, mesh.size),
+    'bound': bound(params, mesh),
   }
   try:
     program = lowered.compile()

@@ -240,20 +240,31 @@ def adaptive_momentum(
       m, scale, mu, root_v = _one_matrix(
         g, old_mu, old_root, u.axes.shared(columns), rates(g.dtype), nesterov
       )
-      seen = _factored.Seen(gradient=g, momentum=m, unclamped_scale=scale)
-      factored = dataclasses.replace(
-        u, direction=m, scale=scale, count=state.count, seen=seen
-      )
-      return factored, mu.astype(old_mu.dtype), root_v
+      return g, scale, m, mu.astype(old_mu.dtype), root_v
 
     # Wrappers may box the state otherwise than init did: its leaves count.
-    kept, boxes = zip(*map(jax.tree.flatten, (state.mu, state.root_v)))
-    stepped = list(map(step, matrices, *kept))
-    factored, *new = zip(*stepped) if stepped else ((), (), ())
-    mu, root_v = (
-      box.unflatten(sharding.alike(x, old, name))
-      for box, x, old, name in zip(boxes, new, kept, ('mu', 'root_v'))
+    (old_mu, old_root), boxes = zip(
+      *map(jax.tree.flatten, (state.mu, state.root_v))
     )
+    stepped = list(map(step, matrices, old_mu, old_root))
+    gradients, scales, *new = zip(*stepped) if stepped else ((),) * 5
+    m, mu, root_v = (
+      sharding.alike(x, old, name)
+      for x, old, name in zip(
+        new, (old_mu, old_mu, old_root), ('momentum', 'mu', 'root_v')
+      )
+    )
+    factored = [
+      dataclasses.replace(
+        u,
+        direction=d,
+        scale=a,
+        count=state.count,
+        seen=_factored.Seen(gradient=g, momentum=d, unclamped_scale=a),
+      )
+      for u, g, d, a in zip(matrices, gradients, m, scales)
+    ]
+    mu, root_v = (box.unflatten(x) for box, x in zip(boxes, (mu, root_v)))
     return treedef.unflatten(factored), NamoState(count, mu, root_v)
 
   return optax.GradientTransformation(init, update)

@@ -50,7 +50,9 @@ def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
   return jnp.where(x > jnp.inf, x.astype(zeros.dtype), zeros)
 
 
-def alike(leaves: Sequence[jax.Array], like: Any, what: str) -> list[jax.Array]:
+def alike(
+  leaves: Sequence[jax.Array], like: Sequence[jax.Array], what: str
+) -> list[jax.Array]:
   """``leaves``, each sharded as the one of ``like``, which has its shape.
 
   On Auto axes the compiler alone knows how that is, and is told to do the same.
@@ -60,19 +62,17 @@ def alike(leaves: Sequence[jax.Array], like: Any, what: str) -> list[jax.Array]:
     like: What lies where it shall.
     what: Tells these pairs from others in one program.
   """
-  # Here, since an experimental module may go: it would take one device with it.
-  from jax.experimental import shard_alike
-  from jax.experimental import xla_metadata
-
-  found = []
-  for i, (x, other) in enumerate(zip(leaves, like)):
-    x = as_sharded(x, other)
-    if mesh_of(other).auto_axes:
-      # jax lowers what is alike once, and all of a shape would be one group:
-      # the name tells them apart.
-      with xla_metadata.set_xla_metadata(pair=f'{what} {i}'):
-        _, x = shard_alike.shard_alike(other, x)
-    found.append(x)
+  found = list(map(as_sharded, leaves, like))
+  unknown = [i for i, x in enumerate(like) if mesh_of(x).auto_axes]
+  if unknown:
+    # Here, since an experimental module may go: it would take one device along.
+    from jax.experimental import shard_alike
+    from jax.experimental import xla_metadata
+  for i in unknown:
+    # jax lowers what is alike once, and all of a shape would be one group: the
+    # name tells them apart.
+    with xla_metadata.set_xla_metadata(pair=f'{what} {i}'):
+      _, found[i] = shard_alike.shard_alike(like[i], found[i])
   return found
 
 
