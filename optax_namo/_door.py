@@ -151,12 +151,7 @@ def routed(
       resolve_mask=masks(_other),
       **extra_args,
     )
-    # A hyperparameter of float64 would widen Adam's moments.
-    new_state = jax.tree.map(
-      lambda new, old: new.astype(old.dtype),
-      _state(of_matrices, of_others),
-      state,
-    )
+    new_state = _kept(_state(of_matrices, of_others), state)
     return _merged(updates, params, specs, matrices, others), new_state
 
   return optax.GradientTransformationExtraArgs(init, update)
@@ -186,10 +181,11 @@ def alone(
     _precision.check_real('gradient', updates)
     specs = dims.of_matrices(weight_dimension_numbers, updates)
     group = _grouping(updates, specs)
-    matrices, state = chain.update(
+    matrices, new_state = chain.update(
       group(_wrapped, updates), state, group(_matrix, params)
     )
-    return _merged(updates, params, specs, matrices), state
+    new_state = _kept(new_state, state)
+    return _merged(updates, params, specs, matrices), new_state
 
   return optax.GradientTransformation(init, update)
 
@@ -255,6 +251,18 @@ def _merged(
     like = jax.tree.leaves(params)
     merged_leaves = sharding.alike(merged_leaves, like, 'update')
   return treedef.unflatten(merged_leaves)
+
+
+def _kept(state: Any, old: Any) -> Any:
+  """A new state in the dtypes of the old one, and where that lies.
+
+  A hyperparameter of float64 would widen Adam's moments.
+  """
+  before, treedef = jax.tree.flatten(old)
+  new = [
+    x.astype(y.dtype) for x, y in zip(treedef.flatten_up_to(state), before)
+  ]
+  return treedef.unflatten(sharding.alike(new, before, 'state'))
 
 
 def _state(matrices: Any, others: Any) -> Any:

@@ -248,12 +248,8 @@ def adaptive_momentum(
     )
     stepped = list(map(step, matrices, old_mu, old_root))
     gradients, scales, *new = zip(*stepped) if stepped else ((),) * 5
-    m, mu, root_v = (
-      sharding.alike(x, old, name)
-      for x, old, name in zip(
-        new, (old_mu, old_mu, old_root), ('momentum', 'mu', 'root_v')
-      )
-    )
+    m, *new = new
+    m = sharding.alike(m, old_mu, 'momentum')
     factored = [
       dataclasses.replace(
         u,
@@ -264,7 +260,7 @@ def adaptive_momentum(
       )
       for u, g, d, a in zip(matrices, gradients, m, scales)
     ]
-    mu, root_v = (box.unflatten(x) for box, x in zip(boxes, (mu, root_v)))
+    mu, root_v = (box.unflatten(x) for box, x in zip(boxes, new))
     return treedef.unflatten(factored), NamoState(count, mu, root_v)
 
   return optax.GradientTransformation(init, update)

@@ -63,7 +63,9 @@ def alike(
     what: Tells these pairs from others in one program.
   """
   found = list(map(as_sharded, leaves, like))
-  unknown = [i for i, x in enumerate(like) if mesh_of(x).auto_axes]
+  unknown = [
+    i for i, x in enumerate(like) if jnp.ndim(x) and mesh_of(x).auto_axes
+  ]
   if unknown:
     # Here, since an experimental module may go: it would take one device along.
     from jax.experimental import shard_alike

@@ -89,8 +89,8 @@ def map_stacks(
 
   # Else the compiler would have all that goes in and comes out, a state and
   # parameters too, lie as the leaves do on their way.
-  apart = lambda leaves: list(map(jax.lax.optimization_barrier, leaves))
-  return apart(sharding.automatic(mapped, apart(leaves)))
+  behind = lambda leaves: list(map(jax.lax.optimization_barrier, leaves))
+  return behind(sharding.automatic(mapped, behind(leaves)))
 
 
 # Compiled once, also where update is not.

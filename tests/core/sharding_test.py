@@ -31,6 +31,7 @@ _SHARED = tuple(
     'parts',
     'few_bits',
     'placed',
+    'stays',
   )
 ) + (
   'uneven explicit',
@@ -163,6 +164,14 @@ def test_supposed_layouts_are_moved_first():
 def test_what_is_recorded(kind):
   ((alone, sharded),) = _on_eight_devices(*_SHARED)[f'recorded {kind}']
   np.testing.assert_allclose(sharded, alone, rtol=1e-4)
+
+
+@pytest.mark.parametrize('kind', ['auto', 'explicit'])
+def test_state_and_parameters_stay_where_they_lie(kind):
+  """Also where an axis divides nothing of a leaf, or the state alone."""
+  *moved, compiled = _on_eight_devices(*_SHARED)[f'stays {kind}']
+  assert moved == [[], []]
+  assert compiled == 2  # Once for each place of the state.
 
 
 @pytest.mark.parametrize('kind', ['auto', 'explicit'])
