@@ -258,6 +258,7 @@ def _kept(state: Any, old: Any) -> Any:
 
   A hyperparameter of float64 would widen Adam's moments.
   """
+  treedef: Any
   before, treedef = jax.tree.flatten(old)
   new = [
     x.astype(y.dtype) for x, y in zip(treedef.flatten_up_to(state), before)
