@@ -87,10 +87,10 @@ def map_stacks(
         results[i] = part
     return results
 
-  # Else the compiler would have all that goes in and comes out, a state and
-  # parameters too, lie as the leaves do on their way.
-  behind = lambda leaves: list(map(jax.lax.optimization_barrier, leaves))
-  return behind(sharding.automatic(mapped, behind(leaves)))
+  # Else the compiler would have what comes in, and a state that it is made of,
+  # lie as on its way.
+  behind = list(map(jax.lax.optimization_barrier, leaves))
+  return sharding.automatic(mapped, behind)
 
 
 # Compiled once, also where update is not.
