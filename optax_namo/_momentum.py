@@ -100,9 +100,7 @@ def _one_matrix(
   average = lambda old: rates.b1 * old + rates.new1 * g
   mu = average(mu.astype(g.dtype))
   m = average(mu) if nesterov else mu
-  largest = norms.largest(g, shared)
-  root_v = sharding.as_sharded(root_v, largest)
-  unit = norms.unit(jnp.maximum(largest, root_v))
+  unit = norms.unit(jnp.maximum(norms.largest(g, shared), root_v))
   squares = norms.sum_of_squares(g / unit, shared)
   root_v = unit * norms.root(
     rates.b2 * jnp.square(root_v / unit) + rates.new2 * squares

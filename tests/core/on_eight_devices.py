@@ -414,8 +414,8 @@ def roles(kind):
 def stays(kind):
   """What leaves its place in three steps of a mixture of experts.
 
-  First the momentum lies where init leaves it, then over the experts' devices
-  too, which have the same parameters outside of the experts.
+  First the momentum lies where init leaves it. On Auto axes it then lies over
+  the experts' devices too, which have the same parameters outside of the experts.
   """
   names = ('expert', 'fsdp', 'tensor')
   mesh = jax.make_mesh((2, 2, 2), names, axis_types=(_TYPES[kind],) * 3)
@@ -445,11 +445,10 @@ def stays(kind):
     updates, state = tx.update(params, state, params)
     return optax.apply_updates(params, updates), state
 
-  elsewhere = lambda x: (
-    jax.device_put(x, NamedSharding(mesh, apart))
-    if x.shape == (4, 16, 16)
-    else x
-  )
+  def elsewhere(x):
+    over_all = kind == 'auto' and x.shape == (4, 16, 16)
+    return jax.device_put(x, NamedSharding(mesh, apart)) if over_all else x
+
   with jax.set_mesh(mesh):
     state = jax.jit(tx.init)(params)
     for began in (state, jax.tree.map(elsewhere, state)):
