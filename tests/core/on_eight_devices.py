@@ -415,7 +415,7 @@ def stays(kind):
   """What leaves its place in three steps of a mixture of experts.
 
   First the momentum lies where init leaves it. On Auto axes it then lies over
-  the experts' devices too, which have the same parameters outside of the experts.
+  the experts' devices too, which have the same other parameters.
   """
   names = ('expert', 'fsdp', 'tensor')
   mesh = jax.make_mesh((2, 2, 2), names, axis_types=(_TYPES[kind],) * 3)

@@ -151,7 +151,7 @@ def test_python_runs(program):
     assert names['loss'] < 0.1
   elif 'tx' in names:
     tx, params = names['tx'], names.get('params', jnp.ones((4, 6)))
-    updates, _ = tx.update(params, tx.init(params), params)
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
     chex.assert_tree_all_finite(updates)
   else:
     assert any(step.printed for step in _PROGRAMS[program])
