@@ -246,11 +246,10 @@ def _merged(
 
   treedef: Any
   leaves, treedef = jax.tree.flatten(updates)
-  merged_leaves = list(map(merged, leaves, specs))
+  found = list(map(merged, leaves, specs))
   if params is not None:
-    like = jax.tree.leaves(params)
-    merged_leaves = sharding.alike(merged_leaves, like, 'update')
-  return treedef.unflatten(merged_leaves)
+    found = sharding.alike(found, jax.tree.leaves(params), 'update')
+  return treedef.unflatten(found)
 
 
 def _kept(state: Any, old: Any) -> Any:
@@ -259,10 +258,9 @@ def _kept(state: Any, old: Any) -> Any:
   A hyperparameter of float64 would widen Adam's moments.
   """
   treedef: Any
-  before, treedef = jax.tree.flatten(old)
-  new = [
-    x.astype(y.dtype) for x, y in zip(treedef.flatten_up_to(state), before)
-  ]
+  leaves, treedef = jax.tree.flatten(state)
+  before = treedef.flatten_up_to(old)
+  new = [x.astype(y.dtype) for x, y in zip(leaves, before)]
   return treedef.unflatten(sharding.alike(new, before, 'state'))
 
 

@@ -247,8 +247,8 @@ def adaptive_momentum(
       *map(jax.tree.flatten, (state.mu, state.root_v))
     )
     stepped = list(map(step, matrices, old_mu, old_root))
-    gradients, scales, *new = zip(*stepped) if stepped else ((),) * 5
-    m, *new = new
+    gradients, scales, m, *new = zip(*stepped) if stepped else ((),) * 5
+    # What leads out of here to where matrices are whole leads no state there.
     m = sharding.alike(m, old_mu, 'momentum')
     factored = [
       dataclasses.replace(
