@@ -259,8 +259,8 @@ def namo_d(
   Examples:
     >>> import jax, jax.numpy as jnp, optax
     >>> from optax_namo import namo_d
-    >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + p['b'] ** 2
-    >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(())}
+    >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + jnp.mean(p['b'] ** 2)
+    >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(6)}
     >>> schedule = optax.warmup_cosine_decay_schedule(0.0, 0.035, 5, 20)
     >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo_d(schedule))
     >>> state = tx.init(params)
@@ -360,8 +360,8 @@ def namo(
   Examples:
     >>> import jax, jax.numpy as jnp, optax
     >>> from optax_namo import namo
-    >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + p['b'] ** 2
-    >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(())}
+    >>> loss = lambda p: jnp.mean((p['w'] - 1) ** 2) + jnp.mean(p['b'] ** 2)
+    >>> params = {'w': jnp.zeros((4, 6)), 'b': jnp.ones(6)}
     >>> schedule = optax.warmup_cosine_decay_schedule(0.0, 0.035, 5, 20)
     >>> tx = optax.chain(optax.clip_by_global_norm(1.0), namo(schedule))
     >>> state = tx.init(params)

@@ -24,6 +24,7 @@ def _groups(params):
   )
 
 
+@pytest.mark.filterwarnings('ignore:NO LEAF IS A MATRIX')
 def test_whole_components():
   matrices = [
     'dense/kernel', 'MultiHeadAttention_0/query', 'heads/kernel',
@@ -88,6 +89,7 @@ def test_groups_have_their_own_rates():
   np.testing.assert_array_equal(updates['b'], 0)
 
 
+@pytest.mark.filterwarnings('ignore:NO LEAF IS A MATRIX')
 def test_adamw_group_is_optax_adamw():
   params = {'b': _normal(0, 5), 'wte': _normal(1, 3, 4)}
   gradients = [jax.tree.map(lambda x, s=s: x * s, params) for s in (1, 2, 3)]
