@@ -248,7 +248,8 @@ def adaptive_momentum(
     )
     stepped = list(map(step, matrices, old_mu, old_root))
     gradients, scales, m, *new = zip(*stepped) if stepped else ((),) * 5
-    # What leads out of here to where matrices are whole leads no state there.
+    # Else the compiler would make it, and mu with it, where orthogonalize wants
+    # the matrices, and bring mu back.
     m = sharding.alike(m, old_mu, 'momentum')
     factored = [
       dataclasses.replace(

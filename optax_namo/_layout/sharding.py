@@ -44,7 +44,8 @@ def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
   does not find that out before it decides.
   """
   zeros = as_sharded(jnp.zeros_like(x, dtype=dtype), x)
-  if _all_explicit(x):
+  mesh = jax.typeof(x).sharding.mesh
+  if mesh.explicit_axes and not mesh.auto_axes:
     return zeros
   x = jax.lax.optimization_barrier(x)
   return jnp.where(x > jnp.inf, x.astype(zeros.dtype), zeros)
@@ -81,11 +82,6 @@ def alike(
 def _explicit(x: jax.Array) -> bool:
   """Whether ``x``'s sharding is part of its type."""
   return bool(jax.typeof(x).sharding.mesh.explicit_axes)
-
-
-def _all_explicit(x: jax.Array) -> bool:
-  """Whether ``x``'s type alone tells how it lies, on every axis."""
-  return _explicit(x) and not jax.typeof(x).sharding.mesh.auto_axes
 
 
 def on_devices_of(state: Any, params: Any) -> Any:

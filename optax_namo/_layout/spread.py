@@ -156,7 +156,8 @@ def _layout(
   The last two are FSDP and tensor parallelism, or the last is FSDP alone. FSDP
   divides the side of the model's width, the input side of a square, and tensor
   parallelism the other one. Those before divide a batch, as expert parallelism
-  does. An axis that cannot divide what it should takes the next that it can.
+  does, the last of them the axis next to the matrices. An axis that cannot
+  divide what it should takes the next that it can.
   """
   spec = [list(names_of(entry)) for entry in jax.typeof(x).sharding.spec]
   near, far, batch = axes.input, axes.output, axes.batch[::-1]
@@ -164,7 +165,7 @@ def _layout(
   if side(near) != width and side(far) == width:
     near, far = far, near
   orders = list(zip(names[-2:], (near + far + batch, far + near + batch)))
-  orders += [(name, batch + near + far) for name in names[-3::-1]]
+  orders += [(name, batch + near + far) for name in reversed(names[:-2])]
   for name, order in orders:
     if name in typed:
       continue
