@@ -28,6 +28,7 @@ def of_largest_column(
   row = jnp.argmax(jnp.abs(z), axis=-1, keepdims=True)
   rows = jax.lax.broadcasted_iota(row.dtype, z.shape, z.ndim - 1)
   v = z + jnp.sign(z) * jnp.where(rows == row, norm, 0)
-  half = 0.5 * jnp.sum(jnp.square(v), axis=-1, keepdims=True)
-  v = v * jax.lax.rsqrt(half + jnp.finfo(v.dtype).tiny)
-  return lambda x: x - v[..., None] * (v[..., None, :] @ x)
+  half = norm * (norm + jnp.abs(take(z, row, axis=-1)))  # |v|^2 / 2.
+  v = (v * jax.lax.rsqrt(half + jnp.finfo(v.dtype).tiny))[..., None]
+  # On CPUs a sum compiles in a fifth of a product's time, and runs as fast.
+  return lambda x: x - v * jnp.sum(v * x, axis=-2, keepdims=True)
