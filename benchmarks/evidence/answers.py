@@ -8,6 +8,7 @@ A question goes by its title or that without its letter, 'Width 64, no decay'.
 from collections.abc import Mapping
 import contextlib
 import itertools
+import math
 import statistics
 
 from benchmarks.evidence import plan
@@ -40,6 +41,13 @@ SIGNAL = {
   'at a constant rate': {
     n: f'Signal: batch {n}, a constant rate' for n in (16, 64, 256)
   },
+}
+
+SIBLINGS = {n: f'Siblings: batch {n}' for n in (16, 64)}
+# By the shape scale, for each width the question.
+TRANSFER = {
+  scale: {n: f'Width {n}, {scale}' for n in (64, 128, 256)}
+  for scale in ('rms', 'width', 'spectral')
 }
 
 Arms = dict[str, Arm]  # Of a question, by name: 'NAMO-D', 'NAMO-D, no decay'.
@@ -99,6 +107,30 @@ def by_width(rows: Rows) -> dict[str, Pairs]:
     }
     for decay, of in WIDTHS.items()
   }
+
+
+def by_shape_scale(rows: Rows) -> dict[str, dict[int, Arms]]:
+  """What was tuned at each width, by the shape scale."""
+  return {
+    scale: {n: arms(rows, name) for n, name in of.items()}
+    for scale, of in TRANSFER.items()
+  }
+
+
+def drift(by_width: Mapping[int, Arms], name: str) -> float:
+  """Octaves of the best rate from the least width to the largest.
+
+  Rungs are half an octave apart, but for their two digits.
+  """
+  first, *_, last = (
+    of[name].setting['learning_rate'] for of in by_width.values()
+  )
+  return round(2 * math.log2(last / first)) / 2
+
+
+def by_siblings(rows: Rows) -> dict[int, Arms]:
+  """Ours, those that others take instead, Muon and AdamW, by batch size."""
+  return {n: arms(rows, name) for n, name in SIBLINGS.items()}
 
 
 def variations(of: Arms) -> list[tuple[Arm, Arm]]:

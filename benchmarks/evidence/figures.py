@@ -126,6 +126,42 @@ def width(by_decay: dict[str, answers.Pairs]) -> figure.Figure:
   return fig
 
 
+def transfer(by_scale: dict[str, dict[int, answers.Arms]]) -> figure.Figure:
+  """Best rates over that at a width of 64, by the shape scale."""
+  fig, panels = _axes(3, (9, 3.2))
+  for ax, name in zip(panels, (answers.NAMO_D, answers.NAMO, answers.MUON)):
+    # Half octaves apart: lines that would hide each other are moved a little.
+    for (scale, of), style, up in zip(
+      by_scale.items(), ('-', '--', ':'), (-0.04, 0, 0.04)
+    ):
+      arms = [found[name] for found in of.values()]
+      rates = np.array([arm.setting['learning_rate'] for arm in arms])
+      ax.plot(
+        range(len(of)), np.log2(rates / rates[0]) + up, 'o' + style,
+        color=color(arms[0]), label=scale,
+      )  # fmt: skip
+      ax.set_xticks(range(len(of)), map(str, of))
+    ax.axhline(0, color='black', linewidth=1)
+    ax.set(title=name, xlabel='width of the model')
+  low, high = zip(*(ax.get_ylim() for ax in panels))
+  for ax in panels:
+    ax.set_ylim(min(low), max(high))
+  panels[0].set_ylabel('octaves of the best rate')
+  panels[0].legend(title='shape scale')
+  return fig
+
+
+def siblings(by_batch: dict[int, answers.Arms]) -> figure.Figure:
+  """What others take instead, against Muon; AdamW is outside."""
+  fig, panels = _axes(2, (10, 4))
+  for ax, (batch, arms) in zip(panels, by_batch.items()):
+    found = [d for d in answers.differences(arms) if d.one.optimizer != 'adamw']
+    forest(ax, found, [str(d.one) for d in found])
+    ax.set(title=f'Against Muon, {batch} sequences a batch', xlabel=_BETTER)
+    ax.xaxis.label.set_size(8)
+  return fig
+
+
 def _over(
   lines: dict[str, answers.Pairs],
   shift: float,

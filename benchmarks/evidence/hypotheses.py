@@ -142,14 +142,8 @@ def changing(rows: Rows) -> str:
 def transfer(rows: Rows) -> str:
   """With `spectral` best rates drift by less than half an octave."""
   drifts = {
-    scale: {
-      name: np.log2(
-        answers.arms(rows, f'Width 256, {scale}')[name].setting['learning_rate']
-        / arm.setting['learning_rate']
-      )
-      for name, arm in answers.arms(rows, f'Width 64, {scale}').items()
-    }
-    for scale in ('rms', 'width', 'spectral')
+    scale: {name: answers.drift(of, name) for name in of[64]}
+    for scale, of in answers.by_shape_scale(rows).items()
   }
   told = '; '.join(
     f'{scale}: ' + ', '.join(f'{name} {x:+.1f}' for name, x in of.items())

@@ -43,6 +43,8 @@ _OVERVIEWS: tuple[tuple[str, Callable[..., Figure], Callable], ...] = (
   ('figures/noise.png', figures.noise, answers.by_batch),
   ('figures/width.png', figures.width, answers.by_width),
   ('figures/signal.png', figures.signal, answers.by_signal),
+  ('figures/transfer.png', figures.transfer, answers.by_shape_scale),
+  ('figures/siblings.png', figures.siblings, answers.by_siblings),
 )
 _KNOBS = {
   'rate': 'learning_rate',
@@ -149,6 +151,39 @@ def _theory(
       }
 
 
+def _transfer(
+  by_scale: Mapping[str, Mapping[int, answers.Arms]],
+) -> Iterator[dict[str, str]]:
+  """Best rates by width, and what that of the least costs at the largest."""
+  for scale, of in by_scale.items():
+    *_, widest = of.values()
+    for name in (answers.NAMO_D, answers.NAMO, answers.MUON):
+      kept = judge.difference(widest[f'{name}, rates of 64'], widest[name])
+      yield {
+        'shape scale': scale,
+        '': name,
+        **{
+          f'best rate at {n}': f'{arms[name].setting["learning_rate"]:g}'
+          for n, arms in of.items()
+        },
+        'octaves': f'{answers.drift(of, name):+.1f}',
+        'rates of 64 at 256, loss': f'{kept.mean:+.4f}',
+      }
+
+
+def _spectral(
+  by_decay: Mapping[str, answers.Pairs],
+) -> Iterator[dict[str, str]]:
+  """Best rates with `rms` as how far they move a square matrix."""
+  for decay, pairs in by_decay.items():
+    for i, name in enumerate((answers.NAMO_D, answers.MUON)):
+      rates = {n: pair[i].setting['learning_rate'] for n, pair in pairs.items()}
+      yield {
+        '0.2 √n r': f'{name}, {decay}',
+        **{f'n = {n}': f'{0.2 * n**0.5 * r:.3f}' for n, r in rates.items()},
+      }
+
+
 def _answered(rows: Rows) -> dict[str, answers.Arms]:
   found = {}
   for title in plan.ALL:
@@ -196,6 +231,16 @@ def document(rows: Sequence[Row]) -> str:
       'Of (q). Theory is of a quadratic that begins at .22 times the batch as'
       ' signal to noise, what a pilot had after five steps.',
       report.markdown(lines),
+    ]
+  with contextlib.suppress(answers.Undecided):
+    lines = list(_transfer(answers.by_shape_scale(known)))
+    parts += [
+      '## Rates over width',
+      'Of (u), in the unit of each shape scale; the last column less the loss'
+      ' at the best rates of 256, over its seeds.',
+      report.markdown(lines),
+      'Of (k), (o) and (a), with `rms`, in spectral units.',
+      report.markdown(_spectral(answers.by_width(known))),
     ]
   if lines := list(_asked_at(answered)):
     parts += [

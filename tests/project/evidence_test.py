@@ -107,11 +107,18 @@ def test_each_figure_of_the_results_is_drawn():
   rows = _studied()
   drawn = report.drawings(rows)
   document = report.document(rows)
-  assert len(drawn) == 8 and all(f']({path})' in document for path in drawn)
+  assert len(drawn) == 10 and all(f']({path})' in document for path in drawn)
   # Of what is open nothing is: here all but (j), which has seeds of its own.
   few = [row for row in rows if row['config']['seed'] in plan.AROUND]
   assert list(report.drawings(few)) == ['figures/rates.png']
   assert report.document(few).count('](figures') == 1
+
+
+def test_a_rate_that_halves_as_the_width_grows_drifts_by_an_octave():
+  arm = lambda rate: {'NAMO': Arm({}, {}, {'learning_rate': rate}, {})}
+  # 0.035 and 0.018 are an octave apart, but for their two digits.
+  by_width = {64: arm(0.035), 128: arm(0.025), 256: arm(0.018)}
+  assert answers.drift(by_width, 'NAMO') == -1.0
 
 
 def test_a_slope_over_batch_sizes():
