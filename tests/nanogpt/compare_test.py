@@ -314,7 +314,7 @@ def test_two_processes_share_the_work(text, tmp_path):
   [
     ([2.0, 1.5], False),
     ([2.0], False),
-    ([2.0, 1.5, 2.1], True),  # Above its first.
+    ([2.0, 1.5, 2.1], False),  # It has overfitted.
     ([5.0, 4.0], True),  # Above log(30) = 3.4.
     ([2.0, math.nan], True),
     ([math.inf, 1.5], True),

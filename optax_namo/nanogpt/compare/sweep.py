@@ -166,9 +166,13 @@ def _train(
 
 
 def diverged(losses: Sequence[float], vocab_size: int) -> bool:
-  """Whether a run is worse than at its first evaluation, or than a guess."""
-  ceiling = min(losses[0], math.log(vocab_size))
-  return not (all(map(math.isfinite, losses)) and losses[-1] <= ceiling)
+  """Whether a run has a loss that is no number, or ends worse than a guess.
+
+  One that ends above its first evaluation may have overfitted, or its data may
+  have changed: its loss counts.
+  """
+  finite = all(map(math.isfinite, losses))
+  return not (finite and losses[-1] <= math.log(vocab_size))
 
 
 def ms_per_step(config: Config, rows: Sequence[dict[str, Any]]) -> float | None:
