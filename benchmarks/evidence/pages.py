@@ -34,6 +34,7 @@ _DOCS = report.HERE.parents[1] / 'docs'
 _NAMES = '../README', 'choosing', 'cost', 'evidence', 'rates'
 PAGES = [_DOCS / f'{name}.md' for name in _NAMES]
 _DIRECTIVE = re.compile(r'<!--=(.*?)-->(.*?)<!--/-->', re.DOTALL)
+_RULES = NAMO_D, answers.NAMO, MUON
 _NOISE = [name for batch, name in answers.NOISE.items() if batch != 16]
 _NUMBERS = 'no one two three four five six seven eight'.split()
 _PARTS = {2: 'half', 3: 'third', 4: 'quarter', 10: 'tenth', 100: 'hundredth'}
@@ -195,6 +196,20 @@ class Facts:
     """'1, 2, 4 and 64', of batches beside 16."""
     *most, last = (str(n) for n in self.batches if n != 16)
     return f'{", ".join(most)} and {last}'
+
+  def drifts(self, scale: str) -> str:
+    """The cells of best rates' octaves from a width of 64 to 256."""
+    of = answers.by_shape_scale(self._rows)[scale]
+    return ' | '.join(f'{answers.drift(of, n):+.1f}' for n in _RULES)
+
+  def kept_rates(self, scale: str) -> str:
+    """The cells of what the rates of 64 cost at 256."""
+    arms = answers.by_shape_scale(self._rows)[scale][256]
+    costs = (
+      judge.difference(arms[f'{name}, rates of 64'], arms[name]).mean
+      for name in _RULES
+    )
+    return ' | '.join(f'{cost:+.3f}' for cost in costs)
 
   def over_batches(self, rule: str) -> str:
     return plus_minus(hypotheses.over_batches(self._rows)[rule], '+')

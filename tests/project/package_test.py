@@ -107,7 +107,7 @@ def test_pre_commit_checks_what_ci_checks():
   (repo,) = yaml.safe_load(text)['repos']
   commands = [hook['entry'].split(' --')[0] for hook in repo['hooks']]
   ci = (_ROOT / '.ci' / 'run').read_text()
-  checks = re.findall(r'^\.venv/bin/(ruff \w+|mypy)', ci, re.MULTILINE)
+  checks = re.findall(r'^ *\.venv/bin/(ruff \w+|mypy)', ci, re.MULTILINE)
   assert commands == checks
   pins = {hook['additional_dependencies'][0] for hook in repo['hooks']}
   assert pins <= set(_claimed()['dev'])
