@@ -34,7 +34,7 @@ UNSEEN = FINAL[3:]
 RATES = {'namo_d': 0.035, 'namo': 0.035, 'muon': 0.006, 'adamw': 0.0042}
 _OTHERS = {name: one.learning_rate for name, one in siblings.OPTIMIZERS.items()}
 DECAYS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
-ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-8, 7))
+ADAM_RATES = tuple(float(f'{0.003 * 2**k:.2g}') for k in range(-8, 10))
 
 RULES = ('namo_d', 'namo', 'muon')
 # Of NAMO-D; what is not named is the default.
@@ -54,7 +54,7 @@ VARIATIONS: dict[str, Knobs] = {
 
 def rates(optimizer: str) -> tuple[float, ...]:
   middle = (RATES | _OTHERS)[optimizer]
-  return tuple(float(f'{middle * 2 ** (k / 2):.2g}') for k in range(-10, 9))
+  return tuple(float(f'{middle * 2 ** (k / 2):.2g}') for k in range(-10, 15))
 
 
 def ladder(knob: str, optimizer: str) -> tuple[float, ...]:
