@@ -17,7 +17,7 @@ from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.config import OPTIMIZERS
 
-NAMO_D, NAMO, MUON = (OPTIMIZERS[rule].label for rule in plan.RULES)
+RULES = NAMO_D, NAMO, MUON = [OPTIMIZERS[rule].label for rule in plan.RULES]
 # Questions by the batch size.
 NOISE = {n: f'Noise: batch {n}' for n in (1, 2, 4)}
 NOISE |= {16: 'Ordering', 64: 'Noise: batch 64'}
@@ -126,6 +126,12 @@ def drift(by_width: Mapping[int, Arms], name: str) -> float:
     of[name].setting['learning_rate'] for of in by_width.values()
   )
   return round(2 * math.log2(last / first)) / 2
+
+
+def cost_of_keeping(by_width: Mapping[int, Arms], name: str) -> float:
+  """Loss at the largest width with the rates of 64, less that at its own."""
+  *_, widest = by_width.values()
+  return judge.difference(widest[f'{name}, rates of 64'], widest[name]).mean
 
 
 def by_siblings(rows: Rows) -> dict[int, Arms]:

@@ -129,7 +129,7 @@ def width(by_decay: dict[str, answers.Pairs]) -> figure.Figure:
 def transfer(by_scale: dict[str, dict[int, answers.Arms]]) -> figure.Figure:
   """Best rates over that at a width of 64, by the shape scale."""
   fig, panels = _axes(3, (9, 3.2))
-  for ax, name in zip(panels, (answers.NAMO_D, answers.NAMO, answers.MUON)):
+  for ax, name in zip(panels, answers.RULES):
     # Half octaves apart: lines that would hide each other are moved a little.
     for (scale, of), style, up in zip(
       by_scale.items(), ('-', '--', ':'), (-0.04, 0, 0.04)

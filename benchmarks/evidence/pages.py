@@ -34,7 +34,6 @@ _DOCS = report.HERE.parents[1] / 'docs'
 _NAMES = '../README', 'choosing', 'cost', 'evidence', 'rates'
 PAGES = [_DOCS / f'{name}.md' for name in _NAMES]
 _DIRECTIVE = re.compile(r'<!--=(.*?)-->(.*?)<!--/-->', re.DOTALL)
-_RULES = NAMO_D, answers.NAMO, MUON
 _NOISE = [name for batch, name in answers.NOISE.items() if batch != 16]
 _NUMBERS = 'no one two three four five six seven eight'.split()
 _PARTS = {2: 'half', 3: 'third', 4: 'quarter', 10: 'tenth', 100: 'hundredth'}
@@ -200,15 +199,12 @@ class Facts:
   def drifts(self, scale: str) -> str:
     """The cells of best rates' octaves from a width of 64 to 256."""
     of = answers.by_shape_scale(self._rows)[scale]
-    return ' | '.join(f'{answers.drift(of, n):+.1f}' for n in _RULES)
+    return ' | '.join(f'{answers.drift(of, n):+.1f}' for n in answers.RULES)
 
   def kept_rates(self, scale: str) -> str:
     """The cells of what the rates of 64 cost at 256."""
-    arms = answers.by_shape_scale(self._rows)[scale][256]
-    costs = (
-      judge.difference(arms[f'{name}, rates of 64'], arms[name]).mean
-      for name in _RULES
-    )
+    of = answers.by_shape_scale(self._rows)[scale]
+    costs = (answers.cost_of_keeping(of, name) for name in answers.RULES)
     return ' | '.join(f'{cost:+.3f}' for cost in costs)
 
   def over_batches(self, rule: str) -> str:

@@ -156,9 +156,7 @@ def _transfer(
 ) -> Iterator[dict[str, str]]:
   """Best rates by width, and what that of the least costs at the largest."""
   for scale, of in by_scale.items():
-    *_, widest = of.values()
-    for name in (answers.NAMO_D, answers.NAMO, answers.MUON):
-      kept = judge.difference(widest[f'{name}, rates of 64'], widest[name])
+    for name in answers.RULES:
       yield {
         'shape scale': scale,
         '': name,
@@ -167,7 +165,7 @@ def _transfer(
           for n, arms in of.items()
         },
         'octaves': f'{answers.drift(of, name):+.1f}',
-        'rates of 64 at 256, loss': f'{kept.mean:+.4f}',
+        'rates of 64 at 256, loss': f'{answers.cost_of_keeping(of, name):+.4f}',
       }
 
 
