@@ -114,7 +114,7 @@ def decided(
   shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
   trace = program.Trace(trees.paths(params), shapes)
   weights = [program.Value((views.whole(i, n),)) for i, n in enumerate(shapes)]
-  others = [program.Value(data=1)] * (len(closed.jaxpr.invars) - len(weights))
+  others = [program.Value(data=2)] * (len(closed.jaxpr.invars) - len(weights))
   trace.run(closed.jaxpr, closed.consts, weights + others)
   found = [
     _decision(trace, leaf, output_heads, first_layers, split)

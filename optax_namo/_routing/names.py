@@ -17,12 +17,20 @@ Shapes = dict[str, _Shape]
 # A name of a layer speaks for its own leaves, 'head' and 'head/kernel', not for
 # what a container of this name holds.
 _OWN = r'(/[^/]+)?$'
+_TOKENS = r'(?i:tok|cls|([^/]*_)?tokens?|latents?)'
 _EMBEDDING = (
   # Embed_0/embedding, pos_embedding, class tokens.
   r'(?i:([^/]*_|pos|un)?embed[^/]*|(pos|tok)[^/]*_emb|pos[^/]*_enc(oding)?'
-  r'|(pos[^/]*|tok(en)?|vocab)_table|tok|vocab|wte|wpe|cls'
-  r'|([^/]*_)?tokens?|latents?)|[a-z]+Embed(ding)?'
+  r'|(pos[^/]*|tok(en)?|vocab)_table|vocab|wte|wpe)|[a-z]+Embed(ding)?'
+  rf'|{_TOKENS}'
 )
+# Lone leaves, of plain trees and of Equinox, or layers of one leaf.
+_TABLES = (
+  r'(([a-z]+_)?emb|W_(E|pos)|pe|(rel_)?pos|position(s|al)?|rel[^/]*_bias'
+  r'|registers|prompts?|codebook)(/(weight|embeddings|table))?'
+)
+# With a bias beside them they are layers.
+_UNBIASED = rf'(^|/)({_TOKENS}(/[^/]+)?|{_TABLES})$'
 # No multi_head.
 _HEAD = (
   r'classifier|logits?|logits?_?dense|((?!multi_)[a-z]+_)?head(_?\d+)?'
@@ -32,13 +40,7 @@ _HEAD = (
 # embeddings and output heads there.
 _ADAMW = (
   ('embedding', rf'(^|/)({_EMBEDDING}){_OWN}'),
-  # Lone leaves, of plain trees and of Equinox.
-  (
-    'embedding',
-    r'(^|/)(([a-z]+_)?emb|W_(E|pos)|pe|(rel_)?pos|position(s|al)?'
-    r'|rel[^/]*_bias|registers|prompts?|codebook)$',
-  ),
-  ('embedding', r'(^|/)([a-z]+_)?emb/(weight|embeddings)$'),
+  ('embedding', rf'(^|/){_TABLES}$'),
   ('head', rf'(?i)(^|/)({_HEAD}){_OWN}'),
   ('state space', r'(^|/)A_log$'),
   ('depthwise', rf'(?i)(^|/)[^/]*depthwise[^/]*{_OWN}'),
@@ -118,7 +120,9 @@ def parent(path: str) -> str:
 
 def adamw(path: str, shapes: Shapes) -> str:
   """Why the leaf's name makes it AdamW's, or an empty string."""
-  if why := _first(_ADAMW, path):
+  has_bias = bias(path, shapes) is not None
+  why = _first(_ADAMW, path)
+  if why and not (has_bias and re.search(_UNBIASED, path)):
     return why
   last = len(shapes[path]) == 2 and re.search(_LAST, path)
   if last and len(set(map(parent, shapes))) > 1:

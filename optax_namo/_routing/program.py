@@ -29,8 +29,9 @@ class Value(NamedTuple):
     views: The parameters that it is a view of, and outputs of products with
       parameters that it has in it, but for those that were already operands of
       others.
-    data: 0 if it depends on parameters and constants alone, 1 if on data, 2 if
-      a product or a look-up of a parameter has come before.
+    data: 0 if it depends on parameters and constants alone, 1 if a product of
+      the two has come before, 2 if it depends on data, 3 if a product or a
+      look-up of a parameter has come before that.
     selects: Whether it is a one-hot of integers.
   """
 
@@ -47,12 +48,24 @@ class Value(NamedTuple):
     return [view for view in self.views if view.is_output]
 
   @property
+  def is_data(self) -> bool:
+    return self.data > 1
+
+  @property
   def is_weight(self) -> bool:
-    return bool(not self.data and self.parameters)
+    return bool(not self.is_data and self.parameters)
+
+  @property
+  def is_constant(self) -> bool:
+    return not (self.is_data or self.parameters)
 
   def as_data(self) -> 'Value':
     """The same of parameters that are data, as tokens are."""
-    return Value(tuple(self.outputs), 2)
+    return Value(tuple(self.outputs), 3)
+
+  def without_outputs(self) -> 'Value':
+    """The same where nothing that gave it learns of what becomes of it."""
+    return self._replace(views=tuple(self.parameters))
 
   def moved(self, change: Callable[..., v.Axes | None], *args: Any) -> 'Value':
     """The same with other axes, and without the parameters that lose them."""
@@ -62,6 +75,13 @@ class Value(NamedTuple):
     ]
     kept = (view for view in views if view.axes or view.is_output)
     return self._replace(views=tuple(kept))
+
+
+def _is_choice(eqn: _Eqn, var: Any) -> bool:
+  """Whether no gradient passes, as through an argmax or a comparison."""
+  kind = getattr(var.aval, 'dtype', None)
+  indices = eqn.primitive.name in ('argmax', 'argmin', 'top_k', 'sort')
+  return kind == jnp.bool_ or (indices and kind == jnp.int32)
 
 
 _Values = list[Value]
@@ -92,6 +112,7 @@ class Trace:
 
   def __init__(self, paths: Sequence[str], shapes: Sequence[tuple[int, ...]]):
     self.paths, self.shapes = paths, shapes
+    self.surrogate = False  # Within what has a derivative of its own.
     self.uses: dict[int, Counter[Use]] = defaultdict(Counter)
     self.marks: dict[str, dict[int, str]] = defaultdict(dict)
     self.cuts: dict[tuple[int, int], set[int]] = defaultdict(set)
@@ -104,16 +125,22 @@ class Trace:
     known = dict(zip(jaxpr.invars, values))
     # An array that the function closes over is data, as its arguments are.
     for var, const in zip(jaxpr.constvars, consts):
-      known[var] = Value(data=int(jnp.size(const) > 1))
+      known[var] = Value(data=2 * int(jnp.size(const) > 1))
     constant = Value()
 
     def read(atom):
       return constant if isinstance(atom, core.Literal) else known[atom]
 
     for eqn in jaxpr.eqns:
-      rule = _RULES.get(eqn.primitive.name, _other)
-      found = rule(self, eqn, [read(atom) for atom in eqn.invars])
-      known.update(zip(eqn.outvars, found))
+      # The forward pass of a gradient tells all, and its products come first.
+      if 'transpose(' in str(eqn.source_info.name_stack):
+        found = [Value(data=3)] * len(eqn.outvars)
+      else:
+        rule = _RULES.get(eqn.primitive.name, _other)
+        found = rule(self, eqn, [read(atom) for atom in eqn.invars])
+      for var, value in zip(eqn.outvars, found):
+        chosen = _is_choice(eqn, var) and not self.surrogate
+        known[var] = value.without_outputs() if chosen else value
     return [read(atom) for atom in jaxpr.outvars]
 
   def mixed(self, values: _Values, views: Iterable[v.View] = ()) -> Value:
@@ -134,7 +161,7 @@ class Trace:
     Parameters among data are data, as tokens and positions are, unless they are
     ``scaled``. A product of two stays one even then: a frozen weight is data.
     """
-    lost = not scaled and any(value.data for value in values)
+    lost = not scaled and any(value.is_data for value in values)
     views = [
       view
       for value in values
@@ -150,6 +177,15 @@ class Trace:
         digit.start + end * digit.stride for end in ends
       )
 
+  def is_data(self, value: Value) -> bool:
+    """Whether a weight, in a product with another one, is data.
+
+    Tokens and positions are, which the program alone cannot know.
+    """
+    wide = [x.leaf for x in value.parameters if len(self.shapes[x.leaf]) > 1]
+    named = all(names.is_embedding(self.paths[leaf]) for leaf in wide)
+    return value.data == 1 or bool(wide and named)
+
   def look_up(self, value: Value) -> Value:
     """A value after an index of data has selected."""
     self.mark('looked', value.parameters)
@@ -157,7 +193,7 @@ class Trace:
       view if view.is_output else view._replace(looked=True)
       for view in value.views
     )
-    return value._replace(views=tuple(views), data=2)
+    return value._replace(views=tuple(views), data=3)
 
 
 # Entries of one operand, the first, in other places.
@@ -196,7 +232,7 @@ def _places(eqn: _Eqn, known: bool) -> _Places:
 def _moved(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   (value, *indices), old = values, eqn.invars[0].aval.shape
   name, p, outs = eqn.primitive.name, eqn.params, []
-  known = not any(index.data for index in indices)
+  known = not any(index.is_data for index in indices)
   places = _places(eqn, known)
   # Of a dynamic slice they are not known; one with strides is no piece.
   starts = p.get('start_indices') if max(p.get('strides') or [1]) == 1 else None
@@ -229,11 +265,21 @@ def _concatenated(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
     one_more = lambda x: (*x.axes[:at], (), *x.axes[at:])
     return [trace.joined([value.moved(one_more) for value in values])]
   alike = lambda x: x.axes if len(x.axes) == rank else None
-  out = trace.joined([value.moved(alike) for value in values])
   if eqn.primitive.name == 'concatenate':
+    at = eqn.params['dimension']
+    flat = [
+      x
+      for value in values
+      for x in value.parameters
+      if rank == 1 and len(x.axes[0]) > 1
+    ]
+    if len({x.leaf for x in flat}) > 1:  # Which is where is not followed.
+      trace.mark('opaque', flat, eqn.primitive.name)
+      return [trace.mixed(values)]
     for view in (view for value in values for view in value.views if view.axes):
-      for digit in view.axes[eqn.params['dimension']][:1]:
+      for digit in view.axes[at][:1]:
         starts[view.leaf, digit.axis].add(digit.start)
+  out = trace.joined([value.moved(alike) for value in values])
   for key, some in starts.items():  # They do not go separate ways.
     trace.cuts[key] -= set(range(min(some) + 1, max(some) + 1))
   return [out]
@@ -244,7 +290,7 @@ def _elementwise(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   shapes = [atom.aval.shape for atom in eqn.invars]
   scales = name in ('mul', 'div') or sum(math.prod(n) > 1 for n in shapes) < 2
   if name == 'select_n':  # A mask scales; its two cases are added.
-    scales = not any(one.data and not one.parameters for one in values[1:])
+    scales = not any(one.is_data and not one.parameters for one in values[1:])
   stretched = [
     value.moved(v.placed, _kept((), len(old)), old, new)
     for value, old in zip(values, shapes)
@@ -257,7 +303,7 @@ def _elementwise(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
 def _equal(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
   """Integers compared with a list of known ones are a one-hot of them."""
   known = any(
-    not value.data and not value.parameters and math.prod(atom.aval.shape) > 1
+    value.is_constant and math.prod(atom.aval.shape) > 1
     for value, atom in zip(values, eqn.invars)
   )
   integers = jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.integer)
@@ -272,7 +318,11 @@ def _other(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
     if isinstance(jaxpr, core.Jaxpr) and (
       (len(jaxpr.invars), len(jaxpr.outvars)) == arity
     ):
-      return trace.run(jaxpr, consts, values)
+      before = trace.surrogate
+      trace.surrogate = before or eqn.primitive.name.startswith('custom_')
+      outs = trace.run(jaxpr, consts, values)
+      trace.surrogate = before
+      return outs
   if len(eqn.outvars) != 1:
     return _opaque(trace, eqn, values)
   new = eqn.outvars[0].aval.shape
@@ -316,9 +366,9 @@ def _use(
     contracted, free = contracted or view.inner, free or view.inner
   if not (contracted and free):
     return False
-  strength = 0 if other.is_weight else 2 if other.data else 1
+  strength = 0 if other.is_weight else 2 if other.is_data else 1
   spec = v.spec(trace.shapes[view.leaf], contracted, free)
-  first = strength > 0 and other.data < 2
+  first = strength > 0 and other.data < 3
   use = Use(strength, spec, eqn.primitive.name, first, view.looked)
   trace.uses[view.leaf][use] += 1
   return True
@@ -332,25 +382,25 @@ def _product(
   contracts = any(side.contracted for side in sides)
   trace.mixed(values)
   if all(value.is_weight for value in values):
-    # Tokens and positions are data, which the program alone cannot know.
-    is_data = lambda view: names.is_embedding(trace.paths[view.leaf])
-    data = [all(map(is_data, value.parameters)) for value in values]
-    if not all(data):
+    data = [trace.is_data(value) for value in values]
+    if any(data) and not all(data):
       values = [x.as_data() if is_ else x for x, is_ in zip(values, data)]
   acting, views = [], []
   for i, (value, other, side) in enumerate(zip(values, values[::-1], sides)):
     selected = contracts and other.selects
+    alone = selected or other.is_constant
     placed = [
       view._replace(
         axes=v.placed(view, side.places, side.shape, new),
-        inner=view.inner + view.digits(() if selected else side.contracted),
+        inner=view.inner + view.digits(() if alone else side.contracted),
       )
       for view in value.parameters
     ]
-    acts = not (value.data and other.is_weight)  # Else data scale a parameter.
+    # Else data scale a parameter.
+    acts = not (value.is_data and other.is_weight)
     if acts and placed and selected:
       out = trace.mixed(values, placed)
-      return [trace.look_up(out) if other.data else out]
+      return [trace.look_up(out) if other.is_data else out]
     if acts:
       used = [_use(trace, eqn, x, side, other) for x in value.parameters]
       acts = value.is_weight or any(used)
@@ -361,13 +411,15 @@ def _product(
   if not (acting and contracts):  # It broadcasts, or is one of activations.
     return [trace.mixed(values, views)]
   for i, value in enumerate(values):
-    if acting != [i] or value.data:  # Data may scale the parameter.
+    if acting != [i] or value.is_data:  # Data may scale the parameter.
       trace.mark('consumed', value.outputs)
   outputs = [v.output(view, view.axes) for view in views]
   out = trace.mixed(values, outputs)
-  if out.data:
-    return [out._replace(data=2)]
-  return [trace.mixed(values, outputs + views)]
+  if out.is_data:
+    return [out._replace(data=3)]
+  with_constant = any(value.is_constant for value in values)
+  out = trace.mixed(values, outputs + views)
+  return [out._replace(data=1) if with_constant else out]
 
 
 def _dot(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
@@ -431,7 +483,7 @@ def _loop(
   trace: Trace, body: Any, consts: _Values, carry: _Values, xs: _Values
 ) -> _Values:
   """Runs the body until what it carries stays the same."""
-  for _ in range(8):
+  for _ in range(100):
     outs = trace.run(body.jaxpr, body.consts, consts + carry + xs)
     after = [_either(trace, *pair) for pair in zip(carry, outs)]
     if after == carry:
@@ -485,9 +537,8 @@ _RULES: dict[str, Callable[[Trace, _Eqn, _Values], _Values]] = {
       trace.mixed([value], value.views) for value in values
     ],
   ),
-  # Nothing that gave it learns of what becomes of it.
   'stop_gradient': lambda trace, _, values: [
-    value._replace(views=tuple(value.parameters)) for value in values
+    value.without_outputs() for value in values
   ],
   **dict.fromkeys(('dot_general', 'ragged_dot_general'), _dot),
   'conv_general_dilated': _convolution,

@@ -17,7 +17,7 @@ import pytest
 
 import optax_namo
 from optax_namo import routing_table
-from tests.core.by_use_models import random
+from tests.core.by_use_programs import random
 from tests.core.routes import routes
 from tests.core.routing_haliax_test import Axis
 from tests.core.routing_haliax_test import Embedding

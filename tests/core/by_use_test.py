@@ -6,6 +6,7 @@ import functools
 import re
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from optax.contrib import MuonDimensionNumbers
@@ -15,7 +16,7 @@ import optax_namo
 from optax_namo._layout import trees
 from tests.core import by_use_random
 from tests.core.by_use_models import PROGRAMS
-from tests.core.by_use_models import UNMAPPED
+from tests.core.by_use_programs import UNMAPPED
 from tests.helpers import run
 from tests.oracles import rank_one
 
@@ -269,6 +270,93 @@ def test_heads(function, params, heads):
   assert {r.path for r in table if r.group == 'adamw'} == heads
 
 
+def _sampled(p, x):
+  """Actions drawn from logits move what the next ones are drawn from."""
+
+  def step(x, key):
+    logits = jnp.tanh(x @ p['w']) @ p['policy']
+    action = jax.random.categorical(key, logits)
+    x = x.at[:, 0].add(jnp.where(action == 0, 1.0, -1.0))
+    return x, jnp.take_along_axis(logits, action[:, None], 1)
+
+  return jnp.mean(jax.lax.scan(step, x, jax.random.split(jax.random.key(0)))[1])
+
+
+def _exits(p, x):
+  """The most certain examples leave early."""
+  h = jnp.tanh(x @ p['w'])
+  logits = jax.nn.softmax(h @ p['early'])
+  values, rows = jax.lax.top_k(logits.max(1), 2)
+  later = jnp.tanh(h @ p['deep']) @ p['late']
+  later = jnp.where(logits.max(1, keepdims=True) > 0.9, logits, later)
+  return jnp.mean(later) + jnp.mean(h[rows] @ p['deep']) + jnp.mean(values)
+
+
+@jax.custom_jvp
+def _spike(x):
+  return (x > 0).astype(x.dtype)
+
+
+_spike.defjvp(lambda x, dx: (_spike(*x), jax.nn.sigmoid(*x) * dx[0]))
+
+
+def _spiking(p, x):
+  """No choice: a surrogate gives its gradient."""
+  return jnp.mean(_spike(_spike(x @ p['a']) @ p['b']) @ p['last'])
+
+
+_classes = lambda p, x: jnp.tanh(jnp.tanh(x @ p['a']) @ p['b']) @ p['last']
+
+
+def _adversarial(p, x):
+  loss = lambda p, x: jnp.mean(_classes(p, x) ** 2)
+  return loss(p, x + 0.1 * jnp.sign(jax.grad(loss, 1)(p, x)))
+
+
+def _derivatives(p, x):
+  """More backward passes than forward ones."""
+  y, vjp = jax.vjp(functools.partial(_classes, p), x)
+  rows = [vjp(jnp.zeros_like(y).at[:, i].set(1.0))[0] for i in range(3)]
+  return jnp.mean((rows[0] + rows[1] * rows[2]) ** 2)
+
+
+def _delayed(p, x):
+  """Through twelve places, one a step."""
+  first = lambda x: jnp.tanh(x @ p['a'])
+  step = lambda line, x: ((*line[1:], first(x)), jnp.tanh(line[0] @ p['b']))
+  line = (jnp.zeros(8),) * 12
+  return jnp.mean(jax.lax.scan(step, line, x)[1] @ p['last'])
+
+
+_LAYERS = _shapes(a=(6, 8), b=(8, 7), last=(7, 3))
+
+
+@pytest.mark.parametrize(
+  'function, params, heads',
+  [
+    (_sampled, _shapes(w=(6, 8), policy=(8, 3)), {'policy'}),
+    (
+      _exits,
+      _shapes(w=(6, 8), early=(8, 3), deep=(8, 8), late=(8, 3)),
+      {'early', 'late'},
+    ),
+    (_spiking, _LAYERS, {'last'}),
+    (_adversarial, _LAYERS, {'last'}),
+    (_derivatives, _LAYERS, {'last'}),
+    (
+      jax.value_and_grad(lambda p, x: jnp.mean(_classes(p, x))),
+      _LAYERS,
+      {'last'},
+    ),
+    (_delayed, _LAYERS, {'last'}),
+  ],
+)
+def test_what_passes_no_gradient_or_is_one(function, params, heads):
+  numbers = optax_namo.dimension_numbers_by_use(function, params, _X)
+  assert {name for name, spec in numbers.items() if spec is None} == heads
+  assert set(numbers.values()) == {None, _M((0,), (1,))}
+
+
 def _conflict(p, x):
   y = jnp.einsum('tab,abc->tc', x.reshape(-1, 2, 3), p['kernel'])
   y = jnp.tanh(y + jnp.einsum('ta,abc->tbc', x[:, :2], p['kernel']).sum(1))
@@ -292,9 +380,15 @@ def _middle(p, x):
   return jnp.mean(jnp.einsum('td,dhk->thk', x, w[:, :, 1]) @ p['last'])
 
 
+def _end_to_end(p, x):
+  flat, apart = jax.flatten_util.ravel_pytree(p)
+  return jnp.mean(jnp.tanh(x @ apart(flat)['kernel']) @ p['last'])
+
+
 @pytest.mark.parametrize(
   'function, shape, told',
   [
+    (_end_to_end, (6, 4), 'goes into concatenate'),
     (_conflict, (2, 3, 4), 'contradict each other'),
     (_callback, (6, 4), 'goes into pure_callback'),
     (_unused, (6, 4), 'is not used'),

@@ -370,10 +370,20 @@ def test_the_warning_points_at_the_caller():
     *('tok_emb/embeddings', 'tok', 'tokens', 'token_table', 'vocab'),
     *('positions', 'positional', 'pos_table', 'position_table', 'pos_enc'),
     *('pe', 'rel_pos', 'relative_bias', 'registers', 'prompt', 'codebook'),
+    *('codebook/weight', 'pos/embeddings', 'positions/weight', 'emb/table'),
   ],
 )
 def test_embeddings_and_positions(path):
   assert matrices({path: _ones(6, 4), 'w': _ones(4, 6)}) == {'w': _KERNEL}
+
+
+@pytest.mark.parametrize(
+  'name', ['latent', 'to_tokens', 'cls', 'pos', 'positions']
+)
+def test_a_bias_beside_it_makes_it_a_layer(name):
+  params = {name: {'weight': _ones(6, 4), 'bias': _ones(6)}}
+  assert list(matrices(params)) == [f'{name}/weight']
+  assert not matrices({name: {'weight': _ones(6, 4)}, 'head': _ones(4, 6)})
 
 
 @pytest.mark.parametrize(
