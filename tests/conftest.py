@@ -51,6 +51,23 @@ def pytest_make_parametrize_id(val):
   return None
 
 
+@pytest.fixture(autouse=True, scope='session')
+def compiled_once(tmp_path_factory):
+  """What is alike is compiled once, over tests, workers and processes."""
+  root = tmp_path_factory.getbasetemp()
+  root = root.parent if 'PYTEST_XDIST_WORKER' in os.environ else root
+  settings = {
+    'jax_compilation_cache_dir': str(root / 'compiled'),
+    'jax_persistent_cache_min_compile_time_secs': 0.0,
+    'jax_persistent_cache_min_entry_size_bytes': -1,
+  }
+  with pytest.MonkeyPatch.context() as patch:
+    for name, value in settings.items():
+      jax.config.update(name, value)
+      patch.setitem(os.environ, name.upper(), str(value))
+    yield
+
+
 @pytest.fixture(autouse=True)
 def fast_compile(request, monkeypatch):
   """A quarter of the compile time, but for tests marked ``full_compile``.

@@ -1,13 +1,12 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the example share: a preset, a run, compiled programs."""
+"""What the tests of the example share: a preset and a run."""
 
 import json
 import os
 import shutil
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 import pytest
 
 from optax_namo.nanogpt import config
@@ -35,29 +34,6 @@ def once(tmp_path_factory):
     return folder
 
   return once
-
-
-@pytest.fixture(autouse=True, scope='package')
-def compiled_once(once):
-  """What is alike is compiled once, over runs, workers and processes.
-
-  A third of the time of these tests.
-  """
-  settings = {
-    'jax_compilation_cache_dir': str(once('compiled')),
-    'jax_persistent_cache_min_compile_time_secs': 0.0,
-    'jax_persistent_cache_min_entry_size_bytes': -1,
-  }
-  before = {name: getattr(jax.config, name) for name in settings}
-  with pytest.MonkeyPatch.context() as patch:
-    for name, value in settings.items():
-      jax.config.update(name, value)
-      patch.setitem(os.environ, name.upper(), str(value))
-    compilation_cache.reset_cache()
-    yield
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True, scope='session')
