@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hypotheses of PROTOCOL.md, each with its test and what came of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import itertools
 
 import numpy as np
@@ -63,9 +63,11 @@ def _slopes(
   return {name: slopes(pairs).tolist() for name, pairs in found.items()}
 
 
-def over_batches(rows: Rows) -> dict[str, list[float]]:
+def over_batches(
+  rows: Rows, questions: Mapping[int, str] = answers.NOISE
+) -> dict[str, list[float]]:
   """By NAMO-D and NAMO, slopes of the difference to Muon."""
-  return _slopes(answers.by_batch(rows), plan.FINAL)
+  return _slopes(answers.by_batch(rows, questions), plan.FINAL)
 
 
 def over_widths(rows: Rows) -> dict[str, list[float]]:
@@ -88,11 +90,11 @@ def order(rows: Rows) -> str:
 
 def signal(rows: Rows) -> str:
   """NAMO's difference to Muon falls as the signal to noise grows."""
-  pairs = answers.by_batch(rows, answers.SIGNAL['under decay'])
+  slopes = over_batches(rows, answers.SIGNAL['under decay'])
   told, seen = _told(
     {
-      f'slope of {rule} − Muon a doubling of the batch': paired(slopes)
-      for rule, slopes in _slopes(pairs, plan.FINAL).items()
+      f'slope of {rule} − Muon a doubling of the batch': paired(of)
+      for rule, of in slopes.items()
     }
   )
   return told + _verdict(

@@ -8,7 +8,7 @@ one is what an f-string has between braces, with the methods of ``Facts``; this
 command writes between the two what it yields.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import json
 import math
 import re
@@ -207,8 +207,10 @@ class Facts:
     costs = (answers.cost_of_keeping(of, name) for name in answers.RULES)
     return ' | '.join(f'{cost:+.3f}' for cost in costs)
 
-  def over_batches(self, rule: str) -> str:
-    return plus_minus(hypotheses.over_batches(self._rows)[rule], '+')
+  def over_batches(
+    self, rule: str, questions: Mapping[int, str] = answers.NOISE
+  ) -> str:
+    return plus_minus(hypotheses.over_batches(self._rows, questions)[rule], '+')
 
   def over_widths(self) -> str:
     """By a doubling, with decay and without."""
@@ -244,6 +246,10 @@ class Facts:
     """The gain over Muon that intervals leave room for there."""
     return -min(test.low for test in self._to_muon(self.closest()))
 
+  def ratio(self, question: str) -> str:
+    """Signal to noise of the batches over NAMO's runs."""
+    return f'{answers.signal(self.arms(question)["NAMO"]):.2g}'
+
   def signal(self) -> str:
     muons = [self.arms(question)[MUON] for question in self.batches.values()]
     return spread(map(answers.signal_to_noise, muons), 2)
@@ -268,6 +274,7 @@ def filled(text: str, facts: Facts) -> str:
   """A page with what the rows say; lines stay as they are where that is so."""
   names = {name: getattr(facts, name) for name in dir(facts) if name[0] != '_'}
   names |= {'spread': spread, 'part': part, 'NOISE': _NOISE}
+  names |= {'SIGNAL': answers.SIGNAL['under decay']}
   if broken := re.search(r'^\s*<!--[=/][^\n]*', text, re.MULTILINE):
     raise ValueError(
       f'{broken[0]!r} begins a line, where Markdown ends a paragraph: break it'
