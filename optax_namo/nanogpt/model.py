@@ -270,16 +270,17 @@ class GPT(nnx.Module):
         f' block_size={self.config.block_size}: crop it, or build the model'
         ' with a larger block_size.'
       )
-    return self._run(tokens, [None] * self.config.num_layers, 0)[0]
+    return self.extend(tokens, [None] * self.config.num_layers, 0)[0]
 
   def extend(
-    self, tokens: jax.Array, cache: Cache, start: Index
+    self, tokens: jax.Array, cache: Sequence[KeysValues | None], start: Index
   ) -> tuple[jax.Array, Cache]:
     """Returns what ``hidden`` would, given the positions before the tokens.
 
     Args:
       tokens: int32 token ids, (batch, time).
-      cache: What the positions below ``start`` left, see ``empty_cache``.
+      cache: What the positions below ``start`` left, see ``empty_cache``; None
+        of each layer for nothing.
       start: The first token's position; the last one's is below
         ``block_size``.
 
@@ -287,7 +288,13 @@ class GPT(nnx.Module):
       Normalized activations of the tokens, (batch, time, embed); and the cache
       with the tokens in it.
     """
-    return self._run(tokens, cache, start)
+    positions = self.wpe(start + jnp.arange(tokens.shape[1]))  # (time, embed)
+    x = self.wte(tokens) + positions[None]
+    present = []
+    for block, past in zip(self.blocks, cache):
+      x, kept = block(x, past, start)
+      present.append(kept)
+    return self.ln_f(x), present
 
   def empty_cache(self, batch: int) -> Cache:
     """Returns room for the keys and values of ``block_size`` positions."""
@@ -300,17 +307,6 @@ class GPT(nnx.Module):
     )
     zeros = jnp.zeros(shape, config.dtype)
     return [(zeros, zeros)] * config.num_layers
-
-  def _run(
-    self, tokens: jax.Array, cache: Sequence[KeysValues | None], start: Index
-  ) -> tuple[jax.Array, Cache]:
-    positions = self.wpe(start + jnp.arange(tokens.shape[1]))  # (time, embed)
-    x = self.wte(tokens) + positions[None]
-    present = []
-    for block, past in zip(self.blocks, cache):
-      x, kept = block(x, past, start)
-      present.append(kept)
-    return self.ln_f(x), present
 
   def head(self, hidden: jax.Array) -> jax.Array:
     """Returns float32 logits, (..., vocab), of activations, (..., embed)."""
