@@ -341,16 +341,3 @@ def token_losses(
   """As ``loss``, but of each token: float32, (batch, time)."""
   logits = model(tokens)  # (batch, time, vocab)
   return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-
-
-def num_params(model: GPT) -> int:
-  """Returns the number of trained scalars, position embeddings included.
-
-  The tied output layer is counted once, as the token embedding. nanoGPT's own
-  count leaves the position embeddings out.
-
-  Args:
-    model: A model, or its ``nnx.eval_shape``.
-  """
-  leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
-  return sum(math.prod(leaf.shape) for leaf in leaves)
