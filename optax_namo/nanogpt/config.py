@@ -414,11 +414,9 @@ def identity(config: Config) -> str:
   )
 
 
-def may_resume(changed: Iterable[str]) -> bool:
-  """Whether a run that differs in these fields goes on from a checkpoint."""
-  return all(
-    name in _FIELDS and _FIELDS[name].metadata['may_change'] for name in changed
-  )
+def may_change(name: str) -> bool:
+  """Whether a run that differs in a field goes on from a checkpoint."""
+  return name in _FIELDS and _FIELDS[name].metadata['may_change']
 
 
 def define_flags(names: Iterable[str] = KNOBS) -> None:

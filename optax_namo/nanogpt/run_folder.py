@@ -15,7 +15,7 @@ from optax_namo.nanogpt import files
 from optax_namo.nanogpt.config import changes
 from optax_namo.nanogpt.config import Config
 from optax_namo.nanogpt.config import from_file
-from optax_namo.nanogpt.config import may_resume
+from optax_namo.nanogpt.config import may_change
 
 _KEPT_CHECKPOINTS = 3
 
@@ -70,8 +70,8 @@ def _compare(path: pathlib.Path, config: Config) -> list[str]:
       )
     return []
   changed = changes(_fields(path), config)
-  if not may_resume(changed):
-    fixed = [line for name, line in changed.items() if not may_resume([name])]
+  fixed = [line for name, line in changed.items() if not may_change(name)]
+  if fixed:
     raise ValueError(
       f'--resume: {path} belongs to another run: {"; ".join(fixed)}.'
       ' Give the flags of the run there, or another --out.'
