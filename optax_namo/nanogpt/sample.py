@@ -104,6 +104,11 @@ def sample(
 
 def _restore(folder: pathlib.Path, config: Config, vocab_size: int) -> gpt.GPT:
   """The model in the newest checkpoint, on one device."""
+  if run_folder.newest_step(folder) is None:
+    raise ValueError(
+      f'{folder} has no whole checkpoint yet: the run writes one every'
+      f' {config.checkpoint_every} steps.'
+    )
   mesh, model = make_mesh(''), train.model_config(config, vocab_size)
   tx = train.optimizer(config, model)
   graphdef, fresh = nnx.eval_shape(lambda: train.init(config, model, tx, mesh))
@@ -112,16 +117,8 @@ def _restore(folder: pathlib.Path, config: Config, vocab_size: int) -> gpt.GPT:
     fresh,
     shardings(mesh, fresh),
   )
-  state = None
-  if (folder / 'checkpoints').is_dir():
-    with run_folder.checkpoints(folder) as manager:
-      state = run_folder.restore(manager, fresh)
-  if state is None:
-    raise ValueError(
-      f'{folder} has no whole checkpoint yet: the run writes one every'
-      f' {config.checkpoint_every} steps.'
-    )
-  return nnx.merge(graphdef, state.params)
+  with run_folder.checkpoints(folder) as manager:
+    return nnx.merge(graphdef, run_folder.restore(manager, fresh).params)
 
 
 def main(argv: list[str]) -> None:
