@@ -143,14 +143,8 @@ def constrain(mesh: Mesh, tree: Any) -> Any:
 
 def gather(mesh: Mesh, tree: Any) -> Any:
   """The whole tree on the first device of every process."""
-  everywhere = NamedSharding(mesh, P())
-  whole = jax.jit(_itself, out_shardings=everywhere)(tree)
+  whole = jax.device_put(tree, NamedSharding(mesh, P()))
   return jax.tree.map(lambda x: x.addressable_data(0), whole)
-
-
-def _itself(tree: Any) -> Any:
-  """One function, so that jit finds what it compiled before."""
-  return tree
 
 
 def _of_batch(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
