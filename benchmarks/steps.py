@@ -15,7 +15,8 @@ from optax.contrib import MuonDimensionNumbers
 
 from benchmarks import harness
 from benchmarks.contenders import BASELINE
-from benchmarks.contenders import FAST
+from benchmarks.contenders import contenders
+from benchmarks.contenders import MAIN
 import optax_namo
 from optax_namo._polar import coefficients as polynomials
 from optax_namo._polar import newton_schulz as ns
@@ -87,22 +88,17 @@ def standard_form(x):
 
 def optimizers(params):
   """What is compared, by name; the same leaves are matrices for all."""
-  numbers = optax_namo.matrix_dimension_numbers(params)
-  rates = {'learning_rate': 0.01, 'adam_learning_rate': 0.001}
+  found = contenders(params)
+  named = lambda *names: {name: found[name] for name in names}
   return {
-    'namo_d': optax_namo.namo_d(**rates),
-    'namo_d, minimax': optax_namo.namo_d(**rates, orthogonalizer=FAST),
-    'namo': optax_namo.namo(**rates),
+    **named('namo_d', 'namo_d, minimax', 'namo'),
     'namo_d, standard form': optax_namo.namo_d(
-      **rates, orthogonalizer=standard_form
+      0.01, adam_learning_rate=0.001, orthogonalizer=standard_form
     ),
     'without norms, scale, clamp, decay': optax_namo.routed(
       plain_muon(), optax.adamw(0.001)
     ),
-    BASELINE: optax.contrib.muon(
-      **rates, consistent_rms=0.2, muon_weight_dimension_numbers=numbers
-    ),
-    'optax.adamw': optax.adamw(0.001),
+    **named(BASELINE, 'optax.adamw', MAIN),
   }
 
 
