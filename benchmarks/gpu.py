@@ -29,7 +29,8 @@ from benchmarks.contenders import contenders
 from benchmarks.contenders import MAIN
 import optax_namo
 from optax_namo._polar import coefficients as polynomials
-from optax_namo.nanogpt import model as gpt
+from optax_namo.nanogpt import train
+from optax_namo.nanogpt.config import make_config
 
 _GRADIENT = 'loss and gradient'
 _WHOLE = 'train'
@@ -53,14 +54,12 @@ def optimizers(params):
 def of(question):
   """The pieces of a shape, or of the whole step."""
   if question == _WHOLE:
-    layers, width, vocabulary, context = steps.SHAPES['gpt2']
-    config = gpt.GPTConfig(
-      vocabulary, context, layers, 12, width, dtype='bfloat16'
-    )
+    config = make_config(preset='gpt2', dtype='bfloat16')
+    model = train.model_config(config, vocab_size=50304)
     choose = lambda params: (
       {_GRADIENT: optax.set_to_zero()} | optimizers(params)
     )
-    pieces = train_step.pieces(config, (1, 12), choose)
+    pieces = train_step.pieces(model, (1, config.batch_size), choose)
     del pieces[train_step.FORWARD]
   else:
     params = steps.parameters(*steps.SHAPES[question])

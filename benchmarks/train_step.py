@@ -17,7 +17,6 @@ from absl import flags
 from flax import nnx
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType
 import numpy as np
 import optax
 
@@ -28,7 +27,9 @@ from benchmarks.contenders import MAIN
 from benchmarks.contenders import RECORD
 from optax_namo.nanogpt import model as gpt
 from optax_namo.nanogpt import train
+from optax_namo.nanogpt.config import make_config
 from optax_namo.nanogpt.config import PRESETS
+from optax_namo.nanogpt.mesh import make_mesh
 
 _VOCABULARY = 96  # About what the characters of an English text need.
 FORWARD, BACKWARD = 'forward', 'forward and backward'
@@ -43,7 +44,7 @@ def pieces(config, batch, choose):
     batch: Its micro-batches, and the sequences of each.
     choose: From parameters to optimizers by name.
   """
-  mesh = jax.make_mesh((1,), ('data',), axis_types=(AxisType.Auto,))
+  mesh = make_mesh('')
   graphdef, params = nnx.split(gpt.GPT(config, rngs=nnx.Rngs(0)))
   shape = (2, *batch, config.block_size)
   tokens = np.random.default_rng(0).integers(config.vocab_size, size=shape)
@@ -76,16 +77,10 @@ def optimizers(params):
 @functools.lru_cache(maxsize=1)
 def of_preset(preset):
   """Each piece once."""
-  sizes = PRESETS[preset]
-  config = gpt.GPTConfig(
-    _VOCABULARY,
-    sizes.block_size,
-    sizes.num_layers,
-    sizes.num_heads,
-    sizes.embed_dim,
-  )
-  batch = 1, sizes.batch_size
-  return harness.Pieces(pieces(config, batch, optimizers))
+  config = make_config(preset=preset)
+  model = train.model_config(config, _VOCABULARY)
+  batch = 1, config.batch_size
+  return harness.Pieces(pieces(model, batch, optimizers))
 
 
 def turn(preset):
