@@ -11,6 +11,7 @@ polynomial on a fine grid tells all about it. In float64, nothing is random.
 import numpy as np
 
 from optax_namo._polar import coefficients as polynomials
+from optax_namo.nanogpt.compare.report import markdown
 
 STEPS = (3, 4, 5, 6, 8)
 # Of a matrix divided by its Frobenius norm.
@@ -29,21 +30,16 @@ def spread(
 
 def table() -> str:
   """Markdown, a line for each set and range."""
-  lines = [
-    '| coefficients | singular values |'
-    + ''.join(f' {steps} steps |' for steps in STEPS),
-    '|---|---|' + '---|' * len(STEPS),
-  ]
-  for name in polynomials.COEFFICIENTS:
-    for smallest in SMALLEST:
-      cells = (
-        '{:.3f} – {:.3f}'.format(*spread(name, steps, smallest))
-        for steps in STEPS
-      )
-      lines.append(
-        f"| `'{name}'` | {smallest:g} – 1 | " + ' | '.join(cells) + ' |'
-      )
-  return '\n'.join(lines)
+  cell = lambda *case: '{:.3f} – {:.3f}'.format(*spread(*case))
+  return markdown(
+    {
+      'coefficients': f"`'{name}'`",
+      'singular values': f'{smallest:g} – 1',
+      **{f'{n} steps': cell(name, n, smallest) for n in STEPS},
+    }
+    for name in polynomials.COEFFICIENTS
+    for smallest in SMALLEST
+  )
 
 
 if __name__ == '__main__':
