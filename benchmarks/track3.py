@@ -65,13 +65,6 @@ def batches(
       yield part[:-1].reshape(shape), part[1:].reshape(shape)
 
 
-def _rms_norm(x):
-  x32 = x.astype(jnp.float32)
-  return (
-    x32 * jax.lax.rsqrt(jnp.mean(x32**2, -1, keepdims=True) + 1e-6)
-  ).astype(x.dtype)
-
-
 def _rotated(x):
   """Half of the frequencies are 0; (batch, time, heads, head)."""
   quarter = x.shape[-1] // 4
@@ -93,12 +86,8 @@ def _linear(inputs, outputs, rngs, zero=False):
   )  # fmt: skip
 
 
-class _Norm(nnx.Module):
-  def __init__(self, width):
-    self.scale = nnx.Param(jnp.ones(width))
-
-  def __call__(self, x):
-    return _rms_norm(x) * self.scale.astype(x.dtype)[None, None]
+def _norm(width, rngs, **options):
+  return nnx.RMSNorm(width, dtype=jnp.bfloat16, rngs=rngs, **options)
 
 
 class _Block(nnx.Module):
@@ -110,13 +99,14 @@ class _Block(nnx.Module):
     self.out = _linear(width, width, rngs, zero=True)
     self.up = _linear(width, 4 * width, rngs)
     self.down = _linear(4 * width, width, rngs, zero=True)
-    self.norm_1, self.norm_2 = _Norm(width), _Norm(width)
+    self.norm_1, self.norm_2 = (_norm(width, rngs) for _ in range(2))
+    self.norm_head = _norm(self.head, rngs, use_scale=False)
 
   def __call__(self, x):
     h = self.norm_1(x)
     heads = lambda y: y.reshape(*y.shape[:2], -1, self.head)
     q, k, v = (heads(f(h)) for f in (self.query, self.key, self.value))
-    q, k = _rotated(_rms_norm(q)), _rotated(_rms_norm(k))
+    q, k = (_rotated(self.norm_head(x)) for x in (q, k))
     y = jax.nn.dot_product_attention(q, k, v, scale=0.12, is_causal=True)
     x += self.out(y.reshape(x.shape))
     return x + self.down(jnp.square(jax.nn.relu(self.up(self.norm_2(x)))))
@@ -132,7 +122,7 @@ class GPT(nnx.Module):
     )  # fmt: skip
     self.blocks = nnx.List([_Block(sizes, rngs) for _ in range(sizes.layers)])
     self.lm_head = _linear(sizes.width, sizes.vocab, rngs, zero=True)
-    self.norm_1, self.norm_2 = _Norm(sizes.width), _Norm(sizes.width)
+    self.norm_1, self.norm_2 = (_norm(sizes.width, rngs) for _ in range(2))
 
   def loss(self, inputs, targets):
     x = self.norm_1(self.embed(inputs))
