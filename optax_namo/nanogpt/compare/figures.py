@@ -184,8 +184,8 @@ def forest(
 ) -> None:
   """Draws a line a difference: its mean and interval, and that of each seed."""
   for y, d in enumerate(differences):
-    each = [d.one.losses[seed] - d.other.losses[seed] for seed in d.seeds]
-    axes.plot(each, [y] * len(each), '|', color=color(d.one), alpha=0.6)
+    ys = [y] * len(d.gains)
+    axes.plot(d.gains.values(), ys, '|', color=color(d.one), alpha=0.6)
     if test := d.paired:
       ends = test.low, test.high
       axes.plot(ends, [y, y], color=color(d.one), linewidth=2)
