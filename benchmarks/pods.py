@@ -13,6 +13,7 @@ results, on one chip), temporary memory, FLOPs of the products, and whether
 arguments and temporaries fit. A program takes a minute or three on two cores.
 """
 
+import collections
 import functools
 import json
 import math
@@ -203,6 +204,16 @@ def like_parameters(tx, params, mesh):
   )
 
 
+def grouped(shapes, apart):
+  """How many matrices there are, by both sides and what ``apart`` gives."""
+  found = collections.Counter()
+  for k, spec in numbers(shapes).items():
+    if spec is not None:
+      *batch, m, n = shapes[k].shape
+      found[min(m, n), max(m, n), apart(shapes[k])] += math.prod(batch)
+  return found
+
+
 def product_flops(name, shapes, mesh):
   """FLOPs of the products of one chip, filling counted; ours alone."""
   bits = 7  # TPUs round operands of float32 products to bfloat16.
@@ -211,16 +222,10 @@ def product_flops(name, shapes, mesh):
     if name == FAST
     else polynomials.schedule('muon', 5, bits)
   )
-  groups = {}
-  for k, spec in numbers(shapes).items():
-    if spec is not None:
-      *batch, m, n = shapes[k].shape
-      apart = mesh.shape.get('expert', 1) if len(batch) > 1 else 1
-      key = (min(m, n), max(m, n), apart)
-      groups[key] = groups.get(key, 0) + math.prod(batch)
+  apart = lambda x: mesh.shape.get('expert', 1) if x.ndim > 3 else 1
   return sum(
     -(-count // mesh.size) * ns.flops(ns.cheapest(*schedule, m, n), m, n)
-    for (m, n, _), count in groups.items()
+    for (m, n, _), count in grouped(shapes, apart).items()
   )
 
 
@@ -230,18 +235,12 @@ def bound(params, mesh):
   In is its share of the matrices. Out are its blocks of the results, which is
   as much, or more where devices have the same blocks and share the work.
   """
-  groups = {}
-  for k, spec in numbers(params).items():
-    if spec is not None:
-      *batch, m, n = params[k].shape
-      dividing = [a for a in params[k].sharding.spec if a in mesh.axis_names]
-      holders = math.prod(mesh.shape[a] for a in dividing)
-      key = (min(m, n), max(m, n), holders)
-      groups[key] = groups.get(key, 0) + math.prod(batch)
+  dividing = lambda x: [a for a in x.sharding.spec if a in mesh.axis_names]
+  held = lambda x: math.prod(mesh.shape[a] for a in dividing(x))
   size = mesh.size
   return sum(
     4 * m * n * (-(-count // size) + max(-(-count // size), count / holders))
-    for (m, n, holders), count in groups.items()
+    for (m, n, holders), count in grouped(params, held).items()
   )
 
 
