@@ -8,7 +8,7 @@ j-th device, in one exchange over all mesh axes that divide them, and gets one
 whole matrix for it. The results go back the same way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import functools
 import itertools
 import math
@@ -35,11 +35,11 @@ def names_of(entry: Any) -> Names:
 
 
 class _Kind(NamedTuple):
-  """How blocks make a matrix of two sides, each of one axis or several."""
+  """How all blocks of a matrix lie in it."""
 
-  names: tuple[Names, ...]  # The mesh axes that divide each.
-  block: tuple[int, ...]  # The size of each in a block.
-  first: int  # So many are of the first side.
+  shape: tuple[int, ...]  # Of all blocks: one axis a holder, then a block's.
+  order: tuple[int, ...]  # Of these axes, each beside what it divides.
+  sides: tuple[int, int]
   turned: bool  # Whether the matrix is then transposed.
 
 
@@ -61,10 +61,8 @@ def travel(
   *leaves: jax.Array,
   dimension_numbers: Sequence[MuonDimensionNumbers],
   specs: Sequence[P],
-  matrix: tuple[int, int],
   holders: Names,
   alike: Names,
-  sizes: dict[str, int],
 ) -> tuple[jax.Array, ...]:
   """What one device does, with its blocks of leaves of one shape of matrices.
 
@@ -73,34 +71,26 @@ def travel(
     *leaves: This device's part of each.
     dimension_numbers: Of each leaf.
     specs: The layout of each.
-    matrix: The sides (m, n) of whole matrices, m <= n.
     holders: The mesh axes over which the blocks of a matrix lie.
     alike: Those over which devices have the same.
-    sizes: Of the mesh axes.
 
   Returns:
     The same blocks of the results.
   """
   axes = [axes_of(n, x.ndim) for n, x in zip(dimension_numbers, leaves)]
-  stacks = [
-    _stack(x, a, spec, holders, sizes)
-    for x, a, spec in zip(leaves, axes, specs)
-  ]
+  stacks = [_stack(x, a, s, holders) for x, a, s in zip(leaves, axes, specs)]
   batch = sum(stack.length for stack in stacks)
-  count = lambda names: math.prod(sizes[name] for name in names)
-  share = lambda names: -(-batch // count(holders + names))
+  share = lambda names: -(-batch // _count(holders + names))
   # With nothing won, devices that have the same do the same.
   sharing = min(
     (names for k in range(len(alike) + 1)
      for names in itertools.combinations(alike, k)),
-    key=lambda names: (share(names), count(names)),
+    key=lambda names: (share(names), _count(names)),
   )  # fmt: skip
-  deal = functools.partial(
-    _deal, function, matrix=matrix, holders=holders, sharing=sharing,
-    sizes=sizes,
-  )  # fmt: skip
-  devices = count(holders + sharing)
-  places = devices * stacking.most_matrices(math.prod(matrix))
+  deal = functools.partial(_deal, function, holders=holders, sharing=sharing)
+  devices = _count(holders + sharing)
+  entries = math.prod(stacks[0].kind.sides)
+  places = devices * stacking.most_matrices(entries)
 
   # Each of several rounds takes a part of every stack. So single blocks make
   # stacks, and no more stacks than a round has places go together.
@@ -135,6 +125,11 @@ def travel(
       for i, part in zip(group, jnp.split(x, len(group), stack.axis)):
         results[i] = part
   return tuple(map(_unstacked, results, leaves, axes))
+
+
+def _count(names: Iterable[str]) -> int:
+  """How many devices differ along mesh axes."""
+  return math.prod(map(jax.lax.axis_size, names))
 
 
 def _parts(lengths: Sequence[int], places: int) -> tuple[int, list[int]]:
@@ -184,10 +179,8 @@ def _rounds(
 def _deal(
   function: stacking.Orthogonalizer,
   stacks: Sequence[_Stack],
-  matrix: tuple[int, int],
   holders: Names,
   sharing: Names,
-  sizes: dict[str, int],
 ) -> Sequence[jax.Array]:
   """One round: the blocks of the results of all of the stacks' matrices."""
   dtype = stacks[0].blocks.dtype
@@ -197,14 +190,10 @@ def _deal(
     for x in stacks
   ]
   batch = sum(map(len, rows))
-  count = lambda names: math.prod(sizes[name] for name in names)
-  devices = count(holders + sharing)
-  deal = (-(-batch // devices), count(sharing), count(holders))
+  devices = _count(holders + sharing)
+  deal = (-(-batch // devices), _count(sharing), _count(holders))
   filled = math.prod(deal)
-  if filled > batch:
-    stacking.log_fill(batch, matrix, filled, devices)
-
-  cards = rows[0] if len(rows) == 1 else jnp.concatenate(rows)
+  cards = jnp.concatenate(rows)
   cards = jnp.pad(cards, ((0, filled - batch), (0, 0))).reshape(*deal, -1)
   place = lambda names: jax.lax.axis_index(names) if names else 0
   kinds = [stack.kind for stack in stacks for _ in range(stack.length)]
@@ -218,9 +207,7 @@ def _deal(
 
   def by_kind(function, x):
     """``function(x, kind)`` of each card by its kind."""
-    each = [
-      function(x, kind, holders=holders, sizes=sizes) for kind in distinct
-    ]
+    each = [function(x, kind) for kind in distinct]
     if len(distinct) == 1:
       return each[0]
     return jax.lax.select_n(
@@ -228,15 +215,18 @@ def _deal(
     )
 
   whole = by_kind(_whole, exchange(cards[:, place(sharing)]))
+  if filled > batch:
+    stacking.log_fill(batch, whole.shape[1:], filled, devices)
   whole = stacking.checked(function, whole.astype(dtype)).astype(travels)
-  cards = exchange(by_kind(_blocks, whole))
+  blocks = by_kind(_blocks, whole)
+  cards = exchange(blocks.reshape(len(whole), _count(holders), -1))
   if sharing:
     cards = jax.lax.all_gather(cards, sharing, axis=1)
   cards = cards.reshape(filled, -1)[:batch]
 
   results = []
-  ends = list(itertools.accumulate(map(len, rows[:-1])))
-  for part, x in zip(jnp.split(cards, ends), stacks):
+  parts = jax.lax.split(cards, [x.length for x in stacks])
+  for part, x in zip(parts, stacks):
     block = part.reshape([x.blocks.shape[axis] for axis in x.order])
     back = [x.order.index(axis) for axis in range(x.blocks.ndim)]
     results.append(block.transpose(back).astype(dtype))
@@ -253,13 +243,7 @@ def _travels(function: stacking.Orthogonalizer, dtype: jnp.dtype) -> jnp.dtype:
   return jnp.dtype(jnp.bfloat16) if few else dtype
 
 
-def _stack(
-  x: jax.Array,
-  axes: Axes,
-  spec: P,
-  holders: Names,
-  sizes: dict[str, int],
-) -> _Stack:
+def _stack(x: jax.Array, axes: Axes, spec: P, holders: Names) -> _Stack:
   """The blocks of a leaf, along the one axis of its batch or a new first one.
 
   The side that the earlier axis of a mesh divides travels first, so that
@@ -270,8 +254,7 @@ def _stack(
     return [name for axis in side for name in names_of(spec[axis])]
 
   def size(side):
-    dealt = math.prod(sizes[name] for name in dividing(side))
-    return dealt * math.prod(x.shape[axis] for axis in side)
+    return _count(dividing(side)) * math.prod(x.shape[axis] for axis in side)
 
   first, second = axes.input, axes.output
   last = len(holders)
@@ -279,19 +262,18 @@ def _stack(
   swapped = begins(second) < begins(first)
   if swapped:
     first, second = second, first
-  turned = size(first) > size(second)
-  turned |= size(first) == size(second) and swapped
-  names: list[Names] = []
-  block: list[int] = []
-  for i, axis in enumerate(first + second):
-    if i in (0, len(first)):
-      ends = len(names)  # In the end, of the first side.
-    if i in (0, len(first)) or spec[axis]:
-      names.append(names_of(spec[axis]))
-      block.append(x.shape[axis])
-    else:  # It is not divided, so it is one with that before it.
-      block[-1] *= x.shape[axis]
-  kind = _Kind(tuple(names), tuple(block), ends, turned)
+  sides = size(first), size(second)
+  turned = sides[0] > sides[1] or (sides[0] == sides[1] and swapped)
+  shape = [jax.lax.axis_size(name) for name in holders]
+  order: list[int] = []
+  for side in (first, second):
+    for i, axis in enumerate(side):
+      if i == 0 or spec[axis]:
+        order += [*map(holders.index, names_of(spec[axis])), len(shape)]
+        shape.append(x.shape[axis])
+      else:  # It is not divided, so it is one with that before it.
+        shape[-1] *= x.shape[axis]
+  kind = _Kind(tuple(shape), tuple(order), sides, turned)
   if len(axes.batch) == 1:
     return _Stack(x, axes.batch[0], axes.batch + first + second, kind)
   to = _batch_first(axes)
@@ -299,8 +281,8 @@ def _stack(
     -1, *(x.shape[i] for i in to[len(axes.batch) :])
   )
   shift = 1 - len(axes.batch)
-  order = (0, *(to.index(axis) + shift for axis in first + second))
-  return _Stack(blocks, 0, order, kind)
+  matrix = [to.index(axis) + shift for axis in first + second]
+  return _Stack(blocks, 0, (0, *matrix), kind)
 
 
 def _batch_first(axes: Axes) -> tuple[int, ...]:
@@ -318,48 +300,20 @@ def _unstacked(blocks: jax.Array, like: jax.Array, axes: Axes) -> jax.Array:
 
 def _joined(stacks: Sequence[_Stack]) -> _Stack:
   first = stacks[0]
-  if len(stacks) == 1:
-    return first
   blocks = jnp.concatenate([x.blocks for x in stacks], first.axis)
   return first._replace(blocks=blocks)
 
 
-def _gathering(
-  kind: _Kind, holders: Names, sizes: dict[str, int]
-) -> tuple[list[int], list[int], tuple[int, int]]:
-  """How the blocks of a matrix lie in it.
-
-  Returns:
-    The shape of all blocks: the sizes of ``holders``, then a block's; the order
-    of these axes in the matrix, each beside what it divides; and the matrix's
-    sides.
-  """
-  shape = [sizes[name] for name in holders] + list(kind.block)
-  order, sides = [], [1, 1]
-  for axis, names in enumerate(kind.names):
-    order += [*map(holders.index, names), len(holders) + axis]
-    size = math.prod(sizes[name] for name in names) * kind.block[axis]
-    sides[axis >= kind.first] *= size
-  return shape, order, (sides[0], sides[1])
-
-
-def _whole(
-  blocks: jax.Array, kind: _Kind, holders: Names, sizes: dict[str, int]
-) -> jax.Array:
+def _whole(blocks: jax.Array, kind: _Kind) -> jax.Array:
   """Matrices (batch, m, n), m <= n, from all their blocks, one a holder."""
-  shape, order, sides = _gathering(kind, holders, sizes)
-  x = blocks.reshape(-1, *shape).transpose(0, *(1 + i for i in order))
-  x = x.reshape(-1, *sides)
+  x = blocks.reshape(-1, *kind.shape)
+  x = x.transpose(0, *(1 + i for i in kind.order)).reshape(-1, *kind.sides)
   return x.mT if kind.turned else x
 
 
-def _blocks(
-  stack: jax.Array, kind: _Kind, holders: Names, sizes: dict[str, int]
-) -> jax.Array:
-  """The inverse of ``_whole``: (batch, holders, entries of a block)."""
-  shape, order, sides = _gathering(kind, holders, sizes)
+def _blocks(stack: jax.Array, kind: _Kind) -> jax.Array:
+  """The inverse of ``_whole``, without an axis of their own for blocks."""
   x = stack.mT if kind.turned else stack
-  x = x.reshape(-1, *(shape[i] for i in order))
-  back = [1 + order.index(i) for i in range(len(order))]
-  holding = math.prod(sizes[name] for name in holders)
-  return x.transpose(0, *back).reshape(len(stack), holding, -1)
+  x = x.reshape(-1, *(kind.shape[i] for i in kind.order))
+  back = [1 + kind.order.index(i) for i in range(len(kind.order))]
+  return x.transpose(0, *back).reshape(len(stack), -1)

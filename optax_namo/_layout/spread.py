@@ -69,7 +69,7 @@ def map_stacks(
   def mapped(leaves):
     results = list(leaves)
     here = jax.sharding.get_abstract_mesh()
-    for (m, n, _, holders, alike), members in groups.items():
+    for (*_, holders, alike), members in groups.items():
       places, specs = zip(*members)
       divided = {n for spec in specs for entry in spec for n in names_of(entry)}
       parts = _spread(
@@ -77,7 +77,6 @@ def map_stacks(
         function=function,
         dimension_numbers=tuple(numbers[i] for i in places),
         specs=specs,
-        matrix=(m, n),
         holders=holders,
         alike=alike,
         mesh=mesh if here.empty else here,
@@ -97,8 +96,8 @@ def map_stacks(
 @functools.partial(
   jax.jit,
   static_argnames=(
-    'function', 'dimension_numbers', 'specs', 'matrix', 'holders', 'alike',
-    'mesh', 'manual',
+    'function', 'dimension_numbers', 'specs', 'holders', 'alike', 'mesh',
+    'manual',
   ),
 )  # fmt: skip
 def _spread(
@@ -106,7 +105,6 @@ def _spread(
   function: stacking.Orthogonalizer,
   dimension_numbers: tuple[MuonDimensionNumbers, ...],
   specs: tuple[P, ...],
-  matrix: tuple[int, int],
   holders: Names,
   alike: Names,
   mesh: jax.sharding.AbstractMesh,
@@ -118,10 +116,8 @@ def _spread(
     function,
     dimension_numbers=dimension_numbers,
     specs=specs,
-    matrix=matrix,
     holders=holders,
     alike=alike,
-    sizes=dict(mesh.shape),
   )
   return jax.shard_map(
     travel,
