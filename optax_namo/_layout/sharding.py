@@ -79,11 +79,6 @@ def alike(
   return found
 
 
-def _explicit(x: jax.Array) -> bool:
-  """Whether ``x``'s sharding is part of its type."""
-  return bool(jax.typeof(x).sharding.mesh.explicit_axes)
-
-
 def on_devices_of(state: Any, params: Any) -> Any:
   """A new state with its scalars on all devices, where a step leaves them.
 
@@ -103,7 +98,7 @@ def on_devices_of(state: Any, params: Any) -> Any:
 def as_sharded(x: jax.Array, like: jax.Array) -> jax.Array:
   """``x`` with ``like``'s sharding, where shardings are part of types."""
   sharding = jax.typeof(like).sharding
-  if not _explicit(like) or jax.typeof(x).sharding == sharding:
+  if not sharding.mesh.explicit_axes or jax.typeof(x).sharding == sharding:
     return x
   return jax.sharding.reshard(x, sharding)
 

@@ -89,7 +89,7 @@ def _mapped(
     for batch, group in itertools.groupby(_chunks(lengths, most), size):
       alike, many = list(group), max(1, turns // (batch * m * n))
       for chunks in (alike[k : k + many] for k in range(0, len(alike), many)):
-        joined = [_joined([stacks[i] for i in chunk]) for chunk in chunks]
+        joined = [jnp.concatenate([stacks[i] for i in c]) for c in chunks]
         for chunk, stack in zip(chunks, _in_turn(function, joined, most)):
           parts = jax.lax.split(stack, [lengths[i] for i in chunk])
           for i, part in zip(chunk, parts):
@@ -132,10 +132,6 @@ def _chunks(lengths: dict[int, int], most: int) -> list[list[int]]:
     chunks[-1].append(i)
     total += length
   return chunks
-
-
-def _joined(stacks: Sequence[jax.Array]) -> jax.Array:
-  return stacks[0] if len(stacks) == 1 else jnp.concatenate(stacks)
 
 
 def _in_turn(
