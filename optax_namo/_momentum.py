@@ -214,7 +214,7 @@ def adaptive_momentum(
     return NamoState(
       count=sharding.on_devices_of(jnp.zeros([], jnp.int32), mu),
       mu=treedef.unflatten(mu),
-      root_v=trees.unflatten(treedef, root_v, boxed=False),
+      root_v=trees.unflattener(treedef, boxed=False)(root_v),
     )
 
   def update(updates, state, params=None):

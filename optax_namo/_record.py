@@ -187,7 +187,7 @@ def _like_parameters(
     next(ahead) if is_factored(u) else {f'[{m.part}]': next(ahead) for m in u}
     for u in leaves
   ]
-  return trees.unflatten(treedef, entries, boxed=False)
+  return trees.unflattener(treedef, boxed=False)(entries)
 
 
 def _seen(u: _factored.Factored, names: Sequence[str]) -> list[jax.Array]:

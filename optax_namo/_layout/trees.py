@@ -25,11 +25,9 @@ def is_box(node: Any) -> bool:
   Its only child is a leaf, or what a mask left of one, under ``.value`` (Flax)
   or under no name (nodes registered without keys, as Haliax's).
   """
-  content = _only_child(node)
-  if content is node:
-    return False
+  content = _content(node)
   structure: Any = jax.tree.structure(content)
-  return structure.num_nodes == 1 or is_box(content)
+  return content is not node and structure.num_nodes == 1
 
 
 def unflattener(treedef: Any, *, boxed: bool) -> Callable[[Iterable[Any]], Any]:
@@ -65,11 +63,6 @@ def unflattener(treedef: Any, *, boxed: bool) -> Callable[[Iterable[Any]], Any]:
     return jax.tree.map(filled, places, is_leaf=is_box)
 
   return unflatten
-
-
-def unflatten(treedef: Any, entries: Iterable[Any], *, boxed: bool) -> Any:
-  """A tree like that of the parameters; see ``unflattener``."""
-  return unflattener(treedef, boxed=boxed)(entries)
 
 
 def _is_variable(node: Any) -> bool:
