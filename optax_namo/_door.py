@@ -241,7 +241,8 @@ def _merged(
       x = sharding.as_sharded(x, leaf)
     else:
       x = next(rest if spec is None else new)
-    _factored.check_applied(x)
+    if _factored.is_factored(x):
+      raise TypeError(_factored.NOT_APPLIED)
     return x.astype(jnp.result_type(leaf))
 
   treedef: Any

@@ -22,7 +22,7 @@ MISPLACED = (
   'a stage of optax met the Factored updates of this package: those of optax'
   ' belong after apply_scale(), and wrappers around the whole optimizer.'
 )
-_NOT_APPLIED = (
+NOT_APPLIED = (
   'the updates of the matrices are still Factored where their chain ends:'
   ' apply_scale() belongs after the stages of this package and before those of'
   ' optax, such as the learning rate.'
@@ -80,18 +80,12 @@ class Factored:
   def __radd__(self, parameter: Any) -> None:
     """Raises TypeError: ``optax.apply_updates`` takes arrays alone."""
     del parameter
-    raise TypeError(_NOT_APPLIED)
+    raise TypeError(NOT_APPLIED)
 
 
 def is_factored(x: Any) -> bool:
   """Whether a node of a tree is a matrix update in factored form."""
   return isinstance(x, Factored)
-
-
-def check_applied(x: Any) -> None:
-  """Raises TypeError for an update that is still in factored form."""
-  if is_factored(x):
-    raise TypeError(_NOT_APPLIED)
 
 
 def wrap(x: jax.Array, spec: dims.Spec) -> Any:
