@@ -222,8 +222,7 @@ def adaptive_momentum(
     matrices, treedef = _factored.matrices_of(updates, weight_dimension_numbers)
     if any(u.scale is not None for u in matrices):
       raise TypeError('adaptive_momentum stands once in a chain, at its begin.')
-    gradients = treedef.unflatten([u.direction for u in matrices])
-    _precision.check_real('gradient', gradients)
+    _precision.check_real('gradient', updates)
     _check_state(state, matrices, columns)
     count = optax.safe_increment(state.count)
 

@@ -35,20 +35,18 @@ def check_real(what: str, tree: Any) -> None:
       )
 
 
-def wide(dtype: Any) -> Any:
-  """``promote_types(dtype, float32)``, which JAX has not for 8 bits."""
-  return dtype if jnp.finfo(dtype).bits > 32 else jnp.dtype(jnp.float32)
-
-
-def widen(tree: Any) -> Any:
+def widen(tree: Any, what: str = 'parameter') -> Any:
   """Parameters in float32, or in float64 where they have it.
 
-  A ``jax.ShapeDtypeStruct`` counts as zeros, as for optax.
+  A ``jax.ShapeDtypeStruct`` counts as zeros, as for optax. For ``what`` see
+  ``check_real``.
   """
-  check_real('parameter', tree)
+  check_real(what, tree)
 
   def cast(x):
-    dtype = wide(jnp.result_type(x))
+    dtype = jnp.result_type(x)
+    if jnp.finfo(dtype).bits <= 32:  # JAX does not promote 8 bits.
+      dtype = jnp.dtype(jnp.float32)
     if isinstance(x, jax.ShapeDtypeStruct):
       return jnp.zeros_like(x, dtype=dtype)
     same = isinstance(x, jax.Array) and x.dtype == dtype
@@ -69,8 +67,7 @@ def widen_gradients(gradients: Any, params: Any) -> Any:
     ValueError: Its shape is not the parameter's; it would broadcast.
   """
   if params is None:
-    check_real('gradient', gradients)
-    return widen(gradients)
+    return widen(gradients, 'gradient')
   theirs: Any = jax.tree.structure(params)
   if jax.tree.structure(gradients) != theirs:
     raise ValueError(
