@@ -43,7 +43,7 @@ class RecordState(NamedTuple):
   gradient_norm: optax.Updates
   momentum_norm: optax.Updates
   update_rms: optax.Updates
-  orthogonality_error: optax.Updates | None  # None unless asked for.
+  orthogonality_error: optax.Updates | None = None  # Unless asked for.
 
 
 def record(
@@ -325,7 +325,8 @@ def diagnostics(state: Any) -> dict[str, MatrixDiagnostics]:
           name = _name(values[0][0])
           while name in told:  # Two paths may read alike.
             name = f'#{name}'
-          told[name] = _summary(count, *(value for _, value in values))
+          kept = RecordState(*(value for _, value in values))
+          told[name] = _summary(count, kept)
   if not any_record:
     raise ValueError(
       'there is nothing recorded in this state: make the optimizer with'
@@ -341,16 +342,9 @@ def _name(path: tuple[Any, ...]) -> str:
   return re.sub(r'/(\[\d+\])$', r'\1', trees.path_string(path))
 
 
-def _summary(
-  step: Any,
-  unclamped: jax.Array,
-  scale: jax.Array,
-  gradient_norm: jax.Array,
-  momentum_norm: jax.Array,
-  update_rms: jax.Array,
-  orthogonality_error: jax.Array | None = None,
-) -> MatrixDiagnostics:
-  columns = tuple(range(jnp.ndim(gradient_norm), jnp.ndim(scale)))
+def _summary(step: Any, kept: RecordState) -> MatrixDiagnostics:
+  unclamped, scale = kept.unclamped_scale, kept.scale
+  columns = tuple(range(jnp.ndim(kept.gradient_norm), jnp.ndim(scale)))
   return MatrixDiagnostics(
     step=step,
     scale_mean=jnp.mean(scale, columns),
@@ -358,8 +352,8 @@ def _summary(
     scale_max=jnp.max(scale, columns),
     clamped_low=jnp.mean(scale > unclamped, columns),
     clamped_high=jnp.mean(scale < unclamped, columns),
-    gradient_norm=gradient_norm,
-    momentum_norm=momentum_norm,
-    update_rms=update_rms,
-    orthogonality_error=orthogonality_error,
+    gradient_norm=kept.gradient_norm,
+    momentum_norm=kept.momentum_norm,
+    update_rms=kept.update_rms,
+    orthogonality_error=kept.orthogonality_error,
   )
