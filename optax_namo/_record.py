@@ -10,7 +10,6 @@ from typing import Any, get_args, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import optax
@@ -226,7 +225,7 @@ def _orthogonality_error(u: _factored.Factored, o: jax.Array) -> jax.Array:
   m = min(fan_in, fan_out)
   like = jnp.sum(o, u.axes.matrix)
   mesh = jax.typeof(o).sharding.mesh
-  if AxisType.Explicit in mesh.axis_types:
+  if mesh.explicit_axes:
     # The product of a factor with itself has no sharding that follows.
     o = jax.sharding.reshard(o, NamedSharding(mesh, P()))
   gram = jax.lax.dot_general(  # batch + short + short, no leaf is reshaped.

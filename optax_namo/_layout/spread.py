@@ -15,7 +15,6 @@ import math
 from typing import Any
 
 import jax
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 from optax.contrib import MuonDimensionNumbers
 
@@ -46,17 +45,15 @@ def map_stacks(
   if not full:
     return leaves
   mesh = sharding.mesh_with(full[0], shard_over)
-  names = (shard_over,) if isinstance(shard_over, str) else shard_over
+  names = names_of(shard_over)
   free = [name for name in mesh.axis_names if name not in mesh.manual_axes]
-  types = dict(zip(mesh.axis_names, mesh.axis_types))
-  typed = [name for name in free if types[name] == AxisType.Explicit]
   width = _width(leaves, numbers)
   groups: dict[Any, list[tuple[int, P]]] = {}
   for i, (x, n) in enumerate(zip(leaves, numbers)):
     if not x.size:
       continue
     axes = axes_of(n, x.ndim)
-    spec = _layout(x, axes, names, typed, dict(mesh.shape), width)
+    spec = _layout(x, axes, names, mesh, width)
     held = [names_of(spec[axis]) for axis in axes.matrix]
     holders = set(itertools.chain(*held))
     apart = set(itertools.chain(*(names_of(spec[axis]) for axis in axes.batch)))
@@ -143,8 +140,7 @@ def _layout(
   x: jax.Array,
   axes: Axes,
   names: Sequence[str],
-  typed: Sequence[str],
-  sizes: dict[str, int],
+  mesh: jax.sharding.AbstractMesh,
   width: int,
 ) -> P:
   """How a leaf lies: as its type says, and supposedly over the other ``names``.
@@ -163,10 +159,10 @@ def _layout(
   orders = list(zip(names[-2:], (near + far + batch, far + near + batch)))
   orders += [(name, batch + near + far) for name in reversed(names[:-2])]
   for name, order in orders:
-    if name in typed:
+    if name in mesh.explicit_axes:
       continue
     for axis in order:
-      if not spec[axis] and x.shape[axis] % sizes[name] == 0:
+      if not spec[axis] and x.shape[axis] % mesh.shape[name] == 0:
         spec[axis].append(name)
         break
   return P(*(tuple(names) or None for names in spec))
