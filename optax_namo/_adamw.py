@@ -69,13 +69,8 @@ def decoupled_decay(
 ) -> optax.GradientTransformation:
   """AdamW's decay, which needs no parameters where it is concretely zero.
 
-  Args:
-    name: The argument's name, for errors.
-    weight_decay: A number or a schedule.
-    mask: See ``trees.decay_mask``; ``routed`` resolves it on all parameters.
-
-  Returns:
-    A transformation with the state of ``optax.add_decayed_weights``.
+  ``name`` is the argument's, for errors; ``routed`` resolves the mask. The
+  state is that of ``optax.add_decayed_weights``.
   """
   weight_decay = hyperparameters.number_or_schedule(
     name, weight_decay, '[0, inf)'

@@ -163,12 +163,7 @@ def alone(
 ) -> optax.GradientTransformation:
   """The door of a chain for trees whose leaves are all matrices.
 
-  Args:
-    chain: From ``adaptive_momentum`` to ``apply_scale``.
-    weight_dimension_numbers: None means that all leaves are (in, out) matrices.
-
-  Returns:
-    A transformation with the chain's own state.
+  The state is the chain's own.
   """
 
   def init(params):

@@ -18,7 +18,6 @@ _INTERVALS: dict[str, Callable[[float], bool]] = {
   '(-inf, inf)': lambda x: -float('inf') < x < float('inf'),
 }
 
-
 ROUNDED_TO_ONE = (
   'Under optax.inject_hyperparams with 16-bit parameters a rate near 1 rounds'
   ' to 1: pass hyperparam_dtype=jnp.float32 there.'

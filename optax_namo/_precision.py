@@ -12,12 +12,7 @@ from optax_namo._layout import trees
 
 
 def check_real(what: str, tree: Any) -> None:
-  """Raises TypeError where a leaf of a tree is not real floating.
-
-  Args:
-    what: What the tree holds, one of it: 'parameter' or 'gradient'.
-    tree: The tree of arrays.
-  """
+  """Raises TypeError where a leaf, one 'gradient' say, is not real floating."""
   for path, x in jax.tree_util.tree_leaves_with_path(tree):
     try:
       dtype = jnp.result_type(x)
@@ -58,9 +53,7 @@ def widen(tree: Any, what: str = 'parameter') -> Any:
 def widen_gradients(gradients: Any, params: Any) -> Any:
   """Gradients in the dtypes and shardings of widened parameters.
 
-  Args:
-    gradients: Gradients; their own dtypes count where there are no parameters.
-    params: What ``widen`` returned, or None.
+  Their own dtypes count where there are no parameters.
 
   Raises:
     TypeError: A gradient is not real floating.

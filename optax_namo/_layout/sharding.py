@@ -57,11 +57,7 @@ def alike(
   """``leaves``, each sharded as the one of ``like``, which has its shape.
 
   On Auto axes the compiler alone knows how that is, and is told to do the same.
-
-  Args:
-    leaves: What lies anyhow.
-    like: What lies where it shall.
-    what: Tells these pairs from others in one program.
+  ``what`` tells these pairs from others in one program.
   """
   found = list(map(as_sharded, leaves, like))
   unknown = [

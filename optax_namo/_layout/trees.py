@@ -237,13 +237,8 @@ def check_kept(
 ) -> None:
   """Raises ValueError where state has other shapes than the gradients need.
 
-  They would broadcast, and train something else.
-
-  Args:
-    kind: What the state holds, for the error.
-    kept: A tree of the state.
-    shapes: What its leaves should be, in their order.
-    mend: What to do about it, for the error.
+  They would broadcast, and train something else. The error names the ``kind``
+  of state, and the ``mend``.
   """
   leaves = jax.tree_util.tree_leaves_with_path(kept)
   if len(leaves) != len(shapes):
@@ -262,16 +257,7 @@ def check_kept(
 def decay_mask(mask: Any, params: Any) -> Any:
   """Which leaves decay: a boolean at each leaf of the parameters.
 
-  Args:
-    mask: A tree or prefix of booleans, or a function of the parameters.
-    params: All parameters, so that a mask sees every leaf's siblings.
-
-  Returns:
-    A tree of ``params``' structure.
-
-  Raises:
-    ValueError: It is no prefix of ``params``.
-    TypeError: A leaf of it is no boolean.
+  They are all parameters, so that a mask sees every leaf's siblings.
   """
   mask = resolved(mask, params)
   check_mask(mask)
