@@ -177,7 +177,7 @@ class Trace:
         digit.start + end * digit.stride for end in ends
       )
 
-  def is_data(self, value: Value) -> bool:
+  def acts_as_data(self, value: Value) -> bool:
     """Whether a weight, in a product with another one, is data.
 
     Tokens and positions are, which the program alone cannot know.
@@ -382,7 +382,7 @@ def _product(
   contracts = any(side.contracted for side in sides)
   trace.mixed(values)
   if all(value.is_weight for value in values):
-    data = [trace.is_data(value) for value in values]
+    data = [trace.acts_as_data(value) for value in values]
     if any(data) and not all(data):
       values = [x.as_data() if is_ else x for x, is_ in zip(values, data)]
   acting, views = [], []
