@@ -13,8 +13,6 @@ import json
 import pathlib
 import re
 import shlex
-import subprocess
-import sys
 import types
 import typing
 from typing import Any, NamedTuple
@@ -31,6 +29,7 @@ import yaml
 from benchmarks import pods
 import optax_namo
 from optax_namo.nanogpt.compare.variants import runs_of
+from tests.nanogpt import helpers
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _DOCS = _ROOT / 'docs'
@@ -194,26 +193,29 @@ def test_yaml_block_is_a_comparison():
   assert len(runs) == 2 * 2 * 3 + 2 * 3 + 2
 
 
-@pytest.mark.parametrize('module', sorted({name for name, _ in _COMMANDS}))
-def test_commands_name_modules_and_flags(module):
-  assert importlib.util.find_spec(module), module
-  if not module.startswith('optax_namo.'):
-    return
-  flags = {
+_FLAGS = {
+  module: {
     word.partition('=')[0]
     for name, arguments in _COMMANDS
     if name == module
     for word in shlex.split(arguments)
     if word.startswith('--') and word != '--help'
   }
-  if flags:
-    helped = subprocess.run(
-      [sys.executable, '-m', module, '--helpfull'],
-      capture_output=True,
-      text=True,
-    ).stdout
-    for flag in flags:
-      assert re.search(rf'^\s+--(\[no\])?{flag[2:]}\b', helped, re.M), flag
+  for module in {name for name, _ in _COMMANDS}
+}
+
+
+@pytest.mark.parametrize('module', sorted(_FLAGS))
+def test_commands_name_modules(module):
+  assert importlib.util.find_spec(module), module
+
+
+def test_commands_name_flags(tmp_path):
+  flags = {m: f for m, f in _FLAGS.items() if m.startswith('optax_namo.') and f}
+  told = helpers.children(tmp_path, [[m, '--helpfull'] for m in flags])
+  for module, (_, text) in zip(flags, told, strict=True):
+    for flag in flags[module]:
+      assert re.search(rf'^\s+--(\[no\])?{flag[2:]}\b', text, re.M), flag
 
 
 _OURS = (
