@@ -293,7 +293,7 @@ def test_forward_mode_at_a_gradient_of_zero(optimizer, eps):
   params = {'w': _normal(0, 4, 6)}  # Adam's root is optax's.
   still = jax.tree.map(jnp.zeros_like, params)
   state = tx.init(params)
-  update = lambda gradient: tx.update(gradient, state, params)[0]['w']
+  update = jax.jit(lambda gradient: tx.update(gradient, state, params)[0]['w'])
   along = jax.jvp(update, (still,), (params,))[1]
   forward = jax.jacfwd(update)(still)
   backward = jax.jacrev(update)(still)
