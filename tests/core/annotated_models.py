@@ -99,14 +99,13 @@ class _NnxGPT(nnx.Module):
     )
     self.norm = nnx.LayerNorm(_WIDTH, rngs=rngs)
     self.qkv = linear(_WIDTH, 3 * _WIDTH)
-    self.out = linear(_WIDTH, _WIDTH)
     self.fc = linear(_WIDTH, 4 * _WIDTH)
     self.proj = linear(4 * _WIDTH, _WIDTH)
     self.lm_head = linear(_WIDTH, _VOCABULARY)
 
   def __call__(self, tokens):
     x = _whole(self.embed.embedding[...])[tokens]
-    x = x + _whole(self.out(_attend(_whole(self.qkv(self.norm(x))))))
+    x = x + _whole(_attend(_whole(self.qkv(self.norm(x)))))
     x = x + _whole(self.proj(_whole(jax.nn.gelu(self.fc(x)))))
     return _whole(self.lm_head(x))
 
@@ -127,12 +126,17 @@ def _make_nnx(annotated, shard_over):
 
 
 def _train_nnx(annotated, shard_over):
-  """Losses, diagnostics, the next loss from memory and disk; and specs."""
+  """Losses, diagnostics, the next loss from memory and disk; and specs.
+
+  Of what is not annotated the first two alone.
+  """
   model, optimizer = _make_nnx(annotated, shard_over)
   losses = [
     float(_nnx_step(model, optimizer, _tokens(i))) for i in range(_STEPS)
   ]
   told = optax_namo.diagnostics(optimizer.opt_state)
+  if not annotated:
+    return losses, told
   specs = {
     path[-3]: str(spec.get_value())
     for path, spec in nnx.to_flat_state(
@@ -177,8 +181,7 @@ class _LinenGPT(nn.Module):
     y = nn.LayerNorm(
       scale_init=boxed(ones, ('embed',)), bias_init=boxed(zeros, ('embed',))
     )(x)
-    y = _attend(dense('qkv', 3 * _WIDTH, 'embed', 'heads')(y))
-    x = x + dense('out', _WIDTH, 'heads', 'embed')(y)
+    x = x + _attend(dense('qkv', 3 * _WIDTH, 'embed', 'heads')(y))
     y = jax.nn.gelu(dense('fc', 4 * _WIDTH, 'embed', 'mlp')(x))
     x = x + dense('proj', _WIDTH, 'mlp', 'embed')(y)
     return dense('lm_head', _VOCABULARY, 'embed', 'vocab')(x)
@@ -224,7 +227,10 @@ def _linen_shardings(mesh, shard_over):
 
 
 def _train_linen(mesh, shard_over):
-  """As Flax's lm1b example: specs by eval_shape, init with out_shardings."""
+  """As Flax's lm1b example: specs by eval_shape, init with out_shardings.
+
+  Without a mesh losses and diagnostics alone.
+  """
   shardings = _linen_shardings(mesh, shard_over) if mesh else None
   with nn.logical_axis_rules(_LOGICAL if mesh else ()):
     make = jax.jit(
@@ -235,6 +241,9 @@ def _train_linen(mesh, shard_over):
     for i in range(_STEPS):
       state, loss = step(state, _tokens(i))
       losses.append(float(loss))
+    told = optax_namo.diagnostics(state)
+    if mesh is None:
+      return losses, told
     restored = jax.device_put(
       serialization.from_bytes(
         make(jax.random.key(1)), serialization.to_bytes(state)
@@ -242,7 +251,7 @@ def _train_linen(mesh, shard_over):
       jax.tree.map(lambda x: x.sharding, state),
     )
     after = [float(step(s, _tokens(_STEPS))[1]) for s in (state, restored)]
-  return losses, optax_namo.diagnostics(state), after
+  return losses, told, after
 
 
 def _update_linen(mesh, shard_over):
@@ -309,7 +318,7 @@ NAMES = (
 
 def main():
   if PLACES_MODELS:
-    alone, _ = _train_nnx(False, None)
+    alone = _train_nnx(False, None)
     for devices, kind, over in ((4, 'auto', 'fsdp'), (8, 'explicit', 'fsdp'),
                                 (8, 'auto', None)):  # fmt: skip
       with jax.set_mesh(_mesh(kind, devices)):
