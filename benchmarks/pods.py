@@ -330,31 +330,51 @@ def share(row, figures):
 
 
 def table(found):
-  """Markdown: a line a row."""
+  """Markdown: a line for each model and mesh, with AdamW left out."""
+  rules = ('namo_d', 'namo_d, fast', 'optax.muon')
+  each = ('namo_d', 'fast', 'Muon')
   lines = [
-    '| model | chips | mesh | | exchanged, MB | bound, MB |'
-    ' largest all-gather, MB | temporary, GB | TFLOP | of a step |',
-    '|' + '---|' * 10,
+    '| model | chips | mesh | bound, MB | '
+    + ' | '.join(f'exchanged: {name}' for name in each)
+    + ' | largest all-gather | '
+    + ' | '.join(f'temporary, GB: {name}' for name in each)
+    + ' | '
+    + ' | '.join(f'of a step: {name}' for name in each)
+    + ' |',
+    '|' + '---|' * 14,
   ]
+  asked = dict.fromkeys(' '.join(row.split()[:3]) for row in found)
   order = [*MODELS]
-  place = lambda row: (order.index(row.split()[0]), row)
-  for row, figures in sorted(found.items(), key=lambda x: place(x[0])):
-    name, topology, axes, rule = row.split(' ', 3)
-    kind, grid = topology.split(':')
-    start = f'| {name} | {kind} {grid} | {axes.replace(",", ", ")} | {rule} |'
-    if not figures['fits']:
-      lines.append(start + ' does not fit | | | | | |')
+  for at in sorted(asked, key=lambda at: (order.index(at.split()[0]), at)):
+    of = [found.get(f'{at} {rule}', {}) for rule in rules]
+    if not any(of):
       continue
-    exchanged = sum(figures['exchanged'].values())
-    gathered = figures['largest'].get('all-gather', 0) / 1e6
-    bound = f'{figures["bound"] / 1e6:.0f}' if rule != 'optax.adamw' else ''
-    held = figures['temporary'] + figures['arguments']
-    fits = '' if held < CHIPS[kind].memory else ', does not fit'
-    lines.append(
-      f'{start} {exchanged / 1e6:.0f} | {bound} | {gathered:.2f} |'
-      f' {figures["temporary"] / 1e9:.2f}{fits} |'
-      f' {figures["flops"] / 1e12:.2f} | {share(row, figures):.1%} |'
+    name, topology, axes = at.split()
+    kind, grid = topology.split(':')
+    fits = [x.get('fits') and x for x in of]
+    exchanged = [
+      x and f'{sum(x["exchanged"].values()) / 1e6:.0f}' for x in fits
+    ]
+    gathered = (
+      fits[0] and f'{fits[0]["largest"].get("all-gather", 0) / 1e6:.2f}'
     )
+    held = [x and x['temporary'] + x['arguments'] for x in fits]
+    temporary = [
+      f'{x["temporary"] / 1e9:.2f}'
+      + ', does not fit' * (y > CHIPS[kind].memory)
+      if x
+      else 'does not fit' * bool(one)
+      for x, y, one in zip(fits, held, of)
+    ]
+    shares = [
+      x and f'{share(f"{at} {rule}", x):.1%}' for x, rule in zip(fits, rules)
+    ]
+    (bound,) = {x['bound'] for x in of if x}
+    cells = [
+      *(name, f'{kind} {grid}', axes.replace(',', ', '), f'{bound / 1e6:.0f}'),
+      *(*exchanged, gathered, *temporary, *shares),
+    ]
+    lines.append('| ' + ' | '.join(x or '' for x in cells) + ' |')
   return '\n'.join(lines)
 
 
