@@ -43,7 +43,7 @@ SIGNAL = {
   },
 }
 
-SIBLINGS = {n: f'Siblings: batch {n}' for n in (16, 64)}
+SIBLINGS = {n: f'Siblings, from above too: batch {n}' for n in (16, 64)}
 # By the shape scale, for each width the question.
 TRANSFER = {
   scale: {n: f'Width {n}, {scale}' for n in (64, 128, 256)}
@@ -128,10 +128,12 @@ def drift(by_width: Mapping[int, Arms], name: str) -> float:
   return round(2 * math.log2(last / first)) / 2
 
 
-def cost_of_keeping(by_width: Mapping[int, Arms], name: str) -> float:
-  """Loss at the largest width with the rates of 64, less that at its own."""
-  *_, widest = by_width.values()
-  return judge.difference(widest[f'{name}, rates of 64'], widest[name]).mean
+def cost_of_keeping(
+  by_width: Mapping[int, Arms], name: str, width: int
+) -> float:
+  """Loss at a width with the rates of 64, less that at its own."""
+  at = by_width[width]
+  return judge.difference(at[f'{name}, rates of 64'], at[name]).mean
 
 
 def by_siblings(rows: Rows) -> dict[int, Arms]:

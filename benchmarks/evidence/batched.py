@@ -9,7 +9,8 @@ There are no checkpoints: what was killed is made again. Rows are those of
   task     what was done to the run's data or rate, of ``TASKS``; not there: '',
            nothing
   signal   [step, signal to noise of the gradient of one of its batches]
-  scales   by matrix, its mean scale at the first of every ``EVERY`` steps
+  scales   by matrix, its mean scale at the first of every ``EVERY`` steps, or
+           of all steps
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -47,6 +48,9 @@ TASKS = (
   'labels',  # From half of the run on, half of the targets are random.
   'follows the model',  # NAMO's scale, mean over seeds and matrices.
   'follows each matrix',  # The same by matrix.
+  'each step',  # Nothing; the scales of all steps are kept.
+  'follows the model, each step',  # Which these follow.
+  'follows each matrix, each step',
 )
 EVERY = 5
 INPUTS = ('learning_rate', 'adam_learning_rate')  # And the seed.
@@ -114,22 +118,27 @@ def _probe(
   return [x[None] for x in found]
 
 
+def _every(task: str) -> int:
+  return 1 if task.endswith('each step') else EVERY
+
+
 def curves(run: Run, rows: Iterable[Row]) -> Curves:
   """What the run's rate follows: scales of NAMO's runs in its setting."""
   alike = lambda c: (c.preset, c.batch_size, c.steps, c.decay_steps)
+  every = _every(run.task)
   found = [
     row['scales']
     for row in rows
-    if run_of(row).task == ''
+    if run_of(row).task == ('each step' if every == 1 else '')
     and row['config']['optimizer'] == 'namo'
     and row['config']['seed'] < 100  # Not of tuning.
     and alike(from_file(row['config'])) == alike(run.config)
   ]
   steps = range(run.config.steps)
   mean = {path: np.mean([s[path] for s in found], axis=0) for path in found[0]}
-  if run.task == 'follows the model':
+  if run.task.startswith('follows the model'):
     mean = dict.fromkeys(mean, np.mean(list(mean.values()), axis=0))
-  return {path: np.interp(steps, steps[::EVERY], x) for path, x in mean.items()}
+  return {path: np.interp(steps, steps[::every], x) for path, x in mean.items()}
 
 
 def _follow(curves: dict[str, jax.Array]) -> optax.GradientTransformation:
@@ -288,7 +297,7 @@ def train_runs(
     params, state, scales = rule.update(
       knobs, followed, gradients, state, params
     )
-    if step % EVERY == 0:
+    if step % _every(task) == 0:
       told.append(scales)
     if (step + 1) % first.eval_every == 0 or step + 1 == first.steps:
       probes = [

@@ -113,7 +113,7 @@ def following(rows: Rows) -> str:
   """Muon at a rate that follows NAMO's scale is NAMO within 0.01."""
   tests = {}
   for batch in (16, 64):
-    arms = answers.arms(rows, f'Following NAMO: batch {batch}')
+    arms = answers.arms(rows, f'Following NAMO, each step: batch {batch}')
     model = arms[f'{MUON}, follows the model']
     matrix = arms[f'{MUON}, follows each matrix']
     tests |= {

@@ -202,10 +202,12 @@ class Facts:
     return ' | '.join(f'{answers.drift(of, n):+.1f}' for n in answers.RULES)
 
   def kept_rates(self, scale: str) -> str:
-    """The cells of what the rates of 64 cost at 256."""
+    """The cells of what the rates of 64 cost at 128 and at 256."""
     of = answers.by_shape_scale(self._rows)[scale]
-    costs = (answers.cost_of_keeping(of, name) for name in answers.RULES)
-    return ' | '.join(f'{cost:+.3f}' for cost in costs)
+    cost = lambda *at: f'{answers.cost_of_keeping(of, *at):+.3f}'
+    return ' | '.join(
+      f'{cost(name, 128)}, {cost(name, 256)}' for name in answers.RULES
+    )
 
   def over_batches(
     self, rule: str, questions: Mapping[int, str] = answers.NOISE

@@ -270,15 +270,18 @@ def in_small(seeds: Sequence[int] = FINAL, **change: Any) -> Question:
   )
 
 
-def following(**change: Any) -> Question:
+def following(each_step: bool, **change: Any) -> Question:
   """NAMO, Muon, and Muon at a rate that follows NAMO's scales."""
 
   def asked(rows, optimizer):
     namo = small(rows, 'namo', **change)
     found = rows.arms({'': namo}, FINAL)
+    if each_step:
+      rows.need([namo | {'task': 'each step'}], FINAL)
     of = {'': small(rows, optimizer, **change)}
     for task in ('follows the model', 'follows each matrix'):
-      knobs = namo | {'optimizer': optimizer, 'task': task}
+      made = task + ', each step' * each_step
+      knobs = namo | {'optimizer': optimizer, 'task': made}
       of[task] = walk(rows, knobs, 'learning_rate')
     return [*rows.arms(of, FINAL), *found]
 
@@ -305,11 +308,18 @@ def at_width(width: int, shape_scale: str) -> Question:
   return asked
 
 
-def beside(batch: int) -> Question:
-  """A sibling, cautious decay with its strength tuned as well."""
+def beside(batch: int, *starts: Knobs) -> Question:
+  """A sibling, at the best of walks from several places.
+
+  Cautious decay has its strength tuned as well.
+  """
 
   def asked(rows, optimizer):
-    knobs = small(rows, optimizer, batch_size=batch)
+    walks = [
+      small(rows, optimizer, batch_size=batch, **start)
+      for start in ({}, *starts)
+    ]
+    knobs = min(walks, key=rows.mean)
     if optimizer == 'cautious_muon':
       knobs = walk(rows, knobs | {'weight_decay': 0.1}, 'weight_decay')
     return rows.arms({'': knobs}, FINAL)
@@ -369,7 +379,7 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
       _at_a_constant_rate(n),
       (
         f'(r) Following NAMO: batch {n}',
-        (following(batch_size=n, decay_steps=0), ('muon',)),
+        (following(False, batch_size=n, decay_steps=0), ('muon',)),
       ),
     )
   },
@@ -404,6 +414,20 @@ QUESTIONS: dict[str, tuple[Question, tuple[str, ...]]] = {
   '(q) Signal: batch 256': (in_small(batch_size=256), RULES),
   **dict([_at_a_constant_rate(256)]),
   '(q) Signal: batch 1024': (in_small(batch_size=1024), RULES),
+  **{
+    f'(r) Following NAMO, each step: batch {n}': (
+      following(True, batch_size=n, decay_steps=0),
+      ('muon',),
+    )
+    for n in (16, 64)
+  },
+  **{
+    f'(v) Siblings, from above too: batch {n}': (
+      beside(n, {'adam_learning_rate': 0.19}),
+      (*RULES, *siblings.OPTIMIZERS, 'optax_muon', 'adamw'),
+    )
+    for n in (16, 64)
+  },
 }
 
 

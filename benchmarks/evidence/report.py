@@ -87,7 +87,8 @@ def _rates(found: Mapping[str, answers.Arms]) -> Iterator[dict[str, str]]:
       rates = {name: arm.setting['learning_rate'] for name, arm in arms.items()}
       muon = rates[answers.MUON]
       line = {OPTIMIZERS[rule].label: '' for rule in plan.RATES}
-      line |= {n: f'{rate:g} ({rate / muon:.1f}×)' for n, rate in rates.items()}
+      cell = lambda rate, muon=muon: f'{rate:g} ({rate / muon:.1f}×)'
+      line |= {n: cell(rate) for n, rate in rates.items() if n in line}
       yield {'': title} | line
 
 
@@ -165,7 +166,12 @@ def _transfer(
           for n, arms in of.items()
         },
         'octaves': f'{answers.drift(of, name):+.1f}',
-        'rates of 64 at 256, loss': f'{answers.cost_of_keeping(of, name):+.4f}',
+        **{
+          f'rates of 64 at {n}, loss': (
+            f'{answers.cost_of_keeping(of, name, n):+.4f}'
+          )
+          for n in (128, 256)
+        },
       }
 
 
@@ -209,8 +215,9 @@ def document(rows: Sequence[Row]) -> str:
     ' which has its seeds and one more; differences are paired over seeds, ±'
     ' half the width of their 95% intervals, p-values'
     " Holm's within a question. (m), (n), (o), (p), (k)'s seeds, and five of"
-    " (l)'s eight were asked for after a look at what there was: the"
-    " protocol's changes 5 to 7 and 10 to 12.",
+    " (l)'s eight, (q) over 300 steps, (r) of each step and (v) from above were"
+    " asked for after a look at what there was: the protocol's changes 5 to 7,"
+    ' 10 to 12, 16, 21 and 22.',
     f'{len(rows)} runs, {diverged} of them diverged.',
     '## The hypotheses',
     report.markdown(
@@ -234,8 +241,8 @@ def document(rows: Sequence[Row]) -> str:
     lines = list(_transfer(answers.by_shape_scale(known)))
     parts += [
       '## Rates over width',
-      'Of (u), in the unit of each shape scale; the last column less the loss'
-      ' at the best rates of 256, over its seeds.',
+      'Of (u), in the unit of each shape scale; losses less those at the best'
+      ' rates of that width, over its seeds.',
       report.markdown(lines),
       'Of (k), (o) and (a), with `rms`, in spectral units.',
       report.markdown(_spectral(answers.by_width(known))),
@@ -246,7 +253,8 @@ def document(rows: Sequence[Row]) -> str:
       "NAMO's mean scale, over the run where it was kept, else at its last"
       ' step; and the signal to noise of its gradients, where measured. Else'
       ' the scale bounds it from below: noise lowers it, and so do gradients'
-      ' that turn against each other.',
+      ' that turn against each other. It is measured on clean labels, at two'
+      ' steps of a run: at the last it is far below the mean.',
       report.markdown(lines),
     ]
   if lines := list(_rates(answered)):
@@ -258,9 +266,9 @@ def document(rows: Sequence[Row]) -> str:
   if left := [title for title in plan.ALL if title not in answered]:
     parts += [
       '## Open',
-      f'Not all runs are there yet of {"; ".join(left)}. (t) has rows of its'
-      ' own, `python -m benchmarks.evidence.beyond`; what has char in its name'
-      ' and 300 steps waits for an accelerator.',
+      f'Not all runs are there yet of {"; ".join(left)}. What has char in its'
+      ' name waits for an accelerator. (t), `python -m'
+      ' benchmarks.evidence.beyond`, keeps its rows apart.',
     ]
   return '\n\n'.join(parts) + '\n'
 

@@ -40,7 +40,7 @@ def losses(rates, signal, namo):
 
 def gain(signal, schedule):
   """NAMO's final error over Muon's, each at its best rate."""
-  rates = np.geomspace(1e-4, 10, 300)[:, None] * schedule[None] * signal**0.5
+  rates = np.geomspace(1e-4, 10, 20_000)[:, None] * schedule[None] * signal**0.5
   namo, muon = (losses(rates, signal, rule) for rule in (True, False))
   return np.nanmin(namo) / np.nanmin(muon)
 
