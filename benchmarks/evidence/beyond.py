@@ -256,19 +256,28 @@ def tuned(rows: Rows, optimizer: str) -> Knobs:
   return plan.walk(rows, knobs, *_KNOBS, 'learning_rate')
 
 
+def scores(
+  path: pathlib.Path, task: str
+) -> dict[str, tuple[Knobs, list[float]]]:
+  """By optimizer its best knobs, and the score of each seed."""
+  rows = Rows(path, task)
+  best = {optimizer: tuned(rows, optimizer) for optimizer in RULES}
+  return {
+    name: (knobs, rows.scores(knobs, SEEDS)) for name, knobs in best.items()
+  }
+
+
 def table(path: pathlib.Path) -> str:
   """Markdown: a line a task and an optimizer, with differences to Muon."""
   lines = []
   for task in TASKS:
-    rows = Rows(path, task)
-    best = {optimizer: tuned(rows, optimizer) for optimizer in RULES}
-    scores = {name: rows.scores(knobs, SEEDS) for name, knobs in best.items()}
-    for name, of in scores.items():
-      test = paired(of, scores['muon'])
+    found = scores(path, task)
+    for name, (knobs, of) in found.items():
+      test = paired(of, found['muon'][1])
       lines.append(
         {
           '': f'{task}: {OPTIMIZERS[name].label}',
-          'rates': ', '.join(f'{best[name][knob]:g}' for knob in _KNOBS),
+          'rates': ', '.join(f'{knobs[knob]:g}' for knob in _KNOBS),
           'score': f'{statistics.fmean(of):.4f} ± {statistics.stdev(of):.4f}',
           'difference to Muon': (
             f'{test.mean:+.4f} {judge.interval(test, 4)}'

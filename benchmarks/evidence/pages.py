@@ -15,6 +15,7 @@ import re
 from typing import NamedTuple
 
 from benchmarks.evidence import answers
+from benchmarks.evidence import beyond
 from benchmarks.evidence import hypotheses
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
@@ -261,6 +262,11 @@ class Facts:
     b1 = make_config().b1
     # Of b1² M + (1 - b1²) G, M the momentum before: G is not yet in it.
     return math.sqrt(b1**4 * (1 - b1) / (1 + b1) + (1 - b1**2) ** 2)
+
+  def beyond(self, task: str, optimizer: str) -> str:
+    """How its score on another task lies to Muon's."""
+    found = beyond.scores(report.HERE / 'beyond.jsonl', task)
+    return judge.size(paired(found[optimizer][1], found['muon'][1]), 4)
 
   def times_by_batch(self, name: str) -> list[float]:
     return [self.times(question, name) for question in self.batches.values()]

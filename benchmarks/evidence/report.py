@@ -267,8 +267,7 @@ def document(rows: Sequence[Row]) -> str:
     parts += [
       '## Open',
       f'Not all runs are there yet of {"; ".join(left)}. What has char in its'
-      ' name waits for an accelerator. (t), `python -m'
-      ' benchmarks.evidence.beyond`, keeps its rows apart.',
+      ' name waits for an accelerator.',
     ]
   return '\n\n'.join(parts) + '\n'
 
