@@ -6,7 +6,6 @@ Processes that tests start inherit what is set in the environment.
 """
 
 import functools
-import gc
 import os
 
 import hypothesis
@@ -29,8 +28,6 @@ os.environ['XLA_FLAGS'] = (
 # Workers have it before they load NumPy, whose threads wait for each other in a
 # loop: with a worker on every core, most of the time.
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
-# Little of what tracing allocates is garbage: 700 objects is too soon to look.
-gc.set_threshold(20_000)
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 hypothesis.settings.register_profile(
