@@ -121,7 +121,7 @@ make_batch = data.batch
 
 def batch(*args, step, **kwargs):
   if step == 12:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, -1))
   return make_batch(*args, step=step, **kwargs)
 
 data.batch = batch
