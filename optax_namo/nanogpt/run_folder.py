@@ -127,7 +127,7 @@ def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
   """Writes a checkpoint whole; OSError if it cannot be written."""
   try:
     manager.save(step, args=ocp.args.StandardSave(state))
-  except (OSError, ValueError, RuntimeError) as error:  # Of TensorStore, too.
+  except (OSError, ValueError) as error:  # TensorStore's is a ValueError.
     raise OSError(
       f'no checkpoint of step {step} was written: {error}'
     ) from error
