@@ -249,7 +249,7 @@ class Facts:
     """The gain over Muon that intervals leave room for there."""
     return -min(test.low for test in self._to_muon(self.closest()))
 
-  def ratio(self, question: str) -> str:
+  def signal_to_noise(self, question: str) -> str:
     """Signal to noise of the batches over NAMO's runs."""
     return f'{answers.signal(self.arms(question)["NAMO"]):.2g}'
 

@@ -18,6 +18,7 @@ from optax_namo._layout import axes
 from optax_namo._layout import trees
 from optax_namo._routing import by_name
 from optax_namo._routing import dimension_numbers as dims
+from optax_namo._routing import primitives
 from optax_namo._routing import program
 from optax_namo._routing import views
 
@@ -112,9 +113,11 @@ def decided(
   hyperparameters.choice('first_layers', first_layers, ('adamw', 'matrix'))
   closed = jax.make_jaxpr(function)(params, *args)
   shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
-  trace = program.Trace(trees.paths(params), shapes)
+  trace = program.Trace(trees.paths(params), shapes, primitives.rule)
   weights = [program.Value((views.whole(i, n),)) for i, n in enumerate(shapes)]
-  others = [program.Value(data=2)] * (len(closed.jaxpr.invars) - len(weights))
+  others = [program.Value(data=program.DATA)] * (
+    len(closed.jaxpr.invars) - len(weights)
+  )
   trace.run(closed.jaxpr, closed.consts, weights + others)
   found = [
     _decision(trace, leaf, output_heads, first_layers, split)

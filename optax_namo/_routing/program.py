@@ -2,15 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a program does with its parameters.
 
-The program is a jaxpr. Every value in it is described by a ``Value``, and each
-primitive has a rule from those of its operands to those of its results.
+The program is a jaxpr. Every value in it is described by a ``Value``; what a
+primitive makes of those of its operands, ``primitives`` says.
 """
 
 from collections import Counter
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-import functools
-import math
 from typing import Any, NamedTuple
 
 from jax.extend import core
@@ -19,7 +17,10 @@ import jax.numpy as jnp
 from optax_namo._routing import names
 from optax_namo._routing import views as v
 
-_Eqn = Any  # jax.extend.core.JaxprEqn, whose avals have no shape for mypy.
+Eqn = Any  # jax.extend.core.JaxprEqn, whose avals have no shape for mypy.
+
+
+PLAIN, MADE, DATA, LEARNED = range(4)
 
 
 class Value(NamedTuple):
@@ -29,14 +30,15 @@ class Value(NamedTuple):
     views: The parameters that it is a view of, and outputs of products with
       parameters that it has in it, but for those that were already operands of
       others.
-    data: 0 if it depends on parameters and constants alone, 1 if a product of
-      the two has come before, 2 if it depends on data, 3 if a product or a
-      look-up of a parameter has come before that.
+    data: ``PLAIN`` where it depends on parameters and constants alone, ``MADE``
+      where a product of the two has come before, ``DATA`` where it depends on
+      data, ``LEARNED`` where a product or a look-up of a parameter has come
+      before that. What depends on several values has the last of theirs.
     selects: Whether it is a one-hot of integers.
   """
 
   views: tuple[v.View, ...] = ()
-  data: int = 0
+  data: int = PLAIN
   selects: bool = False
 
   @property
@@ -49,7 +51,7 @@ class Value(NamedTuple):
 
   @property
   def is_data(self) -> bool:
-    return self.data > 1
+    return self.data >= DATA
 
   @property
   def is_weight(self) -> bool:
@@ -61,7 +63,7 @@ class Value(NamedTuple):
 
   def as_data(self) -> 'Value':
     """The same of parameters that are data, as tokens are."""
-    return Value(tuple(self.outputs), 3)
+    return Value(tuple(self.outputs), LEARNED)
 
   def without_outputs(self) -> 'Value':
     """The same where nothing that gave it learns of what becomes of it."""
@@ -77,15 +79,7 @@ class Value(NamedTuple):
     return self._replace(views=tuple(kept))
 
 
-def _is_choice(eqn: _Eqn, var: Any) -> bool:
-  """Whether no gradient passes, as through an argmax or a comparison."""
-  kind = getattr(var.aval, 'dtype', None)
-  indices = eqn.primitive.name in ('argmax', 'argmin', 'top_k', 'sort')
-  return kind == jnp.bool_ or (indices and kind == jnp.int32)
-
-
-_Values = list[Value]
-_Places = list[tuple[int, int]]
+Values = list[Value]
 
 
 class Use(NamedTuple):
@@ -99,7 +93,7 @@ class Use(NamedTuple):
 
 
 class Trace:
-  """What a program does with its parameters, found by running its rules.
+  """What a program does with its parameters, found by running it.
 
   Attributes:
     uses: The products of each leaf, and how many there are.
@@ -110,8 +104,13 @@ class Trace:
     cuts: Entries at which the axis ``(leaf, axis)`` is cut.
   """
 
-  def __init__(self, paths: Sequence[str], shapes: Sequence[tuple[int, ...]]):
-    self.paths, self.shapes = paths, shapes
+  def __init__(
+    self,
+    paths: Sequence[str],
+    shapes: Sequence[tuple[int, ...]],
+    rule: Callable[['Trace', Eqn, Values], Values],
+  ):
+    self.paths, self.shapes, self._rule = paths, shapes, rule
     self.surrogate = False  # Within what has a derivative of its own.
     self.uses: dict[int, Counter[Use]] = defaultdict(Counter)
     self.marks: dict[str, dict[int, str]] = defaultdict(dict)
@@ -120,12 +119,12 @@ class Trace:
   def mark(self, what: str, views: Iterable[v.View], why: str = '') -> None:
     self.marks[what].update({view.leaf: why for view in views})
 
-  def run(self, jaxpr: Any, consts: Sequence[Any], values: _Values) -> _Values:
+  def run(self, jaxpr: Any, consts: Sequence[Any], values: Values) -> Values:
     """The results of a jaxpr."""
     known = dict(zip(jaxpr.invars, values))
     # An array that the function closes over is data, as its arguments are.
     for var, const in zip(jaxpr.constvars, consts):
-      known[var] = Value(data=2 * int(jnp.size(const) > 1))
+      known[var] = Value(data=DATA if jnp.size(const) > 1 else PLAIN)
     constant = Value()
 
     def read(atom):
@@ -134,16 +133,15 @@ class Trace:
     for eqn in jaxpr.eqns:
       # The forward pass of a gradient tells all, and its products come first.
       if 'transpose(' in str(eqn.source_info.name_stack):
-        found = [Value(data=3)] * len(eqn.outvars)
+        found = [Value(data=LEARNED)] * len(eqn.outvars)
       else:
-        rule = _RULES.get(eqn.primitive.name, _other)
-        found = rule(self, eqn, [read(atom) for atom in eqn.invars])
+        found = self._rule(self, eqn, [read(atom) for atom in eqn.invars])
       for var, value in zip(eqn.outvars, found):
         chosen = _is_choice(eqn, var) and not self.surrogate
         known[var] = value.without_outputs() if chosen else value
     return [read(atom) for atom in jaxpr.outvars]
 
-  def mixed(self, values: _Values, views: Iterable[v.View] = ()) -> Value:
+  def mixed(self, values: Values, views: Iterable[v.View] = ()) -> Value:
     """A value that depends on all these, and has these views."""
     for value in values:
       self.mark('seen', value.parameters)
@@ -153,9 +151,11 @@ class Trace:
       for view in (*hidden, *views)
       if not (view.is_output and view.leaf in self.marks['consumed'])
     ]
-    return Value(v.merged(kept), max([0, *(value.data for value in values)]))
+    return Value(
+      v.merged(kept), max([PLAIN, *(value.data for value in values)])
+    )
 
-  def joined(self, values: _Values, scaled: bool = False) -> Value:
+  def joined(self, values: Values, scaled: bool = False) -> Value:
     """The same, with all views, where entries are added or lie side by side.
 
     Parameters among data are data, as tokens and positions are, unless they are
@@ -184,7 +184,7 @@ class Trace:
     """
     wide = [x.leaf for x in value.parameters if len(self.shapes[x.leaf]) > 1]
     named = all(names.is_embedding(self.paths[leaf]) for leaf in wide)
-    return value.data == 1 or bool(wide and named)
+    return value.data == MADE or bool(wide and named)
 
   def look_up(self, value: Value) -> Value:
     """A value after an index of data has selected."""
@@ -193,359 +193,11 @@ class Trace:
       view if view.is_output else view._replace(looked=True)
       for view in value.views
     )
-    return value._replace(views=tuple(views), data=3)
+    return value._replace(views=tuple(views), data=LEARNED)
 
 
-# Entries of one operand, the first, in other places.
-
-
-def _kept(gone: Iterable[int], rank: int) -> _Places:
-  """The places of axes, all but some of which stay, in order."""
-  return [(i, j) for j, i in enumerate(i for i in range(rank) if i not in gone)]
-
-
-def _places(eqn: _Eqn, known: bool) -> _Places:
-  """Which axes of the operand stay, and where."""
-  name, p, rank = eqn.primitive.name, eqn.params, eqn.invars[0].aval.ndim
-  if name == 'transpose':
-    return [(i, j) for j, i in enumerate(p['permutation'])]
-  if name == 'broadcast_in_dim':
-    return [*enumerate(p['broadcast_dimensions'])]
-  if name == 'all_gather':
-    at = rank if p['tiled'] else p['all_gather_dimension']
-    return [(i, i + (i >= at)) for i in range(rank)]
-  if name != 'gather':
-    gone = p['dimensions'] if name == 'squeeze' else p.get('axes', ())
-    return _kept(gone, rank)
-  numbers = p['dimension_numbers']
-  batch = numbers.operand_batching_dims
-  gone = {*numbers.collapsed_slice_dims, *batch}
-  shape = range(eqn.outvars[0].aval.ndim)
-  rows = [j for j in shape if j not in numbers.offset_dims]
-  places = [*zip((i for i, _ in _kept(gone, rank)), numbers.offset_dims)]
-  places += zip(batch, [rows[i] for i in numbers.start_indices_batching_dims])
-  if known and len(rows) == len(gone) == 1:  # It permutes the entries.
-    places.append((gone.pop(), rows[0]))
-  return places
-
-
-def _moved(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  (value, *indices), old = values, eqn.invars[0].aval.shape
-  name, p, outs = eqn.primitive.name, eqn.params, []
-  known = not any(index.is_data for index in indices)
-  places = _places(eqn, known)
-  # Of a dynamic slice they are not known; one with strides is no piece.
-  starts = p.get('start_indices') if max(p.get('strides') or [1]) == 1 else None
-  for i, var in enumerate(eqn.outvars):
-    new = last = var.aval.shape
-    if name in ('split', 'unstack'):
-      at, sizes = p['axis'], p.get('sizes', [1] * len(eqn.outvars))
-      starts = [int(sum(sizes[:i])) * (axis == at) for axis in range(len(old))]
-      new = (*old[:at], sizes[i], *old[at + 1 :])
-    if name == 'reshape':
-      moved = value.moved(v.reshaped, old, new, p['dimensions'])
-    else:
-      moved = value.moved(v.placed, places, old, new, starts, trace.cut)
-    if name == 'unstack':
-      moved = moved.moved(v.placed, _kept([at], len(old)), new, last)
-    if len(moved.parameters) < len(value.parameters) and last:
-      _opaque(trace, eqn, [value])
-    out = trace.mixed(values, moved.views)._replace(selects=value.selects)
-    outs.append(out if known or not value.parameters else trace.look_up(out))
-  return outs
-
-
-# Entries of several operands.
-
-
-def _concatenated(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  rank, starts = len(eqn.outvars[0].aval.shape), defaultdict(set)
-  if eqn.primitive.name == 'stack':
-    at = eqn.params['axis']
-    one_more = lambda x: (*x.axes[:at], (), *x.axes[at:])
-    return [trace.joined([value.moved(one_more) for value in values])]
-  alike = lambda x: x.axes if len(x.axes) == rank else None
-  if eqn.primitive.name == 'concatenate':
-    at = eqn.params['dimension']
-    flat = [
-      x
-      for value in values
-      for x in value.parameters
-      if rank == 1 and len(x.axes[0]) > 1
-    ]
-    if len({x.leaf for x in flat}) > 1:  # Which is where is not followed.
-      trace.mark('opaque', flat, eqn.primitive.name)
-      return [trace.mixed(values)]
-    for view in (view for value in values for view in value.views if view.axes):
-      for digit in view.axes[at][:1]:
-        starts[view.leaf, digit.axis].add(digit.start)
-  out = trace.joined([value.moved(alike) for value in values])
-  for key, some in starts.items():  # They do not go separate ways.
-    trace.cuts[key] -= set(range(min(some) + 1, max(some) + 1))
-  return [out]
-
-
-def _elementwise(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  name, new = eqn.primitive.name, eqn.outvars[0].aval.shape
-  shapes = [atom.aval.shape for atom in eqn.invars]
-  scales = name in ('mul', 'div') or sum(math.prod(n) > 1 for n in shapes) < 2
-  if name == 'select_n':  # A mask scales; its two cases are added.
-    scales = not any(one.is_data and not one.parameters for one in values[1:])
-  stretched = [
-    value.moved(v.placed, _kept((), len(old)), old, new)
-    for value, old in zip(values, shapes)
-  ]
-  keeps = name in ('mul', 'convert_element_type')
-  selects = keeps and any(value.selects for value in values)
-  return [trace.joined(stretched, scales)._replace(selects=selects)]
-
-
-def _equal(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  """Integers compared with a list of known ones are a one-hot of them."""
-  known = any(
-    value.is_constant and math.prod(atom.aval.shape) > 1
-    for value, atom in zip(values, eqn.invars)
-  )
-  integers = jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.integer)
-  return [trace.mixed(values)._replace(selects=known and integers)]
-
-
-def _other(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  """A call of a jaxpr, or elementwise; else no rule follows."""
-  arity = len(values), len(eqn.outvars)
-  for inner in eqn.params.values():
-    jaxpr, consts = getattr(inner, 'jaxpr', inner), getattr(inner, 'consts', ())
-    if isinstance(jaxpr, core.Jaxpr) and (
-      (len(jaxpr.invars), len(jaxpr.outvars)) == arity
-    ):
-      before = trace.surrogate
-      trace.surrogate = before or eqn.primitive.name.startswith('custom_')
-      outs = trace.run(jaxpr, consts, values)
-      trace.surrogate = before
-      return outs
-  if len(eqn.outvars) != 1:
-    return _opaque(trace, eqn, values)
-  new = eqn.outvars[0].aval.shape
-  alike = all(
-    len(old) in (0, len(new)) and all(i in (1, j) for i, j in zip(old, new))
-    for old in [atom.aval.shape for atom in eqn.invars]
-  )
-  return (_elementwise if alike else _opaque)(trace, eqn, values)
-
-
-def _opaque(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  """Notes the matrices that no rule follows from here."""
-  weights = [value.parameters for value in values if value.is_weight]
-  hidden = [x for some in weights for x in some if sum(map(bool, x.axes)) > 1]
-  out = trace.mixed(values)
-  if eqn.outvars and hidden:
-    trace.mark('opaque', hidden, eqn.primitive.name)
-    trace.mark('consumed', out.outputs)
-    out = out._replace(views=v.merged(map(v.output, hidden)))
-  return [out] * len(eqn.outvars)
-
-
-# Products.
-
-
-class _Side(NamedTuple):
-  """The axes of an operand of a product."""
-
-  shape: Sequence[int]
-  contracted: Sequence[int] = ()
-  free: Sequence[int] = ()
-  places: Sequence[tuple[int, int]] = ()  # Of those that stay, in the result.
-
-
-def _use(
-  trace: Trace, eqn: _Eqn, view: v.View, side: _Side, other: Value
-) -> bool:
-  """Notes whether a product takes a view as a matrix."""
-  contracted, free = view.digits(side.contracted), view.digits(side.free)
-  if not (contracted and free):
-    contracted, free = contracted or view.inner, free or view.inner
-  if not (contracted and free):
-    return False
-  strength = 0 if other.is_weight else 2 if other.is_data else 1
-  spec = v.spec(trace.shapes[view.leaf], contracted, free)
-  first = strength > 0 and other.data < 3
-  use = Use(strength, spec, eqn.primitive.name, first, view.looked)
-  trace.uses[view.leaf][use] += 1
-  return True
-
-
-def _product(
-  trace: Trace, eqn: _Eqn, values: _Values, sides: Sequence[_Side]
-) -> _Values:
-  """The product of two operands."""
-  new = eqn.outvars[0].aval.shape
-  contracts = any(side.contracted for side in sides)
-  trace.mixed(values)
-  if all(value.is_weight for value in values):
-    data = [trace.acts_as_data(value) for value in values]
-    if any(data) and not all(data):
-      values = [x.as_data() if is_ else x for x, is_ in zip(values, data)]
-  acting, views = [], []
-  for i, (value, other, side) in enumerate(zip(values, values[::-1], sides)):
-    selected = contracts and other.selects
-    alone = selected or other.is_constant
-    placed = [
-      view._replace(
-        axes=v.placed(view, side.places, side.shape, new),
-        inner=view.inner + view.digits(() if alone else side.contracted),
-      )
-      for view in value.parameters
-    ]
-    # Else data scale a parameter.
-    acts = not (value.is_data and other.is_weight)
-    if acts and placed and selected:
-      out = trace.mixed(values, placed)
-      return [trace.look_up(out) if other.is_data else out]
-    if acts:
-      used = [_use(trace, eqn, x, side, other) for x in value.parameters]
-      acts = value.is_weight or any(used)
-    if acts:
-      acting.append(i)
-    if acts or not contracts:
-      views += placed
-  if not (acting and contracts):  # It broadcasts, or is one of activations.
-    return [trace.mixed(values, views)]
-  for i, value in enumerate(values):
-    if acting != [i] or value.is_data:  # Data may scale the parameter.
-      trace.mark('consumed', value.outputs)
-  outputs = [v.output(view, view.axes) for view in views]
-  out = trace.mixed(values, outputs)
-  if out.is_data:
-    return [out._replace(data=3)]
-  with_constant = any(value.is_constant for value in values)
-  out = trace.mixed(values, outputs + views)
-  return [out._replace(data=1) if with_constant else out]
-
-
-def _dot(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  numbers, groups = eqn.params.get('ragged_dot_dimension_numbers'), ()
-  if numbers is None:
-    contracted, batch = eqn.params['dimension_numbers']
-  else:
-    contracted, batch = numbers.dot_dimension_numbers
-    groups = numbers.rhs_group_dimensions
-    if not groups:  # The groups are an axis of the result alone.
-      return _opaque(trace, eqn, values)
-  sides, place = [], len(batch[0])
-  for i, atom in enumerate(eqn.invars[:2]):
-    other = {*contracted[i], *batch[i], *(groups if i else ())}
-    free = [axis for axis in range(atom.aval.ndim) if axis not in other]
-    places = [(axis, k) for k, axis in enumerate(batch[i])]
-    places += [(axis, k) for k, axis in enumerate(free, place)]
-    sides.append(_Side(atom.aval.shape, contracted[i], free, places))
-    place += len(free)
-  return _product(trace, eqn, values[:2], sides)
-
-
-def _convolution(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  image, kernel = values
-  trace.mixed(values)
-  shape, numbers = eqn.invars[1].aval.shape, eqn.params['dimension_numbers']
-  out, channels, *_ = numbers.rhs_spec
-  groups = eqn.params['feature_group_count'] * eqn.params['batch_group_count']
-  # The groups, which lead the outputs, on an axis of their own.
-  new = (*shape[:out], groups, shape[out] // groups, *shape[out + 1 :])
-  views = []
-  for view in kernel.parameters:
-    axes = v.reshaped(view, shape, new)
-    if axes is None:
-      return _opaque(trace, eqn, values)
-    # Groups that are an axis of the parameter are a batch.
-    sizes = trace.shapes[view.leaf]
-    whole = all(digit.size == sizes[digit.axis] for digit in axes[out])
-    if groups > 1 == shape[channels] and not (whole and axes[out + 1]):
-      trace.mark('depthwise', [view])
-    else:
-      views.append(view._replace(axes=axes))
-  # An image is no matrix, even if it is learned.
-  image = image.as_data() if image.is_weight else image
-  contracted = [i for i in range(len(new)) if i not in (out, out + 1)]
-  places = [(out + 1, numbers.out_spec[1])] if groups == 1 else []
-  sides = _Side(()), _Side(new, contracted, (out + 1,), places)
-  kernel = kernel._replace(views=(*views, *kernel.outputs))
-  return _product(trace, eqn, [image, kernel], sides)
-
-
-# Control flow.
-
-
-def _either(trace: Trace, one: Value, other: Value) -> Value:
-  """What is one value or the other."""
-  return one if one == other else trace.joined([one, other])
-
-
-def _loop(
-  trace: Trace, body: Any, consts: _Values, carry: _Values, xs: _Values
-) -> _Values:
-  """Runs the body until what it carries stays the same."""
-  for _ in range(100):
-    outs = trace.run(body.jaxpr, body.consts, consts + carry + xs)
-    after = [_either(trace, *pair) for pair in zip(carry, outs)]
-    if after == carry:
-      break
-    carry = after
-  return carry + outs[len(carry) :]
-
-
-def _scan(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  consts = eqn.params['num_consts']
-  carried, count = consts + eqn.params['num_carry'], eqn.params['num_carry']
-  xs = [x.moved(lambda view: view.axes[1:]) for x in values[carried:]]
-  body = eqn.params['jaxpr']
-  outs = _loop(trace, body, values[:consts], values[consts:carried], xs)
-  ys = [y.moved(lambda view: ((), *view.axes)) for y in outs[count:]]
-  return outs[:count] + ys
-
-
-def _while(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  values = values[eqn.params['cond_nconsts'] :]
-  consts, body = eqn.params['body_nconsts'], eqn.params['body_jaxpr']
-  return _loop(trace, body, values[:consts], values[consts:], [])
-
-
-def _cond(trace: Trace, eqn: _Eqn, values: _Values) -> _Values:
-  outs = [
-    trace.run(branch.jaxpr, branch.consts, values[1:])
-    for branch in eqn.params['branches']
-  ]
-  either = functools.partial(_either, trace)
-  return [functools.reduce(either, some) for some in zip(*outs)]
-
-
-_MOVES = (
-  *('transpose', 'reshape', 'broadcast_in_dim', 'squeeze', 'rev', 'pad'),
-  *('tile', 'slice', 'split', 'unstack', 'dynamic_slice', 'gather'),
-  *('all_gather', 'argmax', 'argmin', 'reduce_sum', 'reduce_max'),
-  *('reduce_min', 'reduce_prod', 'reduce_and', 'reduce_or'),
-)
-# All others are calls, or elementwise.
-_RULES: dict[str, Callable[[Trace, _Eqn, _Values], _Values]] = {
-  **dict.fromkeys(_MOVES, _moved),
-  **dict.fromkeys(
-    ('concatenate', 'stack', 'dynamic_update_slice', 'scatter', 'scatter-add'),
-    _concatenated,
-  ),
-  'eq': _equal,
-  **dict.fromkeys(
-    ('optimization_barrier', 'psum', 'psum_invariant'),
-    lambda trace, _, values: [
-      trace.mixed([value], value.views) for value in values
-    ],
-  ),
-  'stop_gradient': lambda trace, _, values: [
-    value.without_outputs() for value in values
-  ],
-  **dict.fromkeys(('dot_general', 'ragged_dot_general'), _dot),
-  'conv_general_dilated': _convolution,
-  'scan': _scan,
-  'while': _while,
-  'cond': _cond,
-  **dict.fromkeys(
-    ('pallas_call', 'ffi_call', 'pure_callback', 'io_callback'), _opaque
-  ),
-}
+def _is_choice(eqn: Eqn, var: Any) -> bool:
+  """Whether no gradient passes, as through an argmax or a comparison."""
+  kind: Any = getattr(var.aval, 'dtype', None)
+  indices = eqn.primitive.name in ('argmax', 'argmin', 'top_k', 'sort')
+  return kind == jnp.bool_ or (indices and kind == jnp.int32)
