@@ -200,4 +200,4 @@ def _is_choice(eqn: Eqn, var: Any) -> bool:
   """Whether no gradient passes, as through an argmax or a comparison."""
   kind: Any = getattr(var.aval, 'dtype', None)
   indices = eqn.primitive.name in ('argmax', 'argmin', 'top_k', 'sort')
-  return kind == jnp.bool_ or (indices and kind == jnp.int32)
+  return kind == jnp.bool_ or (indices and jnp.issubdtype(kind, jnp.integer))

@@ -357,6 +357,17 @@ def test_what_passes_no_gradient_or_is_one(function, params, heads):
   assert set(numbers.values()) == {None, _M((0,), (1,))}
 
 
+def test_choices_are_integers_of_any_size():
+  def loss(p, x):
+    rows = jnp.argmax(x @ p['choice'], 1)
+    return jnp.mean(jnp.tanh(x[rows] @ p['w']) @ p['last'])
+
+  params = _shapes(choice=(6, 5), w=(6, 8), last=(8, 3))
+  with jax.enable_x64(True):
+    numbers = optax_namo.dimension_numbers_by_use(loss, params, _X)
+  assert numbers == {'choice': None, 'w': _M((0,), (1,)), 'last': None}
+
+
 def _conflict(p, x):
   y = jnp.einsum('tab,abc->tc', x.reshape(-1, 2, 3), p['kernel'])
   y = jnp.tanh(y + jnp.einsum('ta,abc->tbc', x[:, :2], p['kernel']).sum(1))
