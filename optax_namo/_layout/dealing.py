@@ -185,16 +185,19 @@ def _deal(
   """One round: the blocks of the results of all of the stacks' matrices."""
   dtype = stacks[0].blocks.dtype
   travels = _travels(function, dtype)
+  # Blocks of one shape keep it: accelerators copy what is flattened.
+  shapes = {x.kind.shape[len(holders) :] for x in stacks}
+  block = shapes.pop() if len(shapes) == 1 else (-1,)
   rows = [
-    x.blocks.transpose(x.order).reshape(x.length, -1).astype(travels)
+    x.blocks.transpose(x.order).reshape(x.length, *block).astype(travels)
     for x in stacks
   ]
   batch = sum(map(len, rows))
   devices = _count(holders + sharing)
   deal = (-(-batch // devices), _count(sharing), _count(holders))
   filled = math.prod(deal)
-  cards = jnp.concatenate(rows)
-  cards = jnp.pad(cards, ((0, filled - batch), (0, 0))).reshape(*deal, -1)
+  fill = jnp.zeros((filled - batch, *rows[0].shape[1:]), travels)
+  cards = jnp.concatenate([*rows, fill]).reshape(*deal, *block)
   place = lambda names: jax.lax.axis_index(names) if names else 0
   kinds = [stack.kind for stack in stacks for _ in range(stack.length)]
   distinct = list(dict.fromkeys(kinds))
@@ -218,18 +221,20 @@ def _deal(
   if filled > batch:
     stacking.log_fill(batch, whole.shape[1:], filled, devices)
   whole = stacking.checked(function, whole.astype(dtype)).astype(travels)
-  blocks = by_kind(_blocks, whole)
-  cards = exchange(blocks.reshape(len(whole), _count(holders), -1))
+  each = (len(whole), _count(holders), *block)
+  cards = exchange(
+    by_kind(lambda x, kind: _blocks(x, kind).reshape(each), whole)
+  )
   if sharing:
     cards = jax.lax.all_gather(cards, sharing, axis=1)
-  cards = cards.reshape(filled, -1)[:batch]
+  lengths = [*(x.length for x in stacks), filled - batch]
+  parts = jax.lax.split(cards.reshape(filled, *block), lengths)
 
   results = []
-  parts = jax.lax.split(cards, [x.length for x in stacks])
   for part, x in zip(parts, stacks):
-    block = part.reshape([x.blocks.shape[axis] for axis in x.order])
+    blocks = part.reshape([x.blocks.shape[axis] for axis in x.order])
     back = [x.order.index(axis) for axis in range(x.blocks.ndim)]
-    results.append(block.transpose(back).astype(dtype))
+    results.append(blocks.transpose(back).astype(dtype))
   return results
 
 
@@ -312,8 +317,8 @@ def _whole(blocks: jax.Array, kind: _Kind) -> jax.Array:
 
 
 def _blocks(stack: jax.Array, kind: _Kind) -> jax.Array:
-  """The inverse of ``_whole``, without an axis of their own for blocks."""
+  """The inverse of ``_whole``, (batch, *kind.shape)."""
   x = stack.mT if kind.turned else stack
   x = x.reshape(-1, *(kind.shape[i] for i in kind.order))
   back = [1 + kind.order.index(i) for i in range(len(kind.order))]
-  return x.transpose(0, *back).reshape(len(stack), -1)
+  return x.transpose(0, *back)
