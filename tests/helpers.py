@@ -2,7 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What several tests share."""
 
+import functools
+import json
 import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +44,24 @@ def tolerance(on_cpus: float) -> float:
   """
   rounding = {'cpu': 0.0, 'tpu': 2.0**-8}
   return max(on_cpus, 16 * rounding.get(jax.default_backend(), 2.0**-11))
+
+
+@functools.cache
+def on_eight_devices(module, *experiments):
+  """What a module finds in a process of eight devices, by experiment."""
+  result = subprocess.run(
+    [sys.executable, '-m', module, *experiments],
+    cwd=pathlib.Path(__file__).parents[1],
+    capture_output=True,
+    text=True,
+    env=environment(8),
+  )
+  assert result.returncode == 0, result.stderr
+  found = {experiment: [] for experiment in experiments}
+  for line in result.stdout.splitlines():
+    experiment, finding = json.loads(line)
+    found[experiment].append(finding)
+  return found
 
 
 def environment(devices=1):

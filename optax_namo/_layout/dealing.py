@@ -23,15 +23,8 @@ from optax.contrib import MuonDimensionNumbers
 from optax_namo._layout import stacking
 from optax_namo._layout.axes import Axes
 from optax_namo._layout.axes import axes_of
-
-Names = tuple[str, ...]
-
-
-def names_of(entry: Any) -> Names:
-  """The mesh axes that one entry of a PartitionSpec names."""
-  if entry is None:
-    return ()
-  return entry if isinstance(entry, tuple) else (entry,)
+from optax_namo._layout.sharding import Names
+from optax_namo._layout.sharding import names_of
 
 
 class _Kind(NamedTuple):

@@ -8,6 +8,7 @@ that differ is an error; on Auto axes the compiler decides.
 
 from collections.abc import Callable, Sequence
 import functools
+import math
 from typing import Any
 
 import jax
@@ -15,17 +16,27 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-MeshAxes = str | tuple[str, ...]
+Names = tuple[str, ...]
+MeshAxes = str | Names
+
+
+def names_of(entry: Any) -> Names:
+  """The mesh axes that one entry of a PartitionSpec names."""
+  if entry is None:
+    return ()
+  return entry if isinstance(entry, tuple) else (entry,)
 
 
 def check_names(axes: Any) -> None:
-  """Raises TypeError where ``shard_over`` names no mesh axis."""
+  """Raises TypeError or ValueError where these are not different names."""
   names = axes if isinstance(axes, tuple) else (axes,)
   if not names or not all(isinstance(name, str) for name in names):
     raise TypeError(
       'shard_over must be the name of a mesh axis, or a tuple of names, or'
       f' None, got {axes!r}.'
     )
+  if len(set(names)) < len(names):
+    raise ValueError(f'shard_over={axes!r} names a mesh axis twice.')
 
 
 def mesh_of(x: jax.Array) -> jax.sharding.AbstractMesh:
@@ -34,7 +45,7 @@ def mesh_of(x: jax.Array) -> jax.sharding.AbstractMesh:
   return getattr(jax.typeof(x).sharding, 'mesh', mesh) if mesh.empty else mesh
 
 
-@functools.partial(jax.jit, static_argnames='dtype')
+@functools.partial(jax.jit, static_argnames='dtype', keep_unused=True)
 def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
   """Zeros of ``x``'s shape and sharding; one program for all of a shape.
 
@@ -60,6 +71,9 @@ def alike(
   ``what`` tells these pairs from others in one program.
   """
   found = list(map(as_sharded, leaves, like))
+  if jax.sharding.get_abstract_mesh().manual_axes:
+    # XLA's partitioner fails on it within a shard_map.
+    return found
   unknown = [
     i for i, x in enumerate(like) if jnp.ndim(x) and mesh_of(x).auto_axes
   ]
@@ -99,17 +113,20 @@ def as_sharded(x: jax.Array, like: jax.Array) -> jax.Array:
   return jax.sharding.reshard(x, sharding)
 
 
-def whole_along(x: jax.Array, axis: int) -> jax.Array:
-  """``x`` not sharded along an axis, where shardings are part of types.
+def cut(x: jax.Array, sizes: Sequence[int], axis: int) -> Sequence[jax.Array]:
+  """The parts of ``x`` along an axis, sharded as it.
 
-  There a cut is an error if the devices do not divide its parts as the whole.
+  Where shardings are part of types, and devices do not divide every part, the
+  axis is not sharded: there a cut would be an error.
   """
   sharding = jax.typeof(x).sharding
   spec = list(sharding.spec)
-  if spec[axis] is None:
-    return x
-  spec[axis] = None
-  return jax.sharding.reshard(x, NamedSharding(sharding.mesh, P(*spec)))
+  names = names_of(spec[axis])
+  devices = math.prod(sharding.mesh.shape[name] for name in names)
+  if any(size % devices for size in sizes):
+    spec[axis] = None
+    x = jax.sharding.reshard(x, NamedSharding(sharding.mesh, P(*spec)))
+  return jax.lax.split(x, sizes, axis)
 
 
 def automatic(

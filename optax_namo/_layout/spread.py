@@ -24,8 +24,8 @@ from optax_namo._layout import stacking
 from optax_namo._layout.axes import Axes
 from optax_namo._layout.axes import axes_of
 from optax_namo._layout.axes import matrix_shape
-from optax_namo._layout.dealing import Names
-from optax_namo._layout.dealing import names_of
+from optax_namo._layout.sharding import Names
+from optax_namo._layout.sharding import names_of
 
 
 def map_stacks(
@@ -129,11 +129,11 @@ def _spread(
 def _width(
   leaves: Sequence[jax.Array], numbers: Sequence[MuonDimensionNumbers]
 ) -> int:
-  """The side that most leaves have: the width of a model."""
+  """The side that most leaves have, the shorter of two: a model's width."""
   sides = collections.Counter[int]()
   for x, n in zip(leaves, numbers):
     sides.update(dict.fromkeys(matrix_shape(n, x.shape)[1:], 1))
-  return sides.most_common(1)[0][0]
+  return max(sides, key=lambda side: (sides[side], -side))
 
 
 def _layout(

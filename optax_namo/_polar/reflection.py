@@ -3,7 +3,6 @@
 """A reflection that turns the largest column of a matrix into one entry."""
 
 from collections.abc import Callable
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +20,15 @@ def of_largest_column(
   squared norms of its columns, ``(..., 1, n)``.
   """
   y, squares = jax.lax.stop_gradient((y, squares))  # No slope of Q Y needs H.
-  take = functools.partial(jnp.take_along_axis, mode='promise_in_bounds')
+  # Masks and sums, for XLA cannot partition every gather within a shard_map.
+  columns = jax.lax.broadcasted_iota(jnp.int32, y.shape, y.ndim - 1)
   column = jnp.argmax(squares, axis=-1, keepdims=True)
-  z = take(y, column, axis=-1)[..., 0]
-  norm = jnp.sqrt(take(squares, column, axis=-1)[..., 0])
-  row = jnp.argmax(jnp.abs(z), axis=-1, keepdims=True)
-  rows = jax.lax.broadcasted_iota(row.dtype, z.shape, z.ndim - 1)
+  z = jnp.sum(jnp.where(columns == column, y, 0), axis=-1)
+  size, norm = jnp.abs(z), jnp.sqrt(jnp.max(squares, axis=-1))
+  rows = jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1)
+  row = jnp.argmax(size, axis=-1, keepdims=True)
   v = z + jnp.sign(z) * jnp.where(rows == row, norm, 0)
-  half = norm * (norm + jnp.abs(take(z, row, axis=-1)))  # |v|^2 / 2.
+  half = norm * (norm + jnp.max(size, axis=-1, keepdims=True))  # |v|^2 / 2.
   v = (v * jax.lax.rsqrt(half + jnp.finfo(v.dtype).tiny))[..., None]
   # On CPUs a sum compiles in a fifth of a product's time, and runs as fast.
   return lambda x: x - v * jnp.sum(v * x, axis=-2, keepdims=True)

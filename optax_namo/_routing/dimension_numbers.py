@@ -9,7 +9,6 @@ matrix, or a stack of them, has *numbers*: ``MuonDimensionNumbers``.
 
 from collections.abc import Sequence
 import functools
-import itertools
 import operator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -209,7 +208,5 @@ def of_matrices(
 def split(x: jax.Array, spec: Spec) -> Any:
   """The leaf, or a tuple of its parts."""
   if isinstance(spec, SplitMatrices):
-    ends = list(itertools.accumulate(spec.sizes))
-    x = sharding.whole_along(x, spec.axis)
-    return tuple(jnp.split(x, ends[:-1], axis=spec.axis))
+    return tuple(sharding.cut(x, spec.sizes, spec.axis))
   return x

@@ -340,6 +340,11 @@ def test_names_of_mesh_axes(shard_over):
     optax_namo.namo(0.1, shard_over=shard_over)
 
 
+def test_a_mesh_axis_that_is_named_twice():
+  with pytest.raises(ValueError, match="'fsdp'.* names a mesh axis twice"):
+    optax_namo.namo(0.1, shard_over=('fsdp', 'tensor', 'fsdp'))
+
+
 @pytest.mark.parametrize(
   'numbers',
   [

@@ -578,7 +578,12 @@ def parts(kind):
       state = jax.jit(tx.init)(placed)
       updates, _ = jax.jit(tx.update)(placed, state, placed)
     error = float(np.abs(np.asarray(updates) - np.asarray(alone)).max())
-    yield error, updates.sharding.is_equivalent_to(placed.sharding, 2)
+    momenta = jax.tree.leaves(optax.tree.get(state, 'NamoState').mu)
+    yield (
+      error,
+      updates.sharding.is_equivalent_to(placed.sharding, 2),
+      [list(x.sharding.spec) for x in momenta],
+    )
 
 
 def mixed(kind):

@@ -3,7 +3,6 @@
 """Meshes of eight host devices, in processes of their own."""
 
 import functools
-import json
 import pathlib
 import subprocess
 import sys
@@ -45,22 +44,9 @@ _DRAWN = ('drawn explicit', 'drawn told', 'drawn auto', 'drawn mixed')
 _ROUNDS = ('in_rounds explicit', 'in_rounds auto', 'thirds explicit')
 
 
-@functools.cache
-def _on_eight_devices(*experiments):
-  """What tests/core/on_eight_devices.py finds, by experiment."""
-  result = subprocess.run(
-    [sys.executable, '-m', 'tests.core.on_eight_devices', *experiments],
-    cwd=pathlib.Path(__file__).parents[2],
-    capture_output=True,
-    text=True,
-    env=helpers.environment(8),
-  )
-  assert result.returncode == 0, result.stderr
-  found = {experiment: [] for experiment in experiments}
-  for line in result.stdout.splitlines():
-    experiment, finding = json.loads(line)
-    found[experiment].append(finding)
-  return found
+_on_eight_devices = functools.partial(
+  helpers.on_eight_devices, 'tests.core.on_eight_devices'
+)
 
 
 @pytest.mark.parametrize('layout', on_eight_devices.LAYOUTS)
@@ -195,9 +181,12 @@ def test_init_in_a_shard_map():
 @pytest.mark.parametrize('kind', ['auto', 'explicit'])
 def test_parts_of_a_divided_leaf(kind):
   """Also such that the devices do not divide; each lies where the leaf does."""
-  for error, as_before in _on_eight_devices(*_SHARED)[f'parts {kind}']:
+  found = _on_eight_devices(*_SHARED)[f'parts {kind}']
+  for error, as_before, _ in found:
     assert error < 1e-5
     assert as_before
+  # The first has parts that they do divide. So lie their momenta.
+  assert found[0][-1] == [[None, 'fsdp']] * 3
 
 
 @pytest.mark.parametrize('kind', ['auto', 'explicit', 'mixed'])

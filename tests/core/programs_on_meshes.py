@@ -1,0 +1,138 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Users' programs on meshes, for programs_on_meshes_test.py; eight devices.
+
+A line of JSON for each finding: what it is of, and the finding.
+"""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+from benchmarks import exchanges
+import optax_namo
+
+_TYPES = {'auto': AxisType.Auto, 'explicit': AxisType.Explicit}
+
+
+def _mesh(kind, **axes):
+  return jax.make_mesh(
+    tuple(axes.values()), tuple(axes), axis_types=(_TYPES[kind],) * len(axes)
+  )
+
+
+def _draw(shapes):
+  rng = np.random.default_rng(0)
+  return {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+
+
+def _placed(mesh, tree, specs):
+  return {
+    k: jax.device_put(x, NamedSharding(mesh, specs[k])) for k, x in tree.items()
+  }
+
+
+def _error(found, expected):
+  error = lambda x, y: float(np.abs(np.asarray(x) - np.asarray(y)).max())
+  return max(jax.tree.leaves(jax.tree.map(error, found, expected)))
+
+
+def pipeline(kind):
+  """Errors in a shard_map over stages, whose leaves other axes divide too."""
+  mesh = _mesh(kind, stage=2, fsdp=2, tensor=2)
+  params = _draw({'layers': (4, 16, 32), 'bias': (4, 32)})
+  specs = {'layers': P('stage', 'fsdp', 'tensor'), 'bias': P('stage', 'tensor')}
+  numbers = {'layers': MuonDimensionNumbers(1, 2), 'bias': None}
+  for over in (None, ('fsdp', 'tensor')):
+    make = lambda over: optax_namo.namo_d(
+      0.1, weight_dimension_numbers=numbers, shard_over=over
+    )
+    alone, tx = make(None), make(over)
+    expected, _ = alone.update(params, alone.init(params), params)
+    stages = jax.tree.map(
+      lambda x: P('stage') if jnp.ndim(x) else P(),
+      jax.eval_shape(tx.init, params),
+    )
+    with jax.set_mesh(mesh):
+      placed = _placed(mesh, params, specs)
+      each = {k: P('stage') for k in params}
+      step = jax.shard_map(
+        lambda p, s, tx=tx: tx.update(p, s, p)[0],
+        in_specs=(each, stages),
+        out_specs=each,
+        axis_names={'stage'},
+      )
+      yield _error(jax.jit(step)(placed, jax.jit(tx.init)(placed)), expected)
+
+
+def loop(kind):
+  """A scan over steps, its carry held in place as docs/devices.md has it."""
+  mesh = _mesh(kind, fsdp=4, tensor=2)
+  params = _draw({'up': (16, 32), 'down': (32, 16), 'out': (16, 16)})
+  specs = {'up': P('fsdp', 'tensor')} | dict.fromkeys(
+    ('down', 'out'), P('tensor', 'fsdp')
+  )
+  alone = optax_namo.namo_d(0.1)
+  tx = optax_namo.namo_d(0.1, shard_over=('fsdp', 'tensor'))
+
+  def run(tx, carry, held=lambda carry: carry):
+    def body(carry, _):
+      params, state = held(carry)
+      updates, state = tx.update(params, state, params)
+      return (optax.apply_updates(params, updates), state), None
+
+    return jax.lax.scan(body, carry, length=2)[0]
+
+  expected, _ = run(alone, (params, alone.init(params)))
+  with jax.set_mesh(mesh):
+    placed = _placed(mesh, params, specs)
+    began = placed, jax.jit(tx.init)(placed)
+    where = jax.tree.map(lambda x: x.sharding, began)
+    held = lambda x: jax.lax.with_sharding_constraint(x, where)
+    jitted = jax.jit(lambda carry: run(tx, carry, held))
+    ended = jitted(began)
+    jitted(ended)
+  same = jax.tree.map(
+    lambda x, y: x.sharding.is_equivalent_to(y.sharding, x.ndim), began, ended
+  )
+  yield {
+    'error': _error(ended[0], expected),
+    'stays': all(jax.tree.leaves(same)),
+    'compiled': jitted._cache_size(),
+  }
+
+
+def perceptron(kind):
+  """What two layers exchange, neither of whose sides is in most leaves."""
+  mesh = _mesh(kind, fsdp=4, tensor=2)
+  params = _draw({'up': (16, 32), 'down': (32, 16)})
+  specs = {'up': P('fsdp', 'tensor'), 'down': P('tensor', 'fsdp')}
+  tx = optax_namo.namo_d(0.1, shard_over=('fsdp', 'tensor'))
+  with jax.set_mesh(mesh):
+    placed = _placed(mesh, params, specs)
+    state = jax.jit(tx.init)(placed)
+    program = jax.jit(tx.update).lower(placed, state, placed).compile()
+  yield sorted(exchanges.collectives(program.as_text()))
+
+
+def no_context(kind):
+  """Where the state lies that ``init`` makes without jit and set_mesh."""
+  mesh = _mesh(kind, fsdp=4, tensor=2)
+  placed = _placed(mesh, _draw({'w': (16, 32)}), {'w': P('fsdp', 'tensor')})
+  state = optax_namo.namo_d(0.1).init(placed)
+  yield list(optax.tree.get(state, 'NamoState').mu['w'].sharding.spec)
+
+
+if __name__ == '__main__':
+  for experiment in sys.argv[1:]:
+    name, kind = experiment.split()
+    for finding in globals()[name](kind):
+      print(json.dumps([experiment, finding]), flush=True)

@@ -1,0 +1,41 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Users' programs on meshes: pipelines, loops over steps, a lone perceptron."""
+
+import pytest
+
+from tests import helpers
+
+
+def _found(experiment):
+  return helpers.on_eight_devices(
+    'tests.core.programs_on_meshes',
+    'pipeline auto',
+    'pipeline explicit',
+    'loop auto',
+    'perceptron auto',
+    'no_context explicit',
+  )[experiment]
+
+
+@pytest.mark.parametrize('kind', ['auto', 'explicit'])
+def test_a_pipeline_whose_leaves_other_axes_divide(kind):
+  """Without and with shard_over."""
+  assert max(_found(f'pipeline {kind}')) < 1e-5
+
+
+def test_a_loop_over_steps_that_holds_its_carry():
+  (found,) = _found('loop auto')
+  assert found['error'] < 1e-5
+  assert found['stays']
+  assert found['compiled'] == 1
+
+
+def test_of_two_sides_the_shorter_is_the_width():
+  """Then both layers lie as supposed, and nothing is moved first."""
+  (kinds,) = _found('perceptron auto')
+  assert kinds == ['all-reduce', 'all-to-all']
+
+
+def test_init_without_a_mesh_in_context():
+  assert _found('no_context explicit') == [['fsdp', 'tensor']]
