@@ -85,7 +85,9 @@ def number_or_schedule(name: str, value: Any, interval: str) -> Any:
 def floating_dtype(name: str, value: Any) -> Any:
   """Returns a real floating dtype, or None; raises TypeError for another."""
   try:
-    dtype = jnp.dtype(value or jnp.float32)
+    if isinstance(value, jax.Array):  # As optax.inject_hyperparams makes of one.
+      raise TypeError
+    dtype = jnp.dtype(jnp.float32 if value is None else value)
     # With 8 bits neither a momentum nor JAX's promotion works.
     known = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1
   except TypeError:  # No dtype at all.
@@ -93,6 +95,7 @@ def floating_dtype(name: str, value: Any) -> Any:
   if not known:
     raise TypeError(
       f'{name} must be a real floating dtype of 16 bits or more, got {value!r}.'
+      ' Under optax.inject_hyperparams name it as a string, as in "bfloat16".'
     )
   return value
 

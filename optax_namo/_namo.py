@@ -413,10 +413,11 @@ def _decays(
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
   """The stage before ``apply_scale`` and the one after; one of them idles."""
   hyperparameters.choice('decay', decay, get_args(Decay))
-  if mask is False:  # As optax.inject_hyperparams makes of a function.
+  if isinstance(mask, bool):  # As optax.inject_hyperparams makes of a function.
     raise TypeError(
-      'weight_decay_mask=False decays nothing, as weight_decay=0 does. Under'
-      ' optax.inject_hyperparams name a function for the mask in static_args.'
+      f'weight_decay_mask={mask} is no tree: None decays all, weight_decay=0'
+      ' nothing. Under optax.inject_hyperparams name a function for the mask in'
+      ' static_args.'
     )
   if decay == 'adaptive':
     return _stages.add_adaptive_decay(weight_decay, mask), optax.identity()

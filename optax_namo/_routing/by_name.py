@@ -225,8 +225,10 @@ def _message(
   """What to warn of, with the mend; empty if there is nothing."""
   message = ''
   if all(one.numbers is None for one in found) and any(
-    axes.is_wide(shape) and not one.why.startswith('rule')
-    for shape, one in zip(shapes, found)
+    not one.why.startswith('rule')
+    # A lone vector is a model that optax.flatten or ravel_pytree has flattened.
+    and (axes.is_wide(shape) or not path and max(shape, default=1) > 1)
+    for path, shape, one in zip(paths, shapes, found)
   ):
     message = 'NO LEAF IS A MATRIX, all train with AdamW. '
   alike: dict[Any, list[str]] = {}

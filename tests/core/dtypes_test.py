@@ -103,6 +103,13 @@ def test_the_state_keeps_its_dtypes(optimizer):
       chex.assert_trees_all_equal_shapes_and_dtypes(state, new)
 
 
+def test_a_dtype_that_optax_takes_for_a_schedule():
+  """It makes an array of it, the first of which is zero."""
+  tx = optax.inject_hyperparams(optax_namo.namo_d)(0.1, mu_dtype=jnp.bfloat16)
+  with pytest.raises(TypeError, match='mu_dtype .* name it as a string'):
+    tx.init({'w': jnp.ones((2, 3))})
+
+
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
 @pytest.mark.parametrize('decay', ['adaptive', 'decoupled'])
 def test_decay_of_large_weights_leaves_the_direction_whole(dtype, decay):

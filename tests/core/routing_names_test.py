@@ -343,6 +343,12 @@ def test_no_matrix_is_said_loudly():
   assert not matrices(params, rules=rules, strict=True)
 
 
+def test_a_model_that_was_flattened_has_no_matrix():
+  tx = optax.flatten(optax_namo.namo_d(0.1))
+  with pytest.warns(UserWarning, match='NO LEAF IS A MATRIX'):
+    tx.init({'w': jnp.ones((2, 3)), 'b': jnp.ones(3)})
+
+
 def test_an_attention_without_its_other_layers_is_not_told():
   with pytest.warns(UserWarning, match='query/kernel'):
     assert not matrices({'query': {'kernel': jnp.ones((4, 2, 2))}})

@@ -121,10 +121,11 @@ def test_what_is_no_boolean(mask):
     _updates(optax_namo.namo_d(0.1, weight_decay_mask=mask))
 
 
-def test_a_mask_that_optax_takes_for_a_schedule():
+@pytest.mark.parametrize('decays', [lambda x: x.ndim > 1, lambda x: True])
+def test_a_mask_that_optax_takes_for_a_schedule(decays):
+  """It gets a count for the parameters, and may make False or True of it."""
   tx = optax.inject_hyperparams(optax_namo.namo_d)(
-    learning_rate=0.1,
-    weight_decay_mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p),
+    learning_rate=0.1, weight_decay_mask=lambda p: jax.tree.map(decays, p)
   )
   with pytest.raises(TypeError, match='static_args'):
     tx.init(_PARAMS)
