@@ -85,7 +85,7 @@ def number_or_schedule(name: str, value: Any, interval: str) -> Any:
 def floating_dtype(name: str, value: Any) -> Any:
   """Returns a real floating dtype, or None; raises TypeError for another."""
   try:
-    if isinstance(value, jax.Array):  # As optax.inject_hyperparams makes of one.
+    if isinstance(value, jax.Array):  # optax.inject_hyperparams makes one.
       raise TypeError
     dtype = jnp.dtype(jnp.float32 if value is None else value)
     # With 8 bits neither a momentum nor JAX's promotion works.

@@ -276,8 +276,7 @@ def drawn(kind):
   """
   rng = np.random.default_rng(0)
   cubed = lambda x: x @ x.mT @ x
-  meshes = ((8,), (2, 4), (4, 2)) + ((2, 2, 2),) * (kind != 'auto')
-  for shape in meshes * 2:
+  for shape in ((8,), (2, 4), (4, 2), (2, 2, 2)) * 2:
     names = ('expert', 'fsdp', 'tensor')[-len(shape) :]
     types = [_TYPES.get(kind, AxisType.Auto)]
     if kind == 'mixed':
@@ -309,6 +308,7 @@ def drawn(kind):
       np.abs(np.asarray(x) - y).max() / np.abs(y).max()
     )
     yield {
+      'axes': len(shape),
       'error': max(map(error, found, expected)),
       'moved': [
         str(x.sharding.spec)

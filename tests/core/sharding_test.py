@@ -147,9 +147,10 @@ def test_known_layouts_meet_the_bound(experiment):
 
 
 def test_supposed_layouts_are_moved_first():
-  """What lies otherwise on Auto axes, at two more hops each way."""
+  """On Auto axes, by two more hops each way; of three axes by gathers, too."""
   for row in _on_eight_devices(*_DRAWN)['drawn auto']:
-    assert exchanges.total(row['collectives']) <= 3 * row['bound']
+    times = 3 if row['axes'] < 3 else 7
+    assert exchanges.total(row['collectives']) <= times * row['bound']
     assert not row['moved']
 
 
