@@ -187,7 +187,8 @@ def _deal(
   ]
   batch = sum(map(len, rows))
   devices = _count(holders + sharing)
-  deal = (-(-batch // devices), _count(sharing), _count(holders))
+  # Replicas take turns, so that zeros which fill up come last with all of them.
+  deal = (-(-batch // devices), _count(holders), _count(sharing))
   filled = math.prod(deal)
   fill = jnp.zeros((filled - batch, *rows[0].shape[1:]), travels)
   cards = jnp.concatenate([*rows, fill]).reshape(*deal, *block)
@@ -196,7 +197,7 @@ def _deal(
   distinct = list(dict.fromkeys(kinds))
   indices = [distinct.index(kind) for kind in kinds] + [0] * (filled - batch)
   which = jnp.asarray(np.reshape(indices, deal), jnp.int32)
-  which = which[:, place(sharing), place(holders)]
+  which = which[:, place(holders), place(sharing)]
 
   def exchange(x):
     return jax.lax.all_to_all(x, holders, 1, 1) if holders else x
@@ -210,7 +211,7 @@ def _deal(
       jax.lax.broadcast_in_dim(which, each[0].shape, (0,)), *each
     )
 
-  whole = by_kind(_whole, exchange(cards[:, place(sharing)]))
+  whole = by_kind(_whole, exchange(cards[:, :, place(sharing)]))
   if filled > batch:
     stacking.log_fill(batch, whole.shape[1:], filled, devices)
   whole = stacking.checked(function, whole.astype(dtype)).astype(travels)
@@ -218,10 +219,13 @@ def _deal(
   cards = exchange(
     by_kind(lambda x, kind: _blocks(x, kind).reshape(each), whole)
   )
+  cards = jax.lax.collapse(cards, 0, 2)
   if sharing:
-    cards = jax.lax.all_gather(cards, sharing, axis=1)
-  lengths = [*(x.length for x in stacks), filled - batch]
-  parts = jax.lax.split(cards.reshape(filled, *block), lengths)
+    turns = -(-batch // _count(sharing))
+    cards = jax.lax.all_gather(cards[:turns], sharing, axis=1)
+    cards = jax.lax.collapse(cards, 0, 2)
+  lengths = [x.length for x in stacks]
+  parts = jax.lax.split(cards, [*lengths, len(cards) - batch])
 
   results = []
   for part, x in zip(parts, stacks):

@@ -123,6 +123,22 @@ def perceptron(kind):
   yield sorted(exchanges.collectives(program.as_text()))
 
 
+def replicas(kind):
+  """Bytes of the results that replicas exchange, fewer than devices."""
+  mesh = _mesh(kind, data=4, fsdp=2)
+  params = _draw({'layers': (4, 16, 32)})
+  tx = optax_namo.namo_d(
+    0.1,
+    shard_over=('data', 'fsdp'),
+    weight_dimension_numbers=MuonDimensionNumbers(1, 2),
+  )
+  with jax.set_mesh(mesh):
+    placed = _placed(mesh, params, {'layers': P(None, None, 'fsdp')})
+    state = jax.jit(tx.init)(placed)
+    program = jax.jit(tx.update).lower(placed, state, placed).compile()
+  yield sum(exchanges.collectives(program.as_text())['all-gather'])
+
+
 def no_context(kind):
   """Where the state lies that ``init`` makes without jit and set_mesh."""
   mesh = _mesh(kind, fsdp=4, tensor=2)

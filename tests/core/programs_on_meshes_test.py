@@ -15,6 +15,7 @@ def _found(experiment):
     'loop auto',
     'perceptron auto',
     'no_context explicit',
+    'replicas explicit',
   )[experiment]
 
 
@@ -39,3 +40,8 @@ def test_of_two_sides_the_shorter_is_the_width():
 
 def test_init_without_a_mesh_in_context():
   assert _found('no_context explicit') == [['fsdp', 'tensor']]
+
+
+def test_replicas_exchange_no_zeros():
+  """Each has a half of every matrix, and gets the halves of four results."""
+  assert _found('replicas explicit') == [4 * (4 * 16 * 32) // 2]
