@@ -69,6 +69,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
+  held = contextlib.ExitStack()  # To the end of the process.
   with command.told():
     if _DISTRIBUTED.value:
       _join()
@@ -86,6 +87,7 @@ def main(argv: list[str]) -> None:
       print(train.routing(config, model))
       return
     make_mesh(config.mesh)  # Too few devices fail here.
+    held.enter_context(run_folder.held(out))
     notes = run_folder.claim(out, config, _RESUME.value)
     where = f'into {out}'
     if _RESUME.value and run_folder.newest_step(out) is None:

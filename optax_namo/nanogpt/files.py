@@ -27,25 +27,32 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def lock(path: pathlib.Path, *, wait: bool = False) -> Iterator[bool]:
-  """Holds a file, made if there is none, against all other processes.
+  """Holds a folder, or a file that is made if there is none.
 
-  The system lets go of it when the process ends, however it ends.
+  No other process holds it, too; over NFS a folder is held against those of the
+  same host. The system lets go of it when the process ends, however it ends.
 
   Args:
-    path: The file; its folder is made, too.
+    path: The folder or the file; a file's folder is made, too.
     wait: Whether to wait for another that holds it.
 
   Yields:
-    Whether it is held; always with ``wait``.
+    Whether it is held; always with ``wait``, and where there are no locks.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open('a') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-      held = True
-    except BlockingIOError:
-      held = False
+  mode = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+  file = os.open(path, mode, 0o666)
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    held = True
+  except BlockingIOError:
+    held = False
+  except OSError:  # Some file systems have no locks.
+    held = True
+  try:
     yield held
+  finally:
+    os.close(file)
 
 
 def as_rows(rows: Iterable[dict[str, Any]]) -> str:

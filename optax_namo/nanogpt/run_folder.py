@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run: whose it is, and the checkpoints."""
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -18,6 +20,42 @@ from optax_namo.nanogpt.config import from_file
 from optax_namo.nanogpt.config import may_change
 
 _KEPT_CHECKPOINTS = 3
+
+
+@contextlib.contextmanager
+def held(out: pathlib.Path) -> Iterator[None]:
+  """Holds the folder, made if there is none, against other runs.
+
+  Of several processes each calls it, and the first one holds it for all.
+
+  Raises:
+    ValueError: Another run holds it, or it cannot be made.
+  """
+  with contextlib.ExitStack() as stack:
+    mine = True
+    if jax.process_index() == 0:
+      with _written(out):
+        out.mkdir(parents=True, exist_ok=True)
+        mine = stack.enter_context(files.lock(out))
+    if not multihost_utils.broadcast_one_to_all(mine):
+      raise ValueError(
+        f'another process is training in {out}: wait for its end, or name'
+        ' another --out.'
+      )
+    yield
+
+
+@contextlib.contextmanager
+def _written(out: pathlib.Path) -> Iterator[None]:
+  """Says of what fails inside that the folder cannot be written."""
+  if out.exists() and not out.is_dir():
+    raise ValueError(f'--out={out} is a file. Name a folder, new or empty.')
+  try:
+    yield
+  except OSError as error:
+    raise ValueError(
+      f'--out={out} cannot be written: {error}. Name a folder that can.'
+    ) from error
 
 
 def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
@@ -37,9 +75,7 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
     ValueError: It is no folder, is not empty and ``resume`` is off, holds
       another run, or cannot be written.
   """
-  if out.exists() and not out.is_dir():
-    raise ValueError(f'--out={out} is a file. Name a folder, new or empty.')
-  try:
+  with _written(out):
     if out.is_dir() and any(out.iterdir()) and not resume:
       raise ValueError(
         f'--out={out} is not empty. --resume goes on with the run there;'
@@ -52,10 +88,6 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
       files.write_whole(
         out / 'config.json', json.dumps(dataclasses.asdict(config), indent=2)
       )
-  except OSError as error:
-    raise ValueError(
-      f'--out={out} cannot be written: {error}. Name a folder that can.'
-    ) from error
   return notes
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from optax_namo import nanogpt
 from optax_namo.nanogpt import command
+from optax_namo.nanogpt import files
 from optax_namo.nanogpt.config import KNOBS
 from tests.nanogpt import helpers
 
@@ -56,6 +57,10 @@ _WRONG = [
   (1, 'other is not empty. --resume', '', '--data=ok.txt', '--out=other'),
   (1, 'no config.json, so no run', '', '--data=ok.txt', '--out=other',
    '--resume'),
+  (1, 'another process is training in busy: ', '', '--data=ok.txt',
+   '--out=busy'),
+  (1, 'another process is training in busy: ', '', '--data=ok.txt',
+   '--out=busy', '--resume'),
   (1, 'is not a multiple of the 3 devices', '', '--mesh=data:3'),
   (1, '9999 devices, but there', '', '--data=ok.txt', '--mesh=fsdp:9999',
    '--batch_size=9999'),
@@ -144,7 +149,10 @@ def told(tmp_path_factory):
   for number, (_, message, *_) in enumerate(_WRONG, start=len(_MODULES)):
     if 'tiktoken' in message:
       sabotage[number] = _NO_TIKTOKEN
-  return folder, helpers.children(folder, commands, sabotage)
+  (folder / 'busy').mkdir()
+  with files.lock(folder / 'busy') as mine:
+    assert mine
+    return folder, helpers.children(folder, commands, sabotage)
 
 
 def test_help_is_grouped(told):
@@ -169,7 +177,7 @@ def test_mistakes_are_told_in_a_line(told):
   made = {path.name for path in folder.iterdir()}
   assert made == {
     'ok.txt', 'empty.txt', 'short.txt', 'latin.txt', 'other', 'a run', 'told',
-    'memory-0', 'memory-1', 'new',
+    'memory-0', 'memory-1', 'new', 'busy',
   }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose a folder is, and what it refuses."""
 
+import errno
+
 import chex
 from flax import nnx
 import jax
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from optax_namo.nanogpt import files
 from optax_namo.nanogpt import run_folder
 from tests.nanogpt import helpers
 
@@ -19,6 +22,23 @@ def test_fresh_run_refuses_a_folder_in_use(tmp_path):
   with pytest.raises(ValueError, match='is not empty. --resume goes on'):
     run_folder.claim(out, helpers.config(), resume=False)
   assert run_folder.claim(out, helpers.config(), resume=True) == []
+
+
+def test_one_run_at_a_time(tmp_path, monkeypatch):
+  out = tmp_path / 'new' / 'out'
+  with run_folder.held(out):
+    with pytest.raises(ValueError, match=f'another .* in {out}: wait'):
+      with run_folder.held(out):
+        pass
+  with run_folder.held(out):  # It is free again,
+    assert list(out.iterdir()) == []  # and as it was.
+
+  def refuse(*args):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr(files.fcntl, 'flock', refuse)
+  with run_folder.held(out), run_folder.held(out):
+    pass
 
 
 def test_resume_refuses_another_run(tmp_path):
