@@ -22,6 +22,7 @@ from optax_namo.nanogpt.text import SOURCES
 
 _TRAIN_FRACTION = 0.9  # nanoGPT's split of its character corpora.
 _BINS = {'train': 'train.bin', 'val': 'val.bin'}  # As nanoGPT names them.
+_HASHED = 1 << 23  # Tokens at each end: a corpus may be larger than memory.
 _ALL = slice(None)  # Of the rows of a batch.
 _MAX_CHARS = 1 << 16  # Token ids are uint16.
 
@@ -96,6 +97,17 @@ def load(
   for split in ('train', 'val'):
     _check_length(f'{data}: {split}', getattr(corpus, split), block_size)
   return corpus
+
+
+def digest(corpus: Corpus) -> str:
+  """Hashes vocabulary, lengths and tokens, of very many those at the ends."""
+  vocabulary = corpus.decode(range(corpus.vocab_size))
+  hashed = hashlib.sha256(ascii(vocabulary).encode())
+  for tokens in (corpus.train, corpus.val):
+    hashed.update(str(len(tokens)).encode())
+    hashed.update(tokens[:_HASHED].tobytes())
+    hashed.update(tokens[_HASHED:][-_HASHED:].tobytes())
+  return hashed.hexdigest()
 
 
 def batch(

@@ -20,6 +20,7 @@ from optax_namo.nanogpt.config import from_file
 from optax_namo.nanogpt.config import may_change
 
 _KEPT_CHECKPOINTS = 3
+_DIGEST = 'data_sha256'  # In config.json, beside the knobs.
 
 
 @contextlib.contextmanager
@@ -59,7 +60,7 @@ def _written(out: pathlib.Path) -> Iterator[None]:
 
 
 def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
-  """Makes the folder this run's own, and writes config.json.
+  """Makes the folder this run's own, and writes a first config.json.
 
   Of several processes each calls it, and the first one writes.
 
@@ -85,10 +86,28 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
     multihost_utils.sync_global_devices('claim')  # All look, then one writes.
     if jax.process_index() == 0:
       out.mkdir(parents=True, exist_ok=True)
-      files.write_whole(
-        out / 'config.json', json.dumps(dataclasses.asdict(config), indent=2)
-      )
+      if not (out / 'config.json').exists():
+        write_config(out, config)
   return notes
+
+
+def write_config(
+  out: pathlib.Path, config: Config, digest: str | None = None
+) -> None:
+  """Writes config.json, with the digest of the data where that is known."""
+  fields = {**dataclasses.asdict(config), _DIGEST: digest}
+  files.write_whole(out / 'config.json', json.dumps(fields, indent=2))
+
+
+def check_data(out: pathlib.Path, digest: str) -> None:
+  """Raises RestoreError if the data are known not to be those of the run."""
+  path = out / 'config.json'
+  fields, before = _fields(path) if path.exists() else ({}, None)
+  if before not in (None, digest):
+    raise RestoreError(
+      f'the data {fields["data"]!r} are not those that the run in {out} began'
+      ' with. Put those back; a relative path is one from where it began.'
+    )
 
 
 def _compare(path: pathlib.Path, config: Config) -> list[str]:
@@ -101,7 +120,7 @@ def _compare(path: pathlib.Path, config: Config) -> list[str]:
         ' this program. Name the folder of a run, or an empty one.'
       )
     return []
-  changed = changes(_fields(path), config)
+  changed = changes(_fields(path)[0], config)
   fixed = [line for name, line in changed.items() if not may_change(name)]
   if fixed:
     raise ValueError(
@@ -111,14 +130,16 @@ def _compare(path: pathlib.Path, config: Config) -> list[str]:
   return list(changed.values())
 
 
-def _fields(path: pathlib.Path) -> dict[str, Any]:
+def _fields(path: pathlib.Path) -> tuple[dict[str, Any], str | None]:
+  """The knobs in a config.json, and the digest of the data."""
   try:
     fields = json.loads(path.read_text(encoding='utf-8'))
   except ValueError as error:
     raise ValueError(f'{path} is not JSON: {error}.') from error
   if not isinstance(fields, dict):
     raise ValueError(f'{path} is no JSON object, so no config of a run.')
-  return fields
+  digest = fields.pop(_DIGEST, None)
+  return fields, digest
 
 
 def read_config(out: pathlib.Path) -> Config:
@@ -135,7 +156,7 @@ def read_config(out: pathlib.Path) -> Config:
     ValueError: It is not that of a run.
   """
   path = out / 'config.json'
-  fields = _fields(path)
+  fields, _ = _fields(path)
   try:
     return from_file(fields)
   except ValueError as error:

@@ -74,19 +74,26 @@ def sample(
 
   Raises:
     OSError: There is no such run, or its data are gone.
-    ValueError: The run has no checkpoint yet, the prompt is empty or is not
-      made of the run's tokens, or a number is out of its range.
+    ValueError: The run has no checkpoint yet, its data have changed, the prompt
+      is empty or is not made of the run's tokens, or a number is out of range.
   """
   if not (folder / 'config.json').is_file():
     raise FileNotFoundError(
       f'{folder} holds no run: it has no config.json. Name the --out of one.'
     )
   config = run_folder.read_config(folder)
-  corpus = data.load(
-    config.data,
-    tokenizer=config.tokenizer,
-    block_size=config.sizes.block_size,
-  )
+  try:
+    corpus = data.load(
+      config.data,
+      tokenizer=config.tokenizer,
+      block_size=config.sizes.block_size,
+    )
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f'the data {config.data!r} of the run in {folder} are gone, or relative'
+      f' to where it began: {error}'
+    ) from error
+  run_folder.check_data(folder, data.digest(corpus))
   ids = corpus.val[:1] if prompt is None else corpus.encode(prompt)
   if not len(ids):
     raise ValueError('--prompt is empty: give at least one token.')

@@ -290,8 +290,8 @@ def fit(
     model, on one device.
 
   Raises:
-    ValueError: The mesh does not fit the devices there are, or the checkpoint
-      not the model.
+    ValueError: The mesh does not fit the devices there are, the checkpoint not
+      the model, or the data are not those that the run began with.
     OSError: ``out`` cannot be written any more; what it holds is whole.
     Stopped: ``stop`` asked for it, before the last step.
   """
@@ -303,13 +303,16 @@ def fit(
   step_fn = make_step(graphdef, tx, mesh)
   evaluate = make_evaluate(graphdef, config, corpus.val, mesh)
   rate = jax.jit(schedule(config, config.learning_rate))
-  manager = run_folder.checkpoints(out)
+  manager, digest = run_folder.checkpoints(out), data.digest(corpus)
   if resume:
+    run_folder.check_data(out, digest)
     restored = run_folder.restore(manager, state)
     if restored is not None:
       state = restored
       if first:
         print(f'Going on from step {int(state.step)} of {out}.')
+  if first:  # Not before there is a state that the config fits.
+    run_folder.write_config(out, config, digest)
   start = int(state.step)
   log = metrics.Log(out, start, tensorboard) if first else None
   tokens = config.accumulate * config.batch_size * config.sizes.block_size

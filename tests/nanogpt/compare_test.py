@@ -218,6 +218,15 @@ def test_another_text_is_refused(finished, text, tmp_path):
     _main(tmp_path, preset='tiny', out=str(tmp_path / 'new'), variants=several)
 
 
+def test_a_changed_text_is_refused(text, tmp_path):
+  config, out = helpers.config(data=str(text)), tmp_path / 'out'
+  run_folder.claim(out / 'runs' / 'some', config, resume=False)
+  run_folder.write_config(out / 'runs' / 'some', config, 'of another text')
+  with pytest.raises(SystemExit, match='rhyme.txt. are not those that the run'):
+    _main(tmp_path, **_flags(text, out))
+  assert not (out / 'results.jsonl').exists()
+
+
 def test_a_broken_row_is_named_and_nothing_lost(finished, text, tmp_path):
   out = tmp_path / 'out'
   lines = _copy_results(finished, out)

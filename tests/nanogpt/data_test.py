@@ -240,6 +240,16 @@ def test_bin_of_another_tokenizer(tmp_path, position):
 # What cannot be loaded.
 
 
+def test_digest_tells_data_apart(monkeypatch):
+  monkeypatch.setattr(data, '_HASHED', 2)
+  texts = ['abcabcabcabc', 'abcabcabcabb', 'cbcabcabcabc', 'abcabcabcabcabc']
+  texts += [texts[0].upper()]  # The same ids.
+  corpora = [data._load_chars(text, 'text') for text in texts]
+  assert len({data.digest(corpus) for corpus in corpora}) == len(texts)
+  again = data._load_chars(texts[0], 'name')
+  assert data.digest(again) == data.digest(corpora[0])
+
+
 def test_unknown_tokenizer(text_file):
   with pytest.raises(ValueError, match="'char' or 'gpt2', got 'bpe'"):
     data.load(str(text_file), tokenizer='bpe', block_size=4)

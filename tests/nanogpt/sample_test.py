@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sampling from the folder of a run."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -56,7 +57,7 @@ def test_sample_of_a_run_on_other_devices(copy):
     data=config.data, steps=25, eval_every=7, mesh='data:2,fsdp:2'
   )
   text = sample(copy, num_tokens=20, top_k=5)
-  run_folder.claim(copy, moved, resume=True)
+  run_folder.write_config(copy, moved)
   assert run_folder.read_config(copy).mesh == 'data:2,fsdp:2'
   assert sample(copy, num_tokens=20, top_k=5) == text
 
@@ -74,6 +75,17 @@ def test_sample_of_a_run_on_other_devices(copy):
 def test_sample_errors(whole, change, message):
   with pytest.raises(ValueError, match=message):
     sample(whole[1], **change)
+
+
+def test_the_data_are_those_of_the_run(copy):
+  config, digest = run_folder.read_config(copy), 'of another alphabet'
+  run_folder.write_config(copy, config, digest)
+  with pytest.raises(ValueError, match='rhyme.txt. are not those that the run'):
+    sample(copy)
+  moved = dataclasses.replace(config, data='relative.txt')
+  run_folder.write_config(copy, moved)
+  with pytest.raises(FileNotFoundError, match=f'in {copy} are gone, or rel'):
+    sample(copy)
 
 
 def test_no_run_and_no_checkpoint(whole, tmp_path):

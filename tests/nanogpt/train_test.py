@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: what a run leaves, and that nothing interrupts it for good."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -149,15 +150,34 @@ def test_a_run_that_is_at_its_end_does_not_stop(corpus, tmp_path):
   assert final['step'] == 25
 
 
-def test_resume_on_another_text(whole, tmp_path):
+@pytest.mark.parametrize(
+  ('written', 'of_before'),
+  [
+    ('Sphinx of black quartz. ' * 90, '25 cannot be .* the text'),
+    (helpers.TEXT[::-1], ''),  # Of as many characters.
+  ],
+)
+def test_resume_on_another_text(whole, tmp_path, written, of_before):
   config, finished = whole
   out = shutil.copytree(finished, tmp_path / 'out')
-  (tmp_path / 'other.txt').write_text('Sphinx of black quartz. ' * 90)
+  longer = dataclasses.replace(config, steps=26)
+  (tmp_path / 'other.txt').write_text(written)
   other = data.load(
     str(tmp_path / 'other.txt'), block_size=helpers.TINY.block_size
   )
-  with pytest.raises(run_folder.RestoreError, match='25 cannot be .* the text'):
-    train.fit(config, other, out, resume=True)
+  before = (out / 'config.json').read_bytes()
+  run_folder.claim(out, longer, resume=True)
+  with pytest.raises(run_folder.RestoreError, match='not those that the run'):
+    train.fit(longer, other, out, resume=True)
+  assert (out / 'config.json').read_bytes() == before
+  run_folder.write_config(out, config)  # As once, without a digest.
+  before = (out / 'config.json').read_bytes()
+  if not of_before:
+    assert train.fit(longer, other, out, resume=True)[0]['step'] == 26
+    return
+  with pytest.raises(run_folder.RestoreError, match=of_before):
+    train.fit(longer, other, out, resume=True)
+  assert (out / 'config.json').read_bytes() == before
 
 
 def test_kill_in_the_middle_of_saving(corpus, whole, ended, tmp_path, capsys):

@@ -200,6 +200,9 @@ def _check(runs: Sequence[Config], out: pathlib.Path) -> data.Corpus:
     tokenizer=runs[0].tokenizer,
     block_size=max(config.sizes.block_size for config in runs),
   )
+  digest = data.digest(corpus)
+  for path in out.glob('runs/*/config.json'):
+    run_folder.check_data(path.parent, digest)
   for config in runs:
     make_optimizer(config)
     train.model_config(config, corpus.vocab_size)
