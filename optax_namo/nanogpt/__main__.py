@@ -15,6 +15,8 @@ Ctrl-C leaves a checkpoint: the same command with --resume goes on from there.
 """
 
 import contextlib
+import errno
+import os
 import pathlib
 import shlex
 import signal
@@ -30,6 +32,7 @@ from optax_namo.nanogpt import command
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import interrupts
 from optax_namo.nanogpt import run_folder
+from optax_namo.nanogpt import summary
 from optax_namo.nanogpt import train
 from optax_namo.nanogpt.config import define_flags
 from optax_namo.nanogpt.config import flag_values
@@ -57,6 +60,8 @@ _SHOW_ROUTING = flags.DEFINE_bool(
   "Print where the model's parameters go, and stop.",
   **_RUN,
 )
+# A full disk, a quota, a limit on the size of files.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   False,
@@ -113,8 +118,16 @@ def main(argv: list[str]) -> None:
       if jax.process_index() == 0:
         print(_how_to_go_on(stopped.step, config.steps))
       sys.exit(128 + seen[0])  # As a shell counts an end by a signal.
-    except OSError as error:  # A full disk, say.
-      sys.exit(f'error: {error}\n{run_folder.what_is_left(out)}')
+    except train.Diverged as error:
+      left = run_folder.what_is_left(out)
+      sys.exit(f'error: {error}. {left} {summary.MEND}')
+    except BrokenPipeError:  # For ``command.run``.
+      raise
+    except OSError as error:
+      # It may be wrapped, or TensorStore's: its words tell.
+      full = any(os.strerror(code) in str(error) for code in _FULL)
+      go_on = f'{"Make room: " if full else ""}--resume goes on.'
+      sys.exit(f'error: {error}\n{run_folder.what_is_left(out)} {go_on}')
     except run_folder.RestoreError as error:
       sys.exit(f'error: {error}')
 

@@ -243,7 +243,4 @@ def what_is_left(out: pathlib.Path) -> str:
   step = newest_step(out)
   if step is None:
     return f'There is no whole checkpoint in {out}.'
-  return (
-    f'The checkpoint of step {step} in {out} is whole: make room, and'
-    ' --resume goes on from there.'
-  )
+  return f'The checkpoint of step {step} in {out} is whole.'

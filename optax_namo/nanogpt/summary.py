@@ -5,6 +5,7 @@
 from collections.abc import Sequence
 from importlib import metadata
 import itertools
+import math
 import pathlib
 import platform
 import shlex
@@ -23,6 +24,11 @@ from optax_namo.nanogpt.mesh import device
 
 _LIBRARIES = ('jax', 'optax', 'flax')
 _MOST_ROWS = 10  # Of the table.
+# A resumed run would take the same steps again, to the same end.
+MEND = (
+  'A smaller --learning_rate or a longer --warmup_steps, into another --out,'
+  ' likely mends it.'
+)
 
 
 def write(
@@ -42,6 +48,7 @@ def write(
     sample: Text of the model.
   """
   unfinished = step < config.steps
+  diverged = bool(rows) and not math.isfinite(rows[-1]['val_loss'])
   files.write_whole(
     out / 'run.md',
     '\n\n'.join(
@@ -54,9 +61,11 @@ def write(
         _table(rows),
         *(['![Losses](loss.png)'] if (out / 'loss.png').exists() else []),
         *([f'It writes:\n\n{_verbatim(sample)}'] if sample else []),
-        'For more text, for pictures of the optimizer, and to go on'
-        f'{"" if unfinished else " for longer"}:',
-        _shell(*next_commands(out, config, step)),
+        f'The loss is not finite. {MEND}'
+        if diverged
+        else 'For more text, for pictures of the optimizer, and to go on'
+        f'{"" if unfinished else " for longer"}:\n\n'
+        + _shell(*next_commands(out, config, step)),
       ]
     )
     + '\n',

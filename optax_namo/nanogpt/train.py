@@ -251,6 +251,10 @@ class Stopped(Exception):
     self.step = step
 
 
+class Diverged(Exception):
+  """A run ended since its loss, or a parameter, was not finite any more."""
+
+
 def never(step: int) -> bool:
   """Does not ask a run to stop."""
   del step
@@ -282,8 +286,8 @@ def fit(
     saved: What the first process does after each checkpoint, given its step and
       the rows of metrics up to it that have a validation loss.
 
-  It ends before its last step where a validation loss is not finite: a
-  parameter is not either, and stays so.
+  It ends before its last step where a validation loss, or a parameter that is
+  to be saved, is not finite. Of those it saves none in the place of good ones.
 
   Returns:
     The last ``step``, its ``loss`` and ``val_loss`` in nats per token; and the
@@ -329,7 +333,7 @@ def fit(
     leave=None,  # Stays, unless it is inside the bar of a sweep.
     disable=not first,
   )
-  stopping = False
+  stopping, sound = False, True
   for step in range(start, config.steps):
     state, scalars = step_fn(state, *batches(config, corpus, step, mesh))
     if step == start:
@@ -348,25 +352,25 @@ def fit(
     speed = tokens * len(pending) / seconds
     for row in rows:
       row['tokens_per_second'] = speed
-    if look:
+    sound = not save or bool(_finite(state.params))
+    if look or not sound:
       rows[-1]['val_loss'] = evaluate(state.params)
+      sound = sound and math.isfinite(rows[-1]['val_loss'])
       if told := metrics.diagnostics(state.opt_state):
         rows[-1]['diagnostics'] = told
     if log:
       log.write(rows)
     bar.update(len(rows))
     pending.clear()
-    if save:
+    if save and sound:
       # After the metrics: rows past a checkpoint are cut, none is missing.
       run_folder.save(manager, done, state)
       if log and saved:
         saved(done, log.evaluated)
     bar.set_postfix_str(f'loss {rows[-1]["loss"]:.3f}, {speed:,.0f} tokens/s')
-    if look and not math.isfinite(rows[-1]['val_loss']):
-      if first:
-        print(f'The loss of step {done} is not finite: there it ends.')
-      break
-    if stopping:
+    if first and not sound:
+      print(f'The loss of step {done} is not finite: there it ends.')
+    if stopping or not sound:
       break
     began = time.perf_counter()
   bar.close()
@@ -374,13 +378,19 @@ def fit(
     log.close()
   manager.close()
   multihost_utils.sync_global_devices('metrics')  # Written before any reads.
-  if stopping:
+  if stopping and sound:
     raise Stopped(int(state.step))
   newest = metrics.read(out)[-1]
   final = {'step': int(state.step), 'loss': newest['loss']}
   # A finished run that is resumed with another --eval_every has no such row.
   final['val_loss'] = newest.get('val_loss') or evaluate(state.params)
   return final, nnx.merge(graphdef, gather(mesh, state.params))
+
+
+@jax.jit
+def _finite(params: nnx.State) -> jax.Array:
+  finite = jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), params)
+  return jax.tree.reduce(jnp.logical_and, finite)
 
 
 def run(
@@ -391,7 +401,11 @@ def run(
   tensorboard: bool = False,
   stop: Callable[[int], bool] = never,
 ) -> dict[str, float]:
-  """Does what ``fit`` does, and leaves a plot, a sample and run.md beside."""
+  """Does what ``fit`` does, and leaves a plot, a sample and run.md beside.
+
+  Raises:
+    Diverged: It ended since its loss was not finite; and what ``fit`` raises.
+  """
   summarize = functools.partial(summary.write, out, config)
   try:
     final, model = fit(
@@ -401,9 +415,15 @@ def run(
     if not jax.process_index():
       summarize(stopped.step, _draw(config, out))
     raise
+  evaluated = [] if jax.process_index() else _draw(config, out)
+  if not math.isfinite(final['val_loss']):
+    rows = [x for x in metrics.read(out) if not math.isfinite(x['loss'])]
+    since = rows[0]['step'] if rows else final['step']
+    if evaluated:
+      summarize(int(final['step']), evaluated)
+    raise Diverged(f'the loss is not finite since step {since}')
   if jax.process_index():
     return final
-  evaluated = _draw(config, out)
   sample = _sample(config, corpus, model)
   files.write_whole(out / 'sample.txt', sample)
   summarize(int(final['step']), evaluated, sample)

@@ -92,19 +92,45 @@ def batch(*args, step, **kwargs):
 
 data.batch = batch
 """
-# As on accelerators; what else XLA raises has a traceback.
-_OUT_OF_MEMORY, _BROKEN = (
-  f"""
+# What a training may raise: the exit code, and the end of what is said of it.
+_NO_CHECKPOINT = 'There is no whole checkpoint in raised.'
+_RAISED = {
+  # As on accelerators; what else XLA raises has a traceback.
+  "jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: 9 bytes\\nwhere')": (
+    1,
+    'error: RESOURCE_EXHAUSTED: 9 bytes\nThe device has too little memory: a'
+    ' smaller --batch_size with a larger --accumulate is the same run.\n',
+  ),
+  "jax.errors.JaxRuntimeError('INTERNAL: what')": (
+    1, 'jax.errors.JaxRuntimeError: INTERNAL: what\n'
+  ),
+  "train.Diverged('the loss is not finite since step 3')": (
+    1,
+    f'error: the loss is not finite since step 3. {_NO_CHECKPOINT} A smaller'
+    ' --learning_rate or a longer --warmup_steps, into another --out, likely'
+    ' mends it.\n',
+  ),
+  "OSError(28, 'No space left on device')": (
+    1,
+    'error: [Errno 28] No space left on device\n'
+    f'{_NO_CHECKPOINT} Make room: --resume goes on.\n',
+  ),
+  "OSError(5, 'Input/output error')": (
+    1,
+    'error: [Errno 5] Input/output error\n'
+    f'{_NO_CHECKPOINT} --resume goes on.\n',
+  ),
+  'BrokenPipeError()': (128 + 13, ''),
+}  # fmt: skip
+_RAISE = """
 import jax
 from optax_namo.nanogpt import train
 
 def fail(*args):
-  raise jax.errors.JaxRuntimeError('{error}\\nwhere')
+  raise {error}
 
 train.run = fail
 """
-  for error in ('RESOURCE_EXHAUSTED: 9 bytes', 'INTERNAL: what')
-)
 # It says what it will do, and does nothing.
 _NO_TRAINING = """
 from optax_namo.nanogpt import train
@@ -137,15 +163,12 @@ def told(tmp_path_factory):
     *((f'{_RUN}{name}', *rest) for _, _, name, *rest in _WRONG),
     (_RUN, *_FLAGS[:2], '--out=new', '--resume'),
     (_RUN, '--help'),
-    *((_RUN, *_FLAGS[:2], f'--out=memory-{i}') for i in range(2)),
+    *((_RUN, *_FLAGS[:2], '--out=raised', '--resume') for _ in _RAISED),
     (_RUN, *_FLAGS),
   ]
-  sabotage = {
-    len(commands) + i: wrong
-    for i, wrong in enumerate(
-      [_NO_TRAINING, _NO_READER, _OUT_OF_MEMORY, _BROKEN, _SIGTERM], start=-5
-    )
-  }
+  wrong = [_NO_TRAINING, _NO_READER]
+  wrong += [*(_RAISE.format(error=error) for error in _RAISED), _SIGTERM]
+  sabotage = dict(enumerate(wrong, start=len(commands) - len(wrong)))
   for number, (_, message, *_) in enumerate(_WRONG, start=len(_MODULES)):
     if 'tiktoken' in message:
       sabotage[number] = _NO_TIKTOKEN
@@ -177,27 +200,27 @@ def test_mistakes_are_told_in_a_line(told):
   made = {path.name for path in folder.iterdir()}
   assert made == {
     'ok.txt', 'empty.txt', 'short.txt', 'latin.txt', 'other', 'a run', 'told',
-    'memory-0', 'memory-1', 'new', 'busy',
+    'raised', 'new', 'busy',
   }  # fmt: skip
 
 
-def test_too_little_memory_has_a_mend(told):
+def test_what_ends_a_training_is_told(told):
   _, ends = told
-  (code, text), (broken, trace) = ends[-3:-1]
-  begins, _, text = text.partition('\n')
-  assert re.fullmatch(
-    r'NAMO-D on ok, preset tiny: \d+ steps on .*, into memory-0\.', begins
-  )
-  assert (code, text) == (
-    1,
-    'error: RESOURCE_EXHAUSTED: 9 bytes\nThe device has too little memory: a'
-    ' smaller --batch_size with a larger --accumulate is the same run.\n',
-  )
-  assert broken == 1 and 'Traceback' in trace and 'INTERNAL: what' in trace
+  ends = ends[-1 - len(_RAISED) : -1]
+  for (code, text), (error, expected) in zip(ends, _RAISED.items()):
+    begins, _, text = text.partition('\n')
+    assert re.fullmatch(
+      r'NAMO-D on ok, preset tiny: \d+ steps on .*, into raised, .*\.', begins
+    )
+    assert code == expected[0], (error, text)
+    if 'INTERNAL' in error:
+      assert text.startswith('Traceback') and text.endswith(expected[1])
+    else:
+      assert text == expected[1]
 
 
 def test_resume_of_nothing_is_told_beside_the_folder(told):
-  (code, text) = told[1][-5]
+  (code, text) = told[1][-3 - len(_RAISED)]
   assert code == 0
   assert text.endswith(
     ', into new, from step 0: --resume found no checkpoint there.\n'
@@ -205,7 +228,7 @@ def test_resume_of_nothing_is_told_beside_the_folder(told):
 
 
 def test_without_a_reader_it_ends_quietly(told):
-  assert told[1][-4] == (128 + 13, '')
+  assert told[1][-2 - len(_RAISED)] == (128 + 13, '')
 
 
 def test_a_reader_that_leaves_is_no_mistake_of_flags():

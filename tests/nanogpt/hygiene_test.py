@@ -98,7 +98,7 @@ def test_full_disk(corpus, whole, ended, tmp_path, capsys):
   code, told = ends['full']
   assert code == 1
   assert 'error: no checkpoint of step 20 was written: ' in told
-  assert 'The checkpoint of step 10 in full is whole' in told
+  assert 'step 10 in full is whole. Make room: --resume goes on.' in told
   # Threads of TensorStore may complain as well, but nothing ran into main.
   assert '__main__.py' not in told
   out = shutil.copytree(folder / 'full', tmp_path / 'out')

@@ -150,6 +150,36 @@ def test_a_run_that_is_at_its_end_does_not_stop(corpus, tmp_path):
   assert final['step'] == 25
 
 
+@pytest.mark.parametrize(('stops_at', 'since'), [(None, 14), (13, 13)])
+def test_nothing_replaces_a_good_checkpoint(
+  corpus, tmp_path, monkeypatch, stops_at, since
+):
+  """The parameters after step 13 are not finite, nor is the loss of 14."""
+  config, make_step = helpers.config(eval_every=25), train.make_step
+
+  def make_broken(*args):
+    step = make_step(*args)
+
+    def broken(state, *batch):
+      state, scalars = step(state, *batch)
+      factor = math.nan if int(state.step) == 13 else 1.0
+      params = jax.tree.map(lambda x: x * factor, state.params)
+      return state._replace(params=params), scalars
+
+    return broken
+
+  monkeypatch.setattr(train, 'make_step', make_broken)
+  out = tmp_path / 'out'
+  run_folder.claim(out, config, resume=False)
+  stop = lambda step: step == stops_at
+  with pytest.raises(train.Diverged, match=f'not finite since step {since}$'):
+    train.run(config, corpus, out, resume=False, stop=stop)
+  assert [path.name for path in (out / 'checkpoints').iterdir()] == ['10']
+  summary = (out / 'run.md').read_text()
+  assert '--resume' not in summary and 'A smaller --learning_rate' in summary
+  assert math.isnan(metrics.read(out)[-1]['val_loss'])
+
+
 @pytest.mark.parametrize(
   ('written', 'of_before'),
   [

@@ -242,6 +242,8 @@ def main(argv: list[str]) -> None:
     except train.Stopped as stopped:
       print(f'Stopped after step {stopped.step}: the same command goes on.')
       sys.exit(128 + seen[0])  # As a shell counts an end by a signal.
+    except BrokenPipeError:  # For ``command.run``.
+      raise
     except (OSError, run_folder.RestoreError) as error:  # A full disk, say.
       sys.exit(f'error: {error}')
   if rows:
