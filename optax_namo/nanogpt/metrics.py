@@ -3,6 +3,8 @@
 """What is written of the steps of a run, for programs and for TensorBoard."""
 
 from collections.abc import Iterable, Sequence
+import contextlib
+import json
 import pathlib
 from typing import Any
 
@@ -49,16 +51,16 @@ def diagnostics(opt_state: optax.OptState) -> dict[str, dict[str, float]]:
 
 
 def read(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """The whole rows of a run; a line that is no row ends them."""
-  rows = []
-  try:
-    for row in files.read_rows(folder / 'metrics.jsonl'):
-      if not isinstance(row.get('step'), int):
-        break
-      rows.append(row)
-  except ValueError:
-    pass
-  return rows
+  """The rows of a run, without lines that are none: a kill may cut one."""
+  path, rows = folder / 'metrics.jsonl', []
+  for line in path.read_bytes().split(b'\n') if path.exists() else []:
+    with contextlib.suppress(ValueError):
+      rows.append(json.loads(line))
+  return [
+    row
+    for row in rows
+    if isinstance(row, dict) and isinstance(row.get('step'), int)
+  ]
 
 
 class Log:

@@ -380,10 +380,15 @@ def fit(
   multihost_utils.sync_global_devices('metrics')  # Written before any reads.
   if stopping and sound:
     raise Stopped(int(state.step))
-  newest = metrics.read(out)[-1]
-  final = {'step': int(state.step), 'loss': newest['loss']}
-  # A finished run that is resumed with another --eval_every has no such row.
-  final['val_loss'] = newest.get('val_loss') or evaluate(state.params)
+  done = int(state.step)
+  newest = {row['step']: row for row in metrics.read(out)}.get(done, {})
+  # A finished run may be resumed without its metrics, or with another
+  # --eval_every.
+  loss = newest.get('loss') or make_evaluate(
+    graphdef, config, corpus.train, mesh
+  )(state.params)
+  val_loss = newest.get('val_loss') or evaluate(state.params)
+  final = {'step': done, 'loss': loss, 'val_loss': val_loss}
   return final, nnx.merge(graphdef, gather(mesh, state.params))
 
 
@@ -417,8 +422,9 @@ def run(
     raise
   evaluated = [] if jax.process_index() else _draw(config, out)
   if not math.isfinite(final['val_loss']):
-    rows = [x for x in metrics.read(out) if not math.isfinite(x['loss'])]
-    since = rows[0]['step'] if rows else final['step']
+    rows = metrics.read(out)
+    bad = [row['step'] for row in rows if not math.isfinite(row['loss'])]
+    since = min(bad, default=final['step'])
     if evaluated:
       summarize(int(final['step']), evaluated)
     raise Diverged(f'the loss is not finite since step {since}')

@@ -78,12 +78,17 @@ def test_both_go_on_after_a_step(tmp_path):
   assert metrics.read(tmp_path) == rows[:2]
 
 
-@pytest.mark.parametrize('row', ['[]', '3', 'null', '{"loss": 1}'])
-def test_metrics_end_at_what_is_no_row(tmp_path, row):
+@pytest.mark.parametrize(
+  'line', [b'[]', b'3', b'null', b'{"loss": 1}', b'{"step": 1, ', b'\xff\xfe']
+)
+def test_a_damaged_line_takes_no_other(tmp_path, line):
   path = tmp_path / 'metrics.jsonl'
-  good = json.dumps({'step': 1, 'loss': 2.0})
-  path.write_text('\n'.join([good, row, good, '']))
-  assert metrics.read(tmp_path) == [json.loads(good)]
+  rows = [{'step': step, 'loss': 2.0} for step in (1, 2)]
+  first, second = (json.dumps(row).encode() for row in rows)
+  path.write_bytes(b'\n'.join([line, first, line, second, b'']))
+  assert metrics.read(tmp_path) == rows
+  metrics.Log(tmp_path, 2, tensorboard=False).close()
+  assert path.read_bytes() == b'\n'.join([first, second, b''])
 
 
 def test_rows_after_a_step_are_cut(tmp_path):

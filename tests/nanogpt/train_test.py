@@ -247,6 +247,18 @@ def test_resume_of_a_finished_run_changes_nothing(corpus, whole, tmp_path):
   assert (out / 'metrics.jsonl').read_bytes() == before
 
 
+def test_a_finished_run_goes_on_without_its_metrics(corpus, whole, tmp_path):
+  config, finished = whole
+  out = shutil.copytree(finished, tmp_path / 'out')
+  (out / 'metrics.jsonl').unlink()
+  final = _run(config, corpus, out, resume=True)
+  last = helpers.losses(finished)[-1]
+  assert final['step'] == 25
+  assert final['val_loss'] == pytest.approx(last['val_loss'], rel=1e-6)
+  assert final['loss'] == pytest.approx(last['loss'], rel=0.2)  # Of all text.
+  assert 'No validation loss yet' in (out / 'run.md').read_text()
+
+
 def test_accumulation_is_a_larger_batch(corpus):
   states = []
   for accumulate, batch_size in ((1, 8), (4, 2)):

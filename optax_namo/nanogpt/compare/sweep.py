@@ -151,6 +151,11 @@ def _train(
   train.fit(config, corpus, folder, resume, stop=stop)
   steps = metrics.read(folder)
   losses = [[x['step'], x['val_loss']] for x in steps if 'val_loss' in x]
+  if not losses:
+    raise OSError(
+      f'{folder} has a checkpoint but no metrics any more: remove it, and the'
+      ' same command trains the run anew.'
+    )
   row = {
     'config': dataclasses.asdict(config),
     'val_losses': losses,
