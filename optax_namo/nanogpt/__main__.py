@@ -17,7 +17,6 @@ Ctrl-C leaves a checkpoint: the same command with --resume goes on from there.
 import contextlib
 import errno
 import os
-import pathlib
 import shlex
 import signal
 import sys
@@ -30,6 +29,7 @@ from jax.experimental import multihost_utils
 
 from optax_namo.nanogpt import command
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import files
 from optax_namo.nanogpt import interrupts
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt import summary
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
     if _DISTRIBUTED.value:
       _join()
     config = make_config(**flag_values())
-    out = pathlib.Path(_OUT.value or f'out/{config.preset}-{config.optimizer}')
+    out = files.typed(_OUT.value or f'out/{config.preset}-{config.optimizer}')
     corpus = data.load(
       config.data,
       tokenizer=config.tokenizer,

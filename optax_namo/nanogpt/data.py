@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from optax_namo.nanogpt import files
 from optax_namo.nanogpt import tokenizers
 from optax_namo.nanogpt.text import keep
 from optax_namo.nanogpt.text import read_text
 from optax_namo.nanogpt.text import SOURCES
+from optax_namo.nanogpt.text import WHAT_DATA_IS
 
 _TRAIN_FRACTION = 0.9  # nanoGPT's split of its character corpora.
 _BINS = {'train': 'train.bin', 'val': 'val.bin'}  # As nanoGPT names them.
@@ -82,9 +84,11 @@ def load(
   if tokenizer not in tokenizers.NAMES:
     names = ' or '.join(map(repr, tokenizers.NAMES))
     raise ValueError(f'tokenizer must be {names}, got {tokenizer!r}.')
+  if not data:
+    raise ValueError(f'--data is empty; data is {WHAT_DATA_IS}.')
   home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  cache = pathlib.Path(home, 'optax-namo').expanduser()
-  path = pathlib.Path(data).expanduser()
+  cache = files.typed(home) / 'optax-namo'
+  path = files.typed(data)
   source = SOURCES.get(data)
   if source is None and path.is_dir():
     corpus = _load_folder(path, tokenizer)

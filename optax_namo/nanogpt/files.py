@@ -11,6 +11,11 @@ import pathlib
 from typing import Any
 
 
+def typed(path: str) -> pathlib.Path:
+  """A path that somebody typed; no shell expands the ~ of --out=~/run."""
+  return pathlib.Path(os.path.expanduser(path))
+
+
 def write_whole(path: pathlib.Path, content: str | bytes) -> None:
   """Replaces a file, such that it is never seen half written."""
   if isinstance(content, str):

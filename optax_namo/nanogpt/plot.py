@@ -20,6 +20,7 @@ from matplotlib import figure
 from matplotlib.axes import Axes
 
 from optax_namo.nanogpt import command
+from optax_namo.nanogpt import files
 from optax_namo.nanogpt import metrics
 from optax_namo.nanogpt import run_folder
 from optax_namo.nanogpt.config import Config
@@ -221,7 +222,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError('name the folders of one or more runs')
   with command.told():
     for name in argv[1:]:
-      for path in run(pathlib.Path(name)):
+      for path in run(files.typed(name)):
         print(path)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from optax_namo.nanogpt import command
 from optax_namo.nanogpt import data
+from optax_namo.nanogpt import files
 from optax_namo.nanogpt import generate
 from optax_namo.nanogpt import model as gpt
 from optax_namo.nanogpt import run_folder
@@ -134,7 +135,7 @@ def main(argv: list[str]) -> None:
   values = flags.FLAGS
   with command.told():
     text = sample(
-      pathlib.Path(argv[1]),
+      files.typed(argv[1]),
       values.prompt,
       num_tokens=values.num_tokens,
       temperature=values.temperature,

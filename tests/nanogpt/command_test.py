@@ -48,6 +48,7 @@ _WRONG = [
   (1, 'clamp must be in (0, 1], or 0', '', '--data=ok.txt', '--clamp=1.5'),
   (1, 'embed_dim=9 is not a multiple', '', '--data=ok.txt', '--embed_dim=9'),
   (1, 'missing.txt does not exist', '', '--data=missing.txt'),
+  (1, '--data is empty; data is', '', '--data='),
   (1, 'empty.txt is empty', '', '--data=empty.txt'),
   (1, 'short.txt: train has', '', '--data=short.txt'),
   (1, 'not UTF-8 text (byte 0): convert', '', '--data=latin.txt'),
@@ -74,10 +75,16 @@ _WRONG = [
   (2, "'tokens'. Did you mean: num_tokens ?", '.sample', '--tokens=3'),
   (1, '--out=ok.txt cannot be written: ', '.compare', '--data=ok.txt',
    '--out=ok.txt', '--preset=tiny'),
+  (1, '/other is not empty. --resume', '', '--data=ok.txt', '--out=~'),
+  (1, '/other holds no run', '.sample', '~'),
+  (1, '/other has no rows', '.plot', '~'),
+  (1, '/ok.txt cannot be written: ', '.compare', '--data=ok.txt',
+   '--out=~/../ok.txt', '--preset=tiny'),
   (1, 'takes OPTIMIZER=RATE,RATE', '.compare', '--learning_rates=namo'),
 ]  # fmt: skip
 # tiktoken is not there, wherever the tests run.
 _NO_TIKTOKEN = "sys.modules['tiktoken'] = None"
+_AT_HOME = "os.environ['HOME'] = os.path.abspath('other')"
 # A scheduler ends the run while step 12 is prepared.
 _SIGTERM = """
 import os, signal
@@ -172,6 +179,8 @@ def told(tmp_path_factory):
   for number, (_, message, *_) in enumerate(_WRONG, start=len(_MODULES)):
     if 'tiktoken' in message:
       sabotage[number] = _NO_TIKTOKEN
+    elif message.startswith('/'):
+      sabotage[number] = _AT_HOME
   (folder / 'busy').mkdir()
   with files.lock(folder / 'busy') as mine:
     assert mine

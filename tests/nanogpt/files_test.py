@@ -11,6 +11,13 @@ from optax_namo.nanogpt import files
 _ROWS = [{'a': 1}, {'b': [2.5, None], 'c': 'é\u2028'}]
 
 
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert files.typed('~/a run') == tmp_path / 'a run'
+  for path in ('a/~', '~nobody-has-this-name/run'):
+    assert str(files.typed(path)) == path
+
+
 def test_rows_come_back(tmp_path):
   path = tmp_path / 'rows.jsonl'
   assert list(files.read_rows(path)) == []

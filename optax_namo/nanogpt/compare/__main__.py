@@ -115,7 +115,7 @@ _NAMES = (
 def _arguments(path: str) -> list[str]:
   """The values in a YAML file as command-line flags."""
   try:
-    values = yaml.safe_load(pathlib.Path(path).read_text(encoding='utf-8'))
+    values = yaml.safe_load(files.typed(path).read_text(encoding='utf-8'))
   except (OSError, yaml.YAMLError) as error:
     sys.exit(f'error: --config={path} cannot be read: {error}')
   if not isinstance(values, dict) or not set(values) <= set(_NAMES):
@@ -148,7 +148,9 @@ def parse(arguments: list[str]) -> list[str]:
     rest = command.parse([arguments[0], *from_file, *arguments[1:]])
   if _ARMS.value:
     try:
-      OPTIMIZERS.update(runpy.run_path(_ARMS.value)['OPTIMIZERS'])
+      OPTIMIZERS.update(
+        runpy.run_path(str(files.typed(_ARMS.value)))['OPTIMIZERS']
+      )
     except (OSError, SyntaxError, KeyError) as error:
       sys.exit(f'error: --arms={_ARMS.value} has no OPTIMIZERS: {error!r}')
   return rest
@@ -223,7 +225,7 @@ def _print_left(left: Sequence[Config], runs: Sequence[Config]) -> None:
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]!r}; flags begin with --')
-  out = pathlib.Path(_OUT.value)
+  out = files.typed(_OUT.value)
   with command.told():
     runs = variants.runs_of(
       _variants(),
