@@ -56,6 +56,12 @@ def run(
       sys.stdout.flush()
     except app.UsageError as error:
       _refuse(error)
+    except MemoryError as error:  # NumPy's.
+      sys.exit(
+        f'error: {error}\nThis machine has too little memory: a smaller'
+        ' --batch_size, --accumulate, --eval_sequences or --num_tokens takes'
+        ' less.'
+      )
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise

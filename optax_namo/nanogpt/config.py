@@ -15,6 +15,7 @@ import math
 from typing import Any, get_args, Literal
 
 from absl import flags
+import numpy as np
 
 import optax_namo
 from optax_namo.nanogpt import text
@@ -302,6 +303,12 @@ def make_config(**given: Any) -> Config:
     raise ValueError(
       f'clamp must be in (0, 1], or 0 for no clamp, got {config.clamp}.'
     )
+  tokens = config.accumulate * config.batch_size * config.sizes.block_size
+  if tokens >= 2**31:  # More than NumPy can be asked for, at the worst.
+    raise ValueError(
+      f'batch_size={config.batch_size} and accumulate={config.accumulate} make'
+      f' a step of {tokens} tokens: it must have fewer than {2**31}.'
+    )
   devices = math.prod(mesh_axes(config.mesh).values())
   if config.batch_size % devices:
     raise ValueError(
@@ -323,7 +330,8 @@ def _parser(field: dataclasses.Field) -> flags.ArgumentParser:
   if field.type is bool:
     return flags.BooleanParser()
   if field.type is int:
-    return flags.IntegerParser(lower_bound=knob['least'])
+    # JAX has sizes and steps in 32 bits, and a seed in 64.
+    return _IntegerParser(knob['least'], 63 if field.name == 'seed' else 31)
   if field.type is float:
     return _FiniteParser(lower_bound=knob['least'])
   return flags.ArgumentParser()
@@ -339,11 +347,23 @@ class _ChoiceParser(flags.EnumParser):
       raise ValueError(f'{error}{meant}') from None
 
 
+class _IntegerParser(flags.IntegerParser):
+  def __init__(self, least: int | None, bits: int):
+    super().__init__(lower_bound=least)
+    self._most = 2**bits - 1
+
+  def parse(self, argument):
+    value = super().parse(argument)
+    if value > self._most:
+      raise ValueError(f'{value} is above {self._most}')
+    return value
+
+
 class _FiniteParser(flags.FloatParser):
   def parse(self, argument):
     value = super().parse(argument)
-    if not math.isfinite(value):
-      raise ValueError(f'{value} is not finite')
+    if not abs(value) <= float(np.finfo(np.float32).max):
+      raise ValueError(f'{value} is not finite in float32')
     return value
 
 

@@ -49,8 +49,10 @@ def generate(
       'The prompt must be of shape (batch, time) with at least one token,'
       f' got {tokens.shape}.'
     )
-  if num_tokens < 0:
-    raise ValueError(f'num_tokens must be 0 or more, got {num_tokens}.')
+  block_size = model.config.block_size
+  most = 2**31 - 1 - block_size  # Positions have 32 bits.
+  if not 0 <= num_tokens <= most:
+    raise ValueError(f'num_tokens must be from 0 to {most}, got {num_tokens}.')
   if not temperature > 0:
     raise ValueError(
       f'temperature must be above 0, got {temperature}. top_k=1 takes the'
@@ -59,7 +61,6 @@ def generate(
   if top_k is not None and top_k < 1:
     raise ValueError(f'top_k must be 1 or more, got {top_k}.')
 
-  block_size = model.config.block_size
   window = tokens[:, -block_size:]
   length = window.shape[1]
   window = jnp.pad(window, ((0, 0), (0, block_size - length)))

@@ -98,12 +98,16 @@ def sample(
   ids = corpus.val[:1] if prompt is None else corpus.encode(prompt)
   if not len(ids):
     raise ValueError('--prompt is empty: give at least one token.')
+  try:
+    key = jax.random.key(seed)
+  except OverflowError:
+    raise ValueError(f'seed={seed} has more than 64 bits.') from None
   model = _restore(folder, config, corpus.vocab_size)
   (text,) = generate.generate(
     model,
     jnp.asarray(ids, jnp.int32)[None],
     num_tokens,
-    key=jax.random.key(seed),
+    key=key,
     temperature=temperature,
     top_k=top_k,
   )

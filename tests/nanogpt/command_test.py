@@ -44,6 +44,12 @@ _WRONG = [
   (2, "unknown argument 'extra'; flags begin with --", '', 'extra'),
   (2, '--steps=-5: -5 is not a positive integer', '', '--steps=-5'),
   (2, '--learning_rate=nan: nan is not finite', '', '--learning_rate=nan'),
+  (2, '--learning_rate=1e39: 1e+39 is not finite', '', '--learning_rate=1e39'),
+  (2, f'{2**63} is above {2**63 - 1}', '', f'--seed={2**63}'),
+  (1, f'{2**63} is above {2**63 - 1}', '.compare', f'--seeds={2**63}'),
+  (2, f'{2**31} is above {2**31 - 1}', '', f'--eval_sequences={2**31}'),
+  (1, 'make a step of 2147483648 tokens', '', f'--batch_size={2**20}',
+   '--accumulate=16'),
   (2, '-1.0 is not a non-negative number', '', '--learning_rate=-1'),
   (1, 'clamp must be in (0, 1], or 0', '', '--data=ok.txt', '--clamp=1.5'),
   (1, 'embed_dim=9 is not a multiple', '', '--data=ok.txt', '--embed_dim=9'),
@@ -107,6 +113,12 @@ _RAISED = {
     1,
     'error: RESOURCE_EXHAUSTED: 9 bytes\nThe device has too little memory: a'
     ' smaller --batch_size with a larger --accumulate is the same run.\n',
+  ),
+  "MemoryError('9 bytes')": (
+    1,
+    'error: 9 bytes\nThis machine has too little memory: a smaller'
+    ' --batch_size, --accumulate, --eval_sequences or --num_tokens takes less.'
+    '\n',
   ),
   "jax.errors.JaxRuntimeError('INTERNAL: what')": (
     1, 'jax.errors.JaxRuntimeError: INTERNAL: what\n'

@@ -70,6 +70,8 @@ def test_sample_of_a_run_on_other_devices(copy):
     ({'temperature': 0.0}, 'temperature .* 0.0. top_k=1 '),
     ({'top_k': 0}, 'top_k .* 0'),
     ({'num_tokens': -1}, 'num_tokens .* -1'),
+    ({'num_tokens': 3_000_000_000}, 'num_tokens .* 3000000000'),
+    ({'seed': 2**64}, f'seed={2**64} has more than 64 bits'),
   ],
 )
 def test_sample_errors(whole, change, message):
