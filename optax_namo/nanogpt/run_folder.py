@@ -86,6 +86,10 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
     multihost_utils.sync_global_devices('claim')  # All look, then one writes.
     if jax.process_index() == 0:
       out.mkdir(parents=True, exist_ok=True)
+      # To Orbax an emptied one is a checkpoint; no other folder is removed.
+      for path in out.glob('checkpoints/*'):
+        with contextlib.suppress(OSError):
+          path.rmdir()
       if not (out / 'config.json').exists():
         write_config(out, config)
   return notes
@@ -192,7 +196,7 @@ class RestoreError(ValueError):
 
 def restore(manager: ocp.CheckpointManager, fresh: Any) -> Any:
   """The newest whole checkpoint, on the devices of ``fresh``; None if none."""
-  newest = manager.latest_step()
+  newest = newest_step(manager.directory.parent)
   if newest is None:
     return None
   try:
@@ -234,7 +238,7 @@ def _restored(manager: ocp.CheckpointManager, step: int, fresh: Any) -> Any:
 
 def newest_step(out: pathlib.Path) -> int | None:
   """The step of the newest whole checkpoint, None where there is none."""
-  names = [path.name for path in out.glob('checkpoints/*')]
+  names = {path.parent.name for path in out.glob('checkpoints/*/*')}
   return max((int(name) for name in names if name.isdecimal()), default=None)
 
 

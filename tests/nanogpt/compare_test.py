@@ -227,6 +227,28 @@ def test_a_changed_text_is_refused(text, tmp_path):
   assert not (out / 'results.jsonl').exists()
 
 
+def test_the_folder_of_a_run_is_refused(whole, text, tmp_path):
+  out = shutil.copytree(whole[1], tmp_path / 'out')
+  before = sorted(out.rglob('*'))
+  with pytest.raises(SystemExit, match=f'--out={out} is the folder of a run'):
+    _main(tmp_path, **_flags(text, out))
+  assert sorted(out.rglob('*')) == before
+
+
+@pytest.mark.parametrize(
+  ('code', 'message'),
+  [
+    ('x = 1', r"KeyError\('OPTIMIZERS'\)"),
+    ("raise RuntimeError('hi')", r"RuntimeError\('hi'\)"),
+  ],
+)
+def test_arms_that_are_none(code, message, text, tmp_path):
+  path = tmp_path / 'arms.py'
+  path.write_text(code)
+  with pytest.raises(SystemExit, match=f'--arms={path} gives no .*{message}'):
+    _main(tmp_path, f'--arms={path}', **_flags(text, tmp_path / 'out'))
+
+
 def test_a_broken_row_is_named_and_nothing_lost(finished, text, tmp_path):
   out = tmp_path / 'out'
   lines = _copy_results(finished, out)

@@ -43,6 +43,7 @@ def test_sample_is_of_the_newest_checkpoint(corpus, whole, copy):
 
 def test_sample_of_a_running_run_only_reads(corpus, copy):
   (copy / 'checkpoints' / '30.orbax-checkpoint-tmp').mkdir()
+  (copy / 'checkpoints' / '31').mkdir()  # Emptied.
   before = _files(copy)
   text = sample(copy, num_tokens=20, top_k=5)
   assert text[0] == corpus.decode(corpus.val[:1].tolist())

@@ -226,6 +226,17 @@ def test_kill_in_the_middle_of_saving(corpus, whole, ended, tmp_path, capsys):
   _assert_same_end(config, corpus, killed, expected)
 
 
+def test_an_emptied_checkpoint_is_none(corpus, whole, tmp_path, capsys):
+  config, finished = whole
+  out = shutil.copytree(finished, tmp_path / 'out')
+  shutil.rmtree(out / 'checkpoints' / '25')
+  (out / 'checkpoints' / '25').mkdir()
+  assert run_folder.newest_step(out) == 20
+  _fit(config, corpus, out, resume=True)
+  assert 'Going on from step 20 ' in capsys.readouterr().out
+  _assert_same_end(config, corpus, out, finished)
+
+
 def test_resume_of_nothing(corpus, tmp_path, capsys):
   config = helpers.config(checkpoint_every=25)
   _fit(config, corpus, tmp_path / 'out', resume=True)

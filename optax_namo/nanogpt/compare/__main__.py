@@ -151,8 +151,8 @@ def parse(arguments: list[str]) -> list[str]:
       OPTIMIZERS.update(
         runpy.run_path(str(files.typed(_ARMS.value)))['OPTIMIZERS']
       )
-    except (OSError, SyntaxError, KeyError) as error:
-      sys.exit(f'error: --arms={_ARMS.value} has no OPTIMIZERS: {error!r}')
+    except Exception as error:  # It may do anything.
+      sys.exit(f'error: --arms={_ARMS.value} gives no OPTIMIZERS: {error!r}')
   return rest
 
 

@@ -64,7 +64,12 @@ def name_of(config: Config) -> str:
 
 
 def check(out: pathlib.Path, runs: Sequence[Config]) -> None:
-  """Raises ValueError if runs, or those of the folder, differ in their text."""
+  """Raises ValueError if runs, or those of the folder, differ in their text.
+
+  Or if the folder is that of a single run.
+  """
+  if (out / 'config.json').exists():
+    raise ValueError(f'--out={out} is the folder of a run: name another.')
   others = [dataclasses.asdict(config) for config in runs]
   others += [row['config'] for row in read_results(out)]
   for path in sorted(out.glob('runs/*/config.json')):
