@@ -60,8 +60,6 @@ _SHOW_ROUTING = flags.DEFINE_bool(
   "Print where the model's parameters go, and stop.",
   **_RUN,
 )
-# A full disk, a quota, a limit on the size of files.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   False,
@@ -69,6 +67,8 @@ _DISTRIBUTED = flags.DEFINE_bool(
   ' share --mesh and the folder --out.',
   module_name='devices',
 )
+# A full disk, a quota, a limit on the size of files.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: list[str]) -> None:
