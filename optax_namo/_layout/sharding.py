@@ -71,11 +71,10 @@ def alike(
   ``what`` tells these pairs from others in one program.
   """
   found = list(map(as_sharded, leaves, like))
-  if jax.sharding.get_abstract_mesh().manual_axes:
-    # XLA's partitioner fails on it within a shard_map.
-    return found
   unknown = [
-    i for i, x in enumerate(like) if jnp.ndim(x) and mesh_of(x).auto_axes
+    i
+    for i, x in enumerate(like)
+    if jnp.ndim(x) and mesh_of(x).auto_axes and not _varies(x)
   ]
   if unknown:
     # Here, since an experimental module may go: it would take one device along.
@@ -87,6 +86,16 @@ def alike(
     with xla_metadata.set_xla_metadata(pair=f'{what} {i}'):
       _, found[i] = shard_alike.shard_alike(like[i], found[i])
   return found
+
+
+def _varies(x: jax.Array) -> bool:
+  """Whether devices along an axis of a ``shard_map`` have each their own.
+
+  XLA fails where such arrays are to be sharded alike.
+  """
+  kind = jax.typeof(x)  # jax 0.8 has it as vma.
+  newer = getattr(getattr(kind, 'manual_axis_type', None), 'varying', ())
+  return bool(newer or getattr(kind, 'vma', ()))
 
 
 def on_devices_of(state: Any, params: Any) -> Any:

@@ -45,6 +45,11 @@ def _error(found, expected):
   return max(jax.tree.leaves(jax.tree.map(error, found, expected)))
 
 
+def _moved(before, after):
+  same = lambda x, y: x.sharding.is_equivalent_to(y.sharding, x.ndim)
+  return not all(jax.tree.leaves(jax.tree.map(same, before, after)))
+
+
 def pipeline(kind):
   """Errors in a shard_map over stages, whose leaves other axes divide too."""
   mesh = _mesh(kind, stage=2, fsdp=2, tensor=2)
@@ -71,6 +76,32 @@ def pipeline(kind):
         axis_names={'stage'},
       )
       yield _error(jax.jit(step)(placed, jax.jit(tx.init)(placed)), expected)
+
+
+def data_parallel(kind):
+  """A step in a shard_map over data: what moved, and how often it compiled."""
+  mesh = _mesh(kind, data=2, fsdp=2, tensor=2)
+  params = _draw({'up': (16, 32), 'down': (32, 16), 'out': (16, 16)})
+  specs = {'up': P('fsdp', 'tensor')} | dict.fromkeys(
+    ('down', 'out'), P('tensor', 'fsdp')
+  )
+  for over in (None, ('fsdp', 'tensor')):
+    tx = optax_namo.namo_d(0.1, shard_over=over)
+
+    def step(carry, tx=tx):
+      params, state = carry
+      updates, state = tx.update(params, state, params)
+      return optax.apply_updates(params, updates), state
+
+    with jax.set_mesh(mesh):
+      placed = _placed(mesh, params, specs)
+      began = placed, jax.jit(tx.init)(placed)
+      jitted = jax.jit(
+        jax.shard_map(step, in_specs=P(), out_specs=P(), axis_names={'data'})
+      )
+      ended = jitted(began)
+      jitted(ended)
+    yield _moved(began, ended), jitted._cache_size()
 
 
 def loop(kind):
@@ -100,12 +131,9 @@ def loop(kind):
     jitted = jax.jit(lambda carry: run(tx, carry, held))
     ended = jitted(began)
     jitted(ended)
-  same = jax.tree.map(
-    lambda x, y: x.sharding.is_equivalent_to(y.sharding, x.ndim), began, ended
-  )
   yield {
     'error': _error(ended[0], expected),
-    'stays': all(jax.tree.leaves(same)),
+    'moved': _moved(began, ended),
     'compiled': jitted._cache_size(),
   }
 

@@ -12,6 +12,7 @@ def _found(experiment):
     'tests.core.programs_on_meshes',
     'pipeline auto',
     'pipeline explicit',
+    'data_parallel auto',
     'loop auto',
     'perceptron auto',
     'no_context explicit',
@@ -25,10 +26,15 @@ def test_a_pipeline_whose_leaves_other_axes_divide(kind):
   assert max(_found(f'pipeline {kind}')) < 1e-5
 
 
+def test_data_parallelism_leaves_all_in_its_place():
+  """Without and with shard_over."""
+  assert _found('data_parallel auto') == [[False, 1], [False, 1]]
+
+
 def test_a_loop_over_steps_that_holds_its_carry():
   (found,) = _found('loop auto')
   assert found['error'] < 1e-5
-  assert found['stays']
+  assert not found['moved']
   assert found['compiled'] == 1
 
 
