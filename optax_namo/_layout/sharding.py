@@ -166,9 +166,14 @@ def mesh_with(x: jax.Array, axes: MeshAxes) -> jax.sharding.AbstractMesh:
     )
   manual = [name for name in names if name in mesh.manual_axes]
   if manual:
+    others = tuple(name for name in names if name not in manual)
+    mend = f'Name only the others, shard_over={others!r}.' if others else (
+      'Where each device holds whole matrices here, leave shard_over out. Where'
+      ' it holds slices, an update of them is wrong: make the shard_map manual'
+      ' over other axes only.'
+    )  # fmt: skip
     raise ValueError(
       f'shard_over={axes!r}, but a shard_map around this is manual over'
-      f' {manual}: there every device has its own matrices already. Leave'
-      ' shard_over out, or make the shard_map manual over other axes only.'
+      f' {manual}. {mend}'
     )
   return mesh

@@ -74,7 +74,7 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
 
   Raises:
     ValueError: It is no folder, is not empty and ``resume`` is off, holds
-      another run, or cannot be written.
+      another run or more steps, or cannot be written.
   """
   with _written(out):
     if out.is_dir() and any(out.iterdir()) and not resume:
@@ -83,6 +83,11 @@ def claim(out: pathlib.Path, config: Config, resume: bool) -> list[str]:
         ' another --out starts a fresh one.'
       )
     notes = _compare(out / 'config.json', config) if resume else []
+    done = newest_step(out)
+    if done is not None and done > config.steps:
+      raise ValueError(
+        f'the run in {out} is at step {done}: --steps={config.steps} is less.'
+      )
     multihost_utils.sync_global_devices('claim')  # All look, then one writes.
     if jax.process_index() == 0:
       out.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ def test_inside_a_shard_map_over_another_axis(kind):
   whole, spread, manual = _on_eight_devices(*_SHARED)[f'shard_map {kind}']
   assert whole < 1e-5
   assert spread < 1e-5
-  assert "manual over ['data']" in manual
+  assert "manual over ['data']. Where each device holds whole" in manual
 
 
 @functools.cache

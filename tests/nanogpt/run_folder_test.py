@@ -54,6 +54,14 @@ def test_resume_refuses_another_run(tmp_path):
   assert any('--steps was 25 and is now 90' in note for note in notes)
 
 
+def test_resume_refuses_fewer_steps_than_it_took(tmp_path):
+  run_folder.claim(tmp_path, helpers.config(), resume=True)
+  (tmp_path / 'checkpoints' / '25' / 'some').mkdir(parents=True)
+  run_folder.claim(tmp_path, helpers.config(), resume=True)
+  with pytest.raises(ValueError, match='at step 25: --steps=24 is less'):
+    run_folder.claim(tmp_path, helpers.config(steps=24), resume=True)
+
+
 def test_resume_refuses_a_folder_of_something_else(tmp_path):
   (tmp_path / 'metrics.jsonl').write_text('{"step": 9}\n')
   with pytest.raises(ValueError, match='no config.json'):
