@@ -115,7 +115,7 @@ def check_data(out: pathlib.Path, digest: str) -> None:
   if before not in (None, digest):
     raise RestoreError(
       f'the data {fields["data"]!r} are not those that the run in {out} began'
-      ' with. Put those back; a relative path is one from where it began.'
+      ' with. Put those back; a relative path counts from where it began.'
     )
 
 
