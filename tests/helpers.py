@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +58,7 @@ def on_eight_devices(module, *experiments):
     env=environment(8),
   )
   assert result.returncode == 0, result.stderr
-  found = {experiment: [] for experiment in experiments}
+  found: dict[str, list[Any]] = {experiment: [] for experiment in experiments}
   for line in result.stdout.splitlines():
     experiment, finding = json.loads(line)
     found[experiment].append(finding)
