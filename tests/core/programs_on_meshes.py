@@ -21,6 +21,12 @@ from benchmarks import exchanges
 import optax_namo
 
 _TYPES = {'auto': AxisType.Auto, 'explicit': AxisType.Explicit}
+_BLOCK = {'up': (16, 32), 'down': (32, 16), 'out': (16, 16)}
+_SPECS = {
+  'up': P('fsdp', 'tensor'),
+  'down': P('tensor', 'fsdp'),
+  'out': P('tensor', 'fsdp'),
+}
 
 
 def _mesh(kind, **axes):
@@ -81,10 +87,7 @@ def pipeline(kind):
 def data_parallel(kind):
   """A step in a shard_map over data: what moved, and how often it compiled."""
   mesh = _mesh(kind, data=2, fsdp=2, tensor=2)
-  params = _draw({'up': (16, 32), 'down': (32, 16), 'out': (16, 16)})
-  specs = {'up': P('fsdp', 'tensor')} | dict.fromkeys(
-    ('down', 'out'), P('tensor', 'fsdp')
-  )
+  params = _draw(_BLOCK)
   for over in (None, ('fsdp', 'tensor')):
     tx = optax_namo.namo_d(0.1, shard_over=over)
 
@@ -94,7 +97,7 @@ def data_parallel(kind):
       return optax.apply_updates(params, updates), state
 
     with jax.set_mesh(mesh):
-      placed = _placed(mesh, params, specs)
+      placed = _placed(mesh, params, _SPECS)
       began = placed, jax.jit(tx.init)(placed)
       jitted = jax.jit(
         jax.shard_map(step, in_specs=P(), out_specs=P(), axis_names={'data'})
@@ -107,10 +110,7 @@ def data_parallel(kind):
 def loop(kind):
   """A scan over steps, its carry held in place as docs/devices.md has it."""
   mesh = _mesh(kind, fsdp=4, tensor=2)
-  params = _draw({'up': (16, 32), 'down': (32, 16), 'out': (16, 16)})
-  specs = {'up': P('fsdp', 'tensor')} | dict.fromkeys(
-    ('down', 'out'), P('tensor', 'fsdp')
-  )
+  params = _draw(_BLOCK)
   alone = optax_namo.namo_d(0.1)
   tx = optax_namo.namo_d(0.1, shard_over=('fsdp', 'tensor'))
 
@@ -124,7 +124,7 @@ def loop(kind):
 
   expected, _ = run(alone, (params, alone.init(params)))
   with jax.set_mesh(mesh):
-    placed = _placed(mesh, params, specs)
+    placed = _placed(mesh, params, _SPECS)
     began = placed, jax.jit(tx.init)(placed)
     where = jax.tree.map(lambda x: x.sharding, began)
     held = lambda x: jax.lax.with_sharding_constraint(x, where)
@@ -141,11 +141,10 @@ def loop(kind):
 def perceptron(kind):
   """What two layers exchange, neither of whose sides is in most leaves."""
   mesh = _mesh(kind, fsdp=4, tensor=2)
-  params = _draw({'up': (16, 32), 'down': (32, 16)})
-  specs = {'up': P('fsdp', 'tensor'), 'down': P('tensor', 'fsdp')}
+  params = _draw({k: _BLOCK[k] for k in ('up', 'down')})
   tx = optax_namo.namo_d(0.1, shard_over=('fsdp', 'tensor'))
   with jax.set_mesh(mesh):
-    placed = _placed(mesh, params, specs)
+    placed = _placed(mesh, params, _SPECS)
     state = jax.jit(tx.init)(placed)
     program = jax.jit(tx.update).lower(placed, state, placed).compile()
   yield sorted(exchanges.collectives(program.as_text()))
