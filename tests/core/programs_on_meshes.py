@@ -8,6 +8,7 @@ A line of JSON for each finding: what it is of, and the finding.
 import json
 import sys
 
+from flax import nnx
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType
@@ -20,6 +21,7 @@ from optax.contrib import MuonDimensionNumbers
 from benchmarks import exchanges
 import optax_namo
 
+_pure = getattr(nnx, 'as_pure', None) or nnx.pure  # In older Flax.
 _TYPES = {'auto': AxisType.Auto, 'explicit': AxisType.Explicit}
 _BLOCK = {'up': (16, 32), 'down': (32, 16), 'out': (16, 16)}
 _SPECS = {
@@ -172,6 +174,46 @@ def no_context(kind):
   placed = _placed(mesh, _draw({'w': (16, 32)}), {'w': P('fsdp', 'tensor')})
   state = optax_namo.namo_d(0.1).init(placed)
   yield list(optax.tree.get(state, 'NamoState').mu['w'].sharding.spec)
+
+
+def described(kind):
+  """An nnx.Optimizer on a layout that is told, as docs/devices.md has it."""
+  mesh = _mesh(kind, fsdp=4, tensor=2)
+
+  class Perceptron(nnx.Module):
+    def __init__(self):
+      self.up = nnx.Linear(16, 32, rngs=nnx.Rngs(0))
+      self.down = nnx.Linear(32, 16, rngs=nnx.Rngs(1))
+
+    def __call__(self, x):
+      return x + self.down(jnp.tanh(self.up(x)))
+
+  @nnx.jit
+  def step(model, optimizer, x):
+    loss = lambda model: jnp.mean(jnp.square(model(x)))
+    optimizer.update(model, nnx.grad(loss)(model))
+
+  def trained(model, tx):
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    for _ in range(3):
+      step(model, optimizer, np.ones((8, 16), np.float32))
+    return _pure(nnx.state(model, nnx.Param))
+
+  expected = trained(Perceptron(), optax_namo.namo_d(0.01))
+  model = Perceptron()
+  place = lambda x: jax.device_put(
+    x, NamedSharding(mesh, P('tensor', 'fsdp') if x.ndim == 2 else P())
+  )
+  began = jax.tree.map(place, _pure(nnx.state(model, nnx.Param)))
+  nnx.update(model, began)
+  tx = optax_namo.namo_d(0.01, shard_over=('fsdp', 'tensor'))
+  with jax.set_mesh(mesh):
+    where = jax.tree.map(
+      lambda x: x.sharding.spec, (began, jax.jit(tx.init)(began), began)
+    )
+    update = jax.sharding.explicit_axes(tx.update, in_sharding=where)
+    ended = trained(model, optax.GradientTransformation(tx.init, update))
+  yield {'error': _error(ended, expected), 'moved': _moved(began, ended)}
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ def _found(experiment):
     'perceptron auto',
     'no_context explicit',
     'replicas explicit',
+    'described auto',
   )[experiment]
 
 
@@ -51,3 +52,9 @@ def test_init_without_a_mesh_in_context():
 def test_replicas_exchange_no_zeros():
   """Each has a half of every matrix, and gets the halves of four results."""
   assert _found('replicas explicit') == [4 * (4 * 16 * 32) // 2]
+
+
+def test_an_nnx_optimizer_on_a_layout_that_is_told():
+  (found,) = _found('described auto')
+  assert found['error'] < 1e-5
+  assert not found['moved']
