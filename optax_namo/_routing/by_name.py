@@ -115,7 +115,7 @@ def decided(
   # Some may read alike, as of 'a/w' beside {'a': {'w': ...}}.
   seen: Any = collections.defaultdict(itertools.count)
   plain = ['#/' * next(seen[path]) + path for path in plain]
-  shapes = dict(zip(plain, map(jnp.shape, jax.tree.leaves(params))))
+  shapes = names.Shapes(zip(plain, map(jnp.shape, jax.tree.leaves(params))))
   stacks = names.stacks(shapes)
   found = []
   for path, name, told in zip(paths, plain, layer_types.told(params)):

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What names say, as tables: patterns of '/'-joined paths, whole components."""
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Mapping, Sequence
+import functools
 import itertools
 import re
 
@@ -12,7 +14,6 @@ from optax_namo._layout import axes as axes_
 
 _M = MuonDimensionNumbers
 _Shape = tuple[int, ...]
-Shapes = dict[str, _Shape]
 
 # A name of a layer speaks for its own leaves, 'head' and 'head/kernel', not for
 # what a container of this name holds.
@@ -92,6 +93,20 @@ _CONVOLUTION = (
 _LIFTED = r'(^|/)(Scan|Vmap)[A-Z]|layer_stack'
 
 
+class Shapes(dict[str, _Shape]):
+  """The shapes of all leaves by their paths."""
+
+  @functools.cached_property
+  def below(self) -> Mapping[tuple[str, int], list[str]]:
+    """The paths within a name, one or two levels down."""
+    found: dict[tuple[str, int], list[str]] = collections.defaultdict(list)
+    for path in self:
+      module = parent(path)
+      found[module, 1].append(path)
+      found[parent(module), 2].append(path)
+    return found
+
+
 def plain(paths: Sequence[str]) -> list[str]:
   """Paths without what wraps the leaves: 'kernel/raw', or all in one box."""
   ends = {path.rpartition('/')[2] for path in paths}
@@ -156,7 +171,7 @@ def bias(path: str, shapes: Shapes) -> _Shape | None:
     beside.append(f'b{leaf[1:]}')
   if leaf in ('w_i', 'w_h'):
     beside.append('b')
-  if leaf == '0' and rank == 2 == list(map(parent, shapes)).count(module):
+  if leaf == '0' and rank == 2 == len(shapes.below[module, 1]):
     beside = ['1']
   for name in beside:
     shape = shapes.get(f'{module}{slash}{name}')
@@ -240,11 +255,8 @@ def _convolutions(
 def _paired(path: str, shapes: Shapes) -> bool:
   """Whether two layers of an attention, as query and out, share its heads."""
   module, rank = parent(parent(path)), len(shapes[path])
-  layers = [
-    shape
-    for other, shape in shapes.items()
-    if len(shape) == rank > 2 and parent(parent(other)) == module
-  ]
+  near = (shapes[other] for other in shapes.below[module, 2])
+  layers = [shape for shape in near if len(shape) == rank > 2]
   return any(
     a[-2:] == b[-3:-1] and a[:-3] == b[:-3]
     for a, b in itertools.permutations(layers, 2)

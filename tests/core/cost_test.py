@@ -2,19 +2,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a step costs, in figures that no machine changes."""
 
+import cProfile
 import functools
 import pathlib
+import pstats
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from benchmarks import contenders
 from benchmarks import singular_values
 from benchmarks import steps
+import optax_namo
 
 pytestmark = pytest.mark.full_compile
 
 _PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'cost.md'
+
+
+def _calls_of_init(layers):
+  """Calls of functions in Python, for layers of attention and a pair (W, b)."""
+  shape = lambda *sides: jax.ShapeDtypeStruct(sides, jnp.float32)
+  heads = {name: {'kernel': shape(8, 2, 4)} for name in ('query', 'key')}
+  block = {
+    'attention': heads | {'out': {'kernel': shape(2, 4, 8)}},
+    'mlp': [[shape(8, 8), shape(8)]],
+  }
+  params = {f'block_{i}': block for i in range(layers)}
+  profile = cProfile.Profile()
+  with profile:
+    jax.eval_shape(optax_namo.namo_d(0.01).init, params)
+  return pstats.Stats(profile).total_calls  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings('ignore:matrix_dimension_numbers')
+def test_init_of_twice_the_layers_is_twice_the_work():
+  _calls_of_init(1)  # What is traced once.
+  assert _calls_of_init(40) < 2.1 * _calls_of_init(20)
 
 
 @functools.cache
