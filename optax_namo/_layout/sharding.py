@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from optax_namo._layout import sharding_group
+
 Names = tuple[str, ...]
 MeshAxes = str | Names
 
@@ -71,20 +73,9 @@ def alike(
   ``what`` tells these pairs from others in one program.
   """
   found = list(map(as_sharded, leaves, like))
-  unknown = [
-    i
-    for i, x in enumerate(like)
-    if jnp.ndim(x) and mesh_of(x).auto_axes and not _varies(x)
-  ]
-  if unknown:
-    # Here, since an experimental module may go: it would take one device along.
-    from jax.experimental import shard_alike
-    from jax.experimental import xla_metadata
-  for i in unknown:
-    # jax lowers what is alike once, and all of a shape would be one group: the
-    # name tells them apart.
-    with xla_metadata.set_xla_metadata(pair=f'{what} {i}'):
-      _, found[i] = shard_alike.shard_alike(like[i], found[i])
+  for i, x in enumerate(like):
+    if jnp.ndim(x) and mesh_of(x).auto_axes and not _varies(x):
+      found[i] = sharding_group.lie_as(found[i], x, f'{what} {i}')
   return found
 
 

@@ -319,9 +319,17 @@ def _loop(
   return carry + outs[len(carry) :]
 
 
+def constants_and_carry(params: Any) -> tuple[int, int]:
+  """How many of a scan's operands are constants, and how many its carry."""
+  if 'ft_in' in params:  # From jax 0.12 on.
+    consts, carry, _ = params['ft_in'].unpack()
+    return len(consts), len(carry)
+  return params['num_consts'], params['num_carry']
+
+
 def _scan(trace: Trace, eqn: Eqn, values: Values) -> Values:
-  consts = eqn.params['num_consts']
-  carried, count = consts + eqn.params['num_carry'], eqn.params['num_carry']
+  consts, count = constants_and_carry(eqn.params)
+  carried = consts + count
   xs = [x.moved(lambda view: view.axes[1:]) for x in values[carried:]]
   body = eqn.params['jaxpr']
   outs = _loop(trace, body, values[:consts], values[consts:carried], xs)

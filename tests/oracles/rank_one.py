@@ -18,6 +18,7 @@ import numpy as np
 from optax.contrib import MuonDimensionNumbers
 
 from optax_namo import SplitMatrices
+from optax_namo._routing import primitives
 
 
 class Product(NamedTuple):
@@ -87,7 +88,7 @@ class _Evaluation:
     return [_Value(array, learned, data) for array in outs]
 
   def scan(self, params, values):
-    consts, carried = params['num_consts'], params['num_carry']
+    consts, carried = primitives.constants_and_carry(params)
     consts, rest = values[:consts], values[consts:]
     carry, xs = rest[:carried], rest[carried:]
     body, steps = params['jaxpr'], range(params['length'])

@@ -1,0 +1,64 @@
+# Copyright 2026 The optax-namo Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""An operation that has the compiler lay one array as another.
+
+It was ``jax.experimental.shard_alike``, which jax 0.12 has no more.
+"""
+
+import itertools
+
+import jax
+from jax.extend import core
+from jax.extend.mlir.dialects import sdy
+from jax.interpreters import ad
+from jax.interpreters import batching
+from jax.interpreters import mlir
+import jax.numpy as jnp
+
+_group = core.Primitive('sharding_group')
+_identity = itertools.count()
+
+
+def lie_as(x: jax.Array, like: jax.Array, name: str) -> jax.Array:
+  """``x``, which lies as ``like`` of its shape does, on Auto axes of a mesh.
+
+  jax lowers operations that are alike once: in one program each pair needs a
+  name of its own, or all of a shape would be one group.
+  """
+  return _group.bind(x, like, name=name)
+
+
+def _eager(x, like, *, name):
+  del name
+  return jax.device_put(x, like.sharding) if isinstance(like, jax.Array) else x
+
+
+def _lowered(context, x, like, *, name):
+  del context, name
+  identity = next(_identity)
+  for value in (x, like):
+    sdy.sharding_group(value, identity)
+  return [x]
+
+
+def _batched(arrays, axes, *, name):
+  (size,) = {x.shape[i] for x, i in zip(arrays, axes) if i is not None}
+  x, like = (
+    jnp.broadcast_to(x, (size, *x.shape))
+    if i is None
+    else jnp.moveaxis(x, i, 0)
+    for x, i in zip(arrays, axes)
+  )
+  return lie_as(x, like, name), 0
+
+
+def _differentiated(arrays, tangents, *, name):
+  x, like = arrays
+  return lie_as(x, like, name), tangents[0]
+
+
+_group.def_impl(_eager)
+_group.def_abstract_eval(lambda x, like, *, name: x)
+mlir.register_lowering(_group, _lowered)
+batching.primitive_batchers[_group] = _batched
+ad.primitive_jvps[_group] = _differentiated
