@@ -4,6 +4,7 @@
 
 from __future__ import annotations  # help() shows names, not unions.
 
+import collections
 from collections.abc import Callable, Sequence
 import functools
 import itertools
@@ -111,11 +112,15 @@ def decided(
   """The decision on each leaf, in order; warns where the caller is."""
   hyperparameters.choice('output_heads', output_heads, ('adamw', 'matrix'))
   hyperparameters.choice('first_layers', first_layers, ('adamw', 'matrix'))
+  hyperparameters.flag('split', split)
   closed = jax.make_jaxpr(function)(params, *args)
   shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
   trace = program.Trace(trees.paths(params), shapes, primitives.rule)
-  weights = [program.Value((views.whole(i, n),)) for i, n in enumerate(shapes)]
-  others = [program.Value(data=program.DATA)] * (
+  weights = [
+    program.Value((views.whole(i, n),), fixed=False)
+    for i, n in enumerate(shapes)
+  ]
+  others = [program.Value(data=program.DATA, fixed=False)] * (
     len(closed.jaxpr.invars) - len(weights)
   )
   trace.run(closed.jaxpr, closed.consts, weights + others)
@@ -178,7 +183,10 @@ def _decision(
     return adamw('last product')
   if first_layers == 'adamw' and all(use.first for use in uses):
     return adamw('first product')
-  spec = max(uses, key=counts.__getitem__).spec
+  often = collections.Counter[Any]()
+  for use in uses:
+    often[use.spec] += counts[use]
+  ((spec, _),) = often.most_common(1)
   numbers = dims.of_parts(spec)
   if 1 in axes.matrix_shape(numbers, shape)[1:]:
     return adamw('vector')

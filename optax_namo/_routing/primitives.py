@@ -5,6 +5,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 import functools
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -56,6 +57,13 @@ def _places(eqn: Eqn, known: bool) -> _Places:
   return places
 
 
+def _still_selects(
+  value: Value, old: Sequence[int], new: Sequence[int]
+) -> bool:
+  """A one-hot that is stretched, [..., None] times activations, is a mask."""
+  return value.selects and math.prod(new) <= math.prod(old)
+
+
 def _moved(trace: Trace, eqn: Eqn, values: Values) -> Values:
   (value, *indices), old = values, eqn.invars[0].aval.shape
   name, p, outs = eqn.primitive.name, eqn.params, []
@@ -77,7 +85,8 @@ def _moved(trace: Trace, eqn: Eqn, values: Values) -> Values:
       moved = moved.moved(v.placed, _kept([at], len(old)), new, last)
     if len(moved.parameters) < len(value.parameters) and last:
       _opaque(trace, eqn, [value])
-    out = trace.mixed(values, moved.views)._replace(selects=value.selects)
+    selects = _still_selects(value, old, last)
+    out = trace.mixed(values, moved.views)._replace(selects=selects)
     outs.append(out if known or not value.parameters else trace.look_up(out))
   return outs
 
@@ -122,15 +131,18 @@ def _elementwise(trace: Trace, eqn: Eqn, values: Values) -> Values:
     value.moved(v.placed, _kept((), len(old)), old, new)
     for value, old in zip(values, shapes)
   ]
-  keeps = name in ('mul', 'convert_element_type')
-  selects = keeps and any(value.selects for value in values)
+  selects = any(map(_still_selects, values, shapes, itertools.repeat(new)))
+  if name == 'select_n':  # A cache that is updated at a place is no one-hot.
+    selects &= all(one.selects or one.is_constant for one in values[1:])
+  elif name not in ('mul', 'div', 'convert_element_type', 'and'):
+    selects = False
   return [trace.joined(stretched, scales)._replace(selects=selects)]
 
 
 def _equal(trace: Trace, eqn: Eqn, values: Values) -> Values:
   """Integers compared with a list of known ones are a one-hot of them."""
   known = any(
-    value.is_constant and math.prod(atom.aval.shape) > 1
+    value.fixed and math.prod(atom.aval.shape) > 1
     for value, atom in zip(values, eqn.invars)
   )
   integers = jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.integer)
@@ -231,6 +243,9 @@ def _product(
     if acts:
       used = [_use(trace, eqn, x, side, other) for x in value.parameters]
       acts = value.is_weight or any(used)
+      rows = (x for x in value.parameters if x.looked)
+      if contracts and any(x.digits(side.contracted) for x in rows):
+        trace.mark('consumed', other.outputs)  # Logits of rows looked up.
     if acts:
       acting.append(i)
     if acts or not contracts:
@@ -285,7 +300,10 @@ def _convolution(trace: Trace, eqn: Eqn, values: Values) -> Values:
     # Groups that are an axis of the parameter are a batch.
     sizes = trace.shapes[view.leaf]
     whole = all(digit.size == sizes[digit.axis] for digit in axes[out])
-    if groups > 1 == shape[channels] and not (whole and axes[out + 1]):
+    stacked = len(sizes) > len(shape)
+    if groups > 1 == shape[channels] and not (
+      stacked and whole and axes[out + 1]
+    ):
       trace.mark('depthwise', [view])
     else:
       views.append(view._replace(axes=axes))
@@ -367,7 +385,7 @@ _RULES: dict[str, Callable[[Trace, Eqn, Values], Values]] = {
   ),
   'eq': _equal,
   **dict.fromkeys(
-    ('optimization_barrier', 'psum', 'psum_invariant'),
+    ('optimization_barrier', 'psum', 'psum_invariant', 'device_put'),
     lambda trace, _, values: [
       trace.mixed([value], value.views) for value in values
     ],

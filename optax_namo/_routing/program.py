@@ -35,11 +35,13 @@ class Value(NamedTuple):
       data, ``LEARNED`` where a product or a look-up of a parameter has come
       before that. What depends on several values has the last of theirs.
     selects: Whether it is a one-hot of integers.
+    fixed: Whether it depends on no argument, as constants of NumPy do not.
   """
 
   views: tuple[v.View, ...] = ()
   data: int = PLAIN
   selects: bool = False
+  fixed: bool = True
 
   @property
   def parameters(self) -> list[v.View]:
@@ -63,7 +65,7 @@ class Value(NamedTuple):
 
   def as_data(self) -> 'Value':
     """The same of parameters that are data, as tokens are."""
-    return Value(tuple(self.outputs), LEARNED)
+    return Value(tuple(self.outputs), LEARNED, fixed=False)
 
   def without_outputs(self) -> 'Value':
     """The same where nothing that gave it learns of what becomes of it."""
@@ -122,7 +124,7 @@ class Trace:
   def run(self, jaxpr: Any, consts: Sequence[Any], values: Values) -> Values:
     """The results of a jaxpr."""
     known = dict(zip(jaxpr.invars, values))
-    # An array that the function closes over is data, as its arguments are.
+    # An array that the function closes over may be data, as its arguments are.
     for var, const in zip(jaxpr.constvars, consts):
       known[var] = Value(data=DATA if jnp.size(const) > 1 else PLAIN)
     constant = Value()
@@ -133,7 +135,7 @@ class Trace:
     for eqn in jaxpr.eqns:
       # The forward pass of a gradient tells all, and its products come first.
       if 'transpose(' in str(eqn.source_info.name_stack):
-        found = [Value(data=LEARNED)] * len(eqn.outvars)
+        found = [Value(data=LEARNED, fixed=False)] * len(eqn.outvars)
       else:
         found = self._rule(self, eqn, [read(atom) for atom in eqn.invars])
       for var, value in zip(eqn.outvars, found):
@@ -152,7 +154,9 @@ class Trace:
       if not (view.is_output and view.leaf in self.marks['consumed'])
     ]
     return Value(
-      v.merged(kept), max([PLAIN, *(value.data for value in values)])
+      v.merged(kept),
+      max([PLAIN, *(value.data for value in values)]),
+      fixed=all(value.fixed for value in values),
     )
 
   def joined(self, values: Values, scaled: bool = False) -> Value:
@@ -161,7 +165,9 @@ class Trace:
     Parameters among data are data, as tokens and positions are, unless they are
     ``scaled``. A product of two stays one even then: a frozen weight is data.
     """
-    lost = not scaled and any(value.is_data for value in values)
+    lost = not scaled and any(
+      value.is_data and not value.fixed for value in values
+    )
     views = [
       view
       for value in values

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from optax.contrib import MuonDimensionNumbers
 
 from optax_namo import SplitMatrices
+from tests.core.by_use_masks import PROGRAMS as PROGRAMS
 from tests.core.by_use_programs import example
 from tests.core.by_use_programs import Program
 from tests.core.by_use_programs import program
-from tests.core.by_use_programs import PROGRAMS as PROGRAMS
 from tests.core.by_use_programs import random
 from tests.core.by_use_programs import TOKENS
 
