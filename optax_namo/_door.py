@@ -135,10 +135,11 @@ def routed(
         resolve_mask=masks(_each_part),
         **extra_args,
       )
-    except ValueError as error:
+    except (AttributeError, ValueError) as error:
       if 'Factored' in str(error) and 'pytree' in str(error):
         raise TypeError(_factored.MISPLACED) from error
-      if 'same in chain' in str(error):
+      # A chain of another length; no mask, or one, of a decoupled decay.
+      if 'same in chain' in str(error) or "'inner_state'" in str(error):
         raise ValueError(
           'this state was made by a chain of other stages, as namo and namo_d'
           ' have them: make one with init. Only the ScaleByAdamState goes over.'

@@ -150,9 +150,10 @@ def adaptive_momentum(
   below for zero. An eps shows below magnitudes of about ``1e6 eps``; where it
   makes the scale less than 1e-19, the scale may be zero.
 
-  A gradient that is not finite makes momentum, scale and update of its own
-  matrix NaN from then on. It touches no other matrix, not even in the same
-  leaf. ``optax.apply_if_finite`` around the optimizer skips such steps.
+  A gradient that is not finite makes the update of its own matrix NaN from then
+  on; its entry of the momentum is no longer finite. It touches no other matrix,
+  not even in the same leaf. ``optax.apply_if_finite`` around the optimizer
+  skips such steps.
 
   Args:
     b1: Decay rate of the momentum, in [0, 1).

@@ -33,7 +33,7 @@ def orthogonalize(
   r"""Replaces the direction by its polar factor, ``Orth(M) = U V^T``.
 
   Matrices of the same shape (up to transposition) go through the orthogonalizer
-  as one stack.
+  in stacks, large ones one at a time.
 
   Args:
     orthogonalizer: A function on stacks ``(batch, m, n)`` with ``m <= n``, that

@@ -21,14 +21,16 @@ _OWN = r'(/[^/]+)?$'
 _TOKENS = r'(?i:tok|cls|([^/]*_)?tokens?|latents?)'
 _EMBEDDING = (
   # Embed_0/embedding, pos_embedding, class tokens.
-  r'(?i:([^/]*_|pos|un)?embed[^/]*|(pos|tok)[^/]*_emb|pos[^/]*_enc(oding)?'
-  r'|(pos[^/]*|tok(en)?|vocab)_table|vocab|wte|wpe)|[a-z]+Embed(ding)?'
+  r'(?i:([^/]*_|pos|un)?embed[^/]*|([^/]*_)?(pos|tok)[^/]*_embs?'
+  r'|pos[^/]*_enc(oding)?s?|(pos[^/]*|tok(en)?|vocab)_table|vocab|wte|wpe)'
+  r'|[a-z]+Embed(ding)?'
   rf'|{_TOKENS}'
 )
 # Lone leaves, of plain trees and of Equinox, or layers of one leaf.
 _TABLES = (
-  r'(([a-z]+_)?emb|W_(E|pos)|pe|(rel_)?pos|position(s|al)?|rel[^/]*_bias'
-  r'|registers|prompts?|codebook)(/(weight|embeddings|table))?'
+  r'(([a-z]+_)?emb|W_(E|pos)|pe|([a-z]+_)?pos|position(s|al)?'
+  r'|rel[^/]*_bias(_table)?|registers|([a-z]+_)?prompts?|codebook)'
+  r'(/(weight|embeddings|table))?'
 )
 # With a bias beside them they are layers.
 _UNBIASED = rf'(^|/)({_TOKENS}(/[^/]+)?|{_TABLES})$'
@@ -43,6 +45,7 @@ _ADAMW = (
   ('embedding', rf'(^|/)({_EMBEDDING}){_OWN}'),
   ('embedding', rf'(^|/){_TABLES}$'),
   ('head', rf'(?i)(^|/)({_HEAD}){_OWN}'),
+  ('head', r'(^|/)W_U$'),
   ('state space', r'(^|/)A_log$'),
   ('depthwise', rf'(?i)(^|/)[^/]*depthwise[^/]*{_OWN}'),
   ('layer scale', r'(?i)(^|/)layer_?scale[^/]*(/|$)'),

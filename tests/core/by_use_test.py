@@ -431,6 +431,8 @@ def test_table():
   ]
   with pytest.raises(ValueError, match='not several at once'):
     optax_namo.routing_table(_DEEP, None, use=(_deep, _X), rules=[('a', None)])
+  with pytest.raises(ValueError, match='not several at once'):
+    optax_namo.routing_table(_DEEP, lambda p: p, rules=[('a', None)])
 
 
 def test_keywords_of_the_function():

@@ -415,6 +415,13 @@ def test_a_state_of_the_other_rule():
     optax_namo.namo(0.1).update(_PARAMS, state, _PARAMS)
 
 
+def test_a_mask_that_the_state_is_made_without():
+  made = lambda **mask: optax_namo.namo_d(0.1, decay='decoupled', **mask)
+  state = made().init(_PARAMS)
+  with pytest.raises(ValueError, match='chain of other stages.* with init'):
+    made(weight_decay_mask=lambda p: p).update(_PARAMS, state, _PARAMS)
+
+
 def test_a_record_that_the_state_is_made_without():
   schedule = optax.linear_schedule(0.1, 0.0, 10)
   before = optax_namo.namo(schedule)

@@ -377,6 +377,8 @@ def test_the_warning_points_at_the_caller():
     *('positions', 'positional', 'pos_table', 'position_table', 'pos_enc'),
     *('pe', 'rel_pos', 'relative_bias', 'registers', 'prompt', 'codebook'),
     *('codebook/weight', 'pos/embeddings', 'positions/weight', 'emb/table'),
+    *('relative_position_bias_table', 'rel_pos_emb', 'time_pos_embs'),
+    *('position_encodings', 'query_pos', 'soft_prompt', 'W_U'),
   ],
 )
 def test_embeddings_and_positions(path):
