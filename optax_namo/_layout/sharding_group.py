@@ -35,9 +35,11 @@ def _eager(x, like, *, name):
 
 def _lowered(context, x, like, *, name):
   del context, name
-  identity = next(_identity)
-  for value in (x, like):
-    sdy.sharding_group(value, identity)
+  # XLA's older partitioner has no such groups, and decides by itself.
+  if getattr(jax.config, 'jax_use_shardy_partitioner', True):
+    identity = next(_identity)
+    for value in (x, like):
+      sdy.sharding_group(value, identity)
   return [x]
 
 
