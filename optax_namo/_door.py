@@ -245,7 +245,7 @@ def _merged(
   leaves, treedef = jax.tree.flatten(updates)
   found = list(map(merged, leaves, specs))
   if params is not None:
-    found = sharding.alike(found, jax.tree.leaves(params), 'update')
+    found = sharding.alike(found, jax.tree.leaves(params))
   return treedef.unflatten(found)
 
 
@@ -258,7 +258,7 @@ def _kept(state: Any, old: Any) -> Any:
   leaves, treedef = jax.tree.flatten(state)
   before = treedef.flatten_up_to(old)
   new = [x.astype(y.dtype) for x, y in zip(leaves, before)]
-  return treedef.unflatten(sharding.alike(new, before, 'state'))
+  return treedef.unflatten(sharding.alike(new, before))
 
 
 def _state(matrices: Any, others: Any) -> Any:

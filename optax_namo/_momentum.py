@@ -250,7 +250,7 @@ def adaptive_momentum(
     gradients, scales, m, *new = zip(*stepped) if stepped else ((),) * 5
     # Else the compiler would make it, and mu with it, where orthogonalize wants
     # the matrices, and bring mu back.
-    m = sharding.alike(m, old_mu, 'momentum')
+    m = sharding.alike(m, old_mu)
     factored = [
       dataclasses.replace(
         u,

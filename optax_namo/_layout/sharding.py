@@ -65,17 +65,16 @@ def zeros_like(x: jax.Array, dtype: Any = None) -> jax.Array:
 
 
 def alike(
-  leaves: Sequence[jax.Array], like: Sequence[jax.Array], what: str
+  leaves: Sequence[jax.Array], like: Sequence[jax.Array]
 ) -> list[jax.Array]:
   """``leaves``, each sharded as the one of ``like``, which has its shape.
 
   On Auto axes the compiler alone knows how that is, and is told to do the same.
-  ``what`` tells these pairs from others in one program.
   """
   found = list(map(as_sharded, leaves, like))
   for i, x in enumerate(like):
     if jnp.ndim(x) and mesh_of(x).auto_axes and not _varies(x):
-      found[i] = sharding_group.lie_as(found[i], x, f'{what} {i}')
+      found[i] = sharding_group.lie_as(found[i], x)
   return found
 
 

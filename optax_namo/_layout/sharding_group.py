@@ -19,22 +19,17 @@ _group = core.Primitive('sharding_group')
 _identity = itertools.count()
 
 
-def lie_as(x: jax.Array, like: jax.Array, name: str) -> jax.Array:
-  """``x``, which lies as ``like`` of its shape does, on Auto axes of a mesh.
-
-  jax lowers operations that are alike once: in one program each pair needs a
-  name of its own, or all of a shape would be one group.
-  """
-  return _group.bind(x, like, name=name)
+def lie_as(x: jax.Array, like: jax.Array) -> jax.Array:
+  """``x``, which lies as ``like`` of its shape does, on Auto axes of a mesh."""
+  return _group.bind(x, like)
 
 
-def _eager(x, like, *, name):
-  del name
+def _eager(x, like):
   return jax.device_put(x, like.sharding) if isinstance(like, jax.Array) else x
 
 
-def _lowered(context, x, like, *, name):
-  del context, name
+def _lowered(context, x, like):
+  del context
   # XLA's older partitioner has no such groups, and decides by itself.
   if getattr(jax.config, 'jax_use_shardy_partitioner', True):
     identity = next(_identity)
@@ -43,7 +38,7 @@ def _lowered(context, x, like, *, name):
   return [x]
 
 
-def _batched(arrays, axes, *, name):
+def _batched(arrays, axes):
   (size,) = {x.shape[i] for x, i in zip(arrays, axes) if i is not None}
   x, like = (
     jnp.broadcast_to(x, (size, *x.shape))
@@ -51,16 +46,17 @@ def _batched(arrays, axes, *, name):
     else jnp.moveaxis(x, i, 0)
     for x, i in zip(arrays, axes)
   )
-  return lie_as(x, like, name), 0
+  return lie_as(x, like), 0
 
 
-def _differentiated(arrays, tangents, *, name):
+def _differentiated(arrays, tangents):
   x, like = arrays
-  return lie_as(x, like, name), tangents[0]
+  return lie_as(x, like), tangents[0]
 
 
 _group.def_impl(_eager)
-_group.def_abstract_eval(lambda x, like, *, name: x)
-mlir.register_lowering(_group, _lowered)
+_group.def_abstract_eval(lambda x, like: x)
+# Else jax lowers what is alike once, and all pairs of a shape are one group.
+mlir.register_lowering(_group, _lowered, cacheable=False)
 batching.primitive_batchers[_group] = _batched
 ad.primitive_jvps[_group] = _differentiated

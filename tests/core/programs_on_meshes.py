@@ -176,6 +176,30 @@ def no_context(kind):
   yield list(optax.tree.get(state, 'NamoState').mu['w'].sharding.spec)
 
 
+def two_optimizers(kind):
+  """What moves where two of one program have leaves of one shape."""
+  mesh = _mesh(kind, fsdp=8)
+  tx = optax_namo.namo_d(0.1, shard_over='fsdp')
+
+  def step(models):
+    updated = []
+    for params, state in models:
+      updates, state = tx.update(params, state, params)
+      updated.append((optax.apply_updates(params, updates), state))
+    return updated
+
+  with jax.set_mesh(mesh):
+    placed = [
+      _placed(mesh, _draw({'w': (16, 32)}), {'w': spec})
+      for spec in (P('fsdp', None), P(None, 'fsdp'))
+    ]
+    began = [(params, jax.jit(tx.init)(params)) for params in placed]
+    jitted = jax.jit(step)
+    ended = jitted(began)
+    jitted(ended)
+  yield _moved(began, ended), jitted._cache_size()
+
+
 def described(kind):
   """An nnx.Optimizer on a layout that is told, as docs/devices.md has it."""
   mesh = _mesh(kind, fsdp=4, tensor=2)

@@ -18,6 +18,7 @@ def _found(experiment):
     'no_context explicit',
     'replicas explicit',
     'described auto',
+    'two_optimizers auto',
   )[experiment]
 
 
@@ -52,6 +53,10 @@ def test_init_without_a_mesh_in_context():
 def test_replicas_exchange_no_zeros():
   """Each has a half of every matrix, and gets the halves of four results."""
   assert _found('replicas explicit') == [4 * (4 * 16 * 32) // 2]
+
+
+def test_two_optimizers_in_one_program():
+  assert _found('two_optimizers auto') == [[False, 1]]
 
 
 def test_an_nnx_optimizer_on_a_layout_that_is_told():

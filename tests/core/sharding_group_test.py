@@ -13,7 +13,7 @@ _X = jnp.arange(64.0).reshape(4, 4, 4)
 
 
 def _sum_of_squares(x, like):
-  return jnp.sum(jnp.square(sharding_group.lie_as(x, like, 'pair')))
+  return jnp.sum(jnp.square(sharding_group.lie_as(x, like)))
 
 
 def _identity(x, like):
