@@ -245,7 +245,7 @@ def uneven(kind):
 def _there_and_back(function, leaves, numbers, over):
   """A function of stacks, with its results where the leaves lie."""
   results = spread.map_stacks(function, leaves, numbers, over)
-  return sharding.alike(results, leaves, 'result')
+  return sharding.alike(results, leaves)
 
 
 _SIDES = ((16, 32), (32, 16), (16, 16), (2, 8, 32))
