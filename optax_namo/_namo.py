@@ -289,7 +289,7 @@ def namo_d(
     _stages.scale_by_shape(shape_scale, rms),
     adaptive_decay,
     *_clamp(clamp, columns),
-    _recording(record, columns),
+    _recording(record, columns, shard_over),
     _stages.apply_scale(),
     decoupled_decay,
     by_learning_rate,
@@ -428,9 +428,13 @@ def _decays(
 
 
 def _recording(
-  record: bool | str, columns: Columns | None
+  record: bool | str,
+  columns: Columns | None,
+  shard_over: str | tuple[str, ...] | None,
 ) -> optax.GradientTransformation:
   hyperparameters.choice('record', record, (False, True, 'orthogonality'))
   if not record:
     return optax.identity()
-  return _record.record(columns, orthogonality=record == 'orthogonality')
+  return _record.record(
+    columns, orthogonality=record == 'orthogonality', shard_over=shard_over
+  )

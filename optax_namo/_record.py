@@ -5,13 +5,12 @@
 from __future__ import annotations  # help() shows names, not unions.
 
 from collections.abc import Sequence
+import math
 import re
 from typing import Any, get_args, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 import optax
 
 from optax_namo import _factored
@@ -20,6 +19,7 @@ from optax_namo import _momentum
 from optax_namo import _precision
 from optax_namo._layout import axes
 from optax_namo._layout import sharding
+from optax_namo._layout import spread
 from optax_namo._layout import trees
 from optax_namo._polar import norms
 from optax_namo._routing import dimension_numbers as dims
@@ -50,6 +50,7 @@ def record(
   *,
   orthogonality: bool = False,
   weight_dimension_numbers: dims.WeightDimensionNumbers = None,
+  shard_over: sharding.MeshAxes | None = None,
 ) -> optax.GradientTransformation:
   r"""Keeps what ``diagnostics`` reads; changes nothing.
 
@@ -68,6 +69,8 @@ def record(
     orthogonality: Whether to measure how far the polar factors are from
       orthogonal.
     weight_dimension_numbers: As in the chain's ``adaptive_momentum``.
+    shard_over: As in the chain's ``orthogonalize``; with ``orthogonality`` the
+      factors travel once more.
 
   Returns:
     An identity on ``Factored`` updates, with ``RecordState``.
@@ -98,6 +101,7 @@ def record(
   """
   hyperparameters.choice('columns', columns, (None, *get_args(axes.Columns)))
   hyperparameters.flag('orthogonality', orthogonality)
+  sharding.check_names(shard_over)
 
   def init(params):
     matrices, treedef = _factored.matrices_of(
@@ -126,9 +130,11 @@ def record(
   def look(updates):
     matrices, treedef = _factored.flatten(updates)
 
-    def measured(function, *names):
-      values = [function(u, *_seen(u, names)) for u in matrices]
+    def kept(values):
       return _like_parameters(matrices, treedef, values)
+
+    def measured(function, *names):
+      return kept([function(u, *_seen(u, names)) for u in matrices])
 
     return RecordState(
       unclamped_scale=measured(_batch_first, 'unclamped_scale'),
@@ -136,7 +142,7 @@ def record(
       gradient_norm=measured(_norm, 'gradient'),
       momentum_norm=measured(_norm, 'momentum'),
       update_rms=measured(_rms, 'direction', 'scale'),
-      orthogonality_error=measured(_orthogonality_error, 'polar_factor')
+      orthogonality_error=kept(_orthogonality_errors(matrices, shard_over))
       if orthogonality
       else None,
     )
@@ -154,9 +160,9 @@ def record(
         ' "ScaleByAdamState")}).'
       )
     treedef: Any
-    kept, treedef = jax.tree.flatten(state)
+    old, treedef = jax.tree.flatten(state)
     new = jax.tree.leaves(look(updates))
-    shapes = [[x.shape for x in leaves] for leaves in (kept, new)]
+    shapes = [[x.shape for x in leaves] for leaves in (old, new)]
     if shapes[0] != shapes[1]:
       raise ValueError(
         f'record(columns={columns!r}) keeps scales and norms of the shapes'
@@ -216,29 +222,28 @@ def _rms(
   return jnp.sqrt(jnp.mean(jnp.square(direction * scale), u.axes.matrix))
 
 
-def _orthogonality_error(u: _factored.Factored, o: jax.Array) -> jax.Array:
-  """``||O O^T - I||_F / sqrt(m)`` over the smaller side, (batch)."""
-  _, fan_in, fan_out = axes.matrix_shape(u.dimension_numbers, o.shape)
-  batch, long, short = u.axes
-  if fan_in < fan_out:
-    long, short = short, long
-  m = min(fan_in, fan_out)
-  like = jnp.sum(o, u.axes.matrix)
-  mesh = jax.typeof(o).sharding.mesh
-  if mesh.explicit_axes:
-    # The product of a factor with itself has no sharding that follows.
-    o = jax.sharding.reshard(o, NamedSharding(mesh, P()))
-  gram = jax.lax.dot_general(  # batch + short + short, no leaf is reshaped.
-    o,
-    o,
-    ((long, long), (batch, batch)),
-    precision=jax.lax.Precision.HIGHEST,
-  )
-  side = [o.shape[i] for i in short]
-  identity = jnp.eye(m, dtype=o.dtype).reshape([1] * len(batch) + side + side)
-  rest = tuple(range(len(batch), gram.ndim))
-  error = jnp.sqrt(jnp.sum(jnp.square(gram - identity), rest) / max(m, 1))
-  return sharding.as_sharded(error, like)  # As init has it.
+def _orthogonality_errors(
+  matrices: Sequence[_factored.Factored], shard_over: sharding.MeshAxes | None
+) -> list[jax.Array]:
+  """``||O O^T - I||_F / sqrt(m)`` over the smaller side, (batch) of each.
+
+  Whole matrices are needed, as by ``orthogonalize``, and come as they do there.
+  """
+  factors = [_seen(u, ['polar_factor'])[0] for u in matrices]
+  numbers = [u.dimension_numbers for u in matrices]
+  everywhere = spread.map_stacks(_error_of_stack, factors, numbers, shard_over)
+  return [
+    jnp.squeeze(norms.largest(x, u.axes.matrix), u.axes.matrix)
+    for u, x in zip(matrices, everywhere)
+  ]
+
+
+def _error_of_stack(stack: jax.Array) -> jax.Array:
+  """The error of each (m, n) in all of its entries: stacks keep their shape."""
+  gram = jnp.matmul(stack, stack.mT, precision=jax.lax.Precision.HIGHEST)
+  identity = jnp.eye(stack.shape[1], dtype=stack.dtype)[None]
+  error = norms.norm(gram - identity, (1, 2)) / math.sqrt(stack.shape[1])
+  return jnp.broadcast_to(error, stack.shape)
 
 
 class MatrixDiagnostics(NamedTuple):

@@ -69,18 +69,14 @@ def orthogonalize(
       f' got {orthogonalizer!r}.'
     )
 
-  if shard_over is not None:
-    sharding.check_names(shard_over)
+  sharding.check_names(shard_over)
 
   def update(updates, params):
     del params
     matrices, treedef = _factored.flatten(updates)
     directions = [u.direction for u in matrices]
     numbers = [u.dimension_numbers for u in matrices]
-    if shard_over is None:
-      factors = stacking.map_stacks(function, directions, numbers)
-    else:
-      factors = spread.map_stacks(function, directions, numbers, shard_over)
+    factors = spread.map_stacks(function, directions, numbers, shard_over)
     return treedef.unflatten(
       dataclasses.replace(u, direction=o, seen=u.seen._replace(polar_factor=o))
       for u, o in zip(matrices, factors)

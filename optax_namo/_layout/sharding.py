@@ -31,8 +31,10 @@ def names_of(entry: Any) -> Names:
 
 def check_names(axes: Any) -> None:
   """Raises TypeError or ValueError where these are not different names."""
+  if axes is None:
+    return
   names = axes if isinstance(axes, tuple) else (axes,)
-  if not names or not all(isinstance(name, str) for name in names):
+  if not names or not all(isinstance(name, str) and name for name in names):
     raise TypeError(
       'shard_over must be the name of a mesh axis, or a tuple of names, or'
       f' None, got {axes!r}.'

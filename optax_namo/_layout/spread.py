@@ -32,15 +32,17 @@ def map_stacks(
   function: stacking.Orthogonalizer,
   leaves: Sequence[jax.Array],
   numbers: Sequence[MuonDimensionNumbers],
-  shard_over: sharding.MeshAxes,
+  shard_over: sharding.MeshAxes | None,
 ) -> Sequence[jax.Array]:
-  """``stacking.map_stacks``, with whole matrices spread over mesh axes.
+  """``stacking.map_stacks``, with whole matrices spread over any mesh axes.
 
   They are spread over the axes of ``shard_over`` and over all that divide them.
   An axis that divides a batch keeps its matrices apart. Where an axis divides
   neither, each of its devices has what the others have: they share the work
   where that leaves fewer matrices to each, and exchange results.
   """
+  if shard_over is None:
+    return stacking.map_stacks(function, leaves, numbers)
   full = [x for x in leaves if x.size]
   if not full:
     return leaves

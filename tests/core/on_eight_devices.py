@@ -483,25 +483,36 @@ def vmapped(kind):
 
 
 def recorded(kind):
-  """What record() keeps, on one device and sharded."""
+  """What record() keeps on one device, sharded, and spread.
+
+  And what the last gathers: no matrix, also for the orthogonality error.
+  """
   mesh = _mesh(kind, (8,))
   sharding = NamedSharding(mesh, P(None, 'fsdp'))
   params = {k: _draw(0)[k] for k in ('layer_0', 'tall')}
-  numbers = {k: _NUMBERS[k] for k in params}
-  tx = optax_namo.namo_d(
-    0.1, record='orthogonality', weight_dimension_numbers=numbers
+  optimizer = functools.partial(
+    optax_namo.namo_d,
+    0.1,
+    record='orthogonality',
+    weight_dimension_numbers={k: _NUMBERS[k] for k in params},
   )
 
-  @jax.jit
-  def look(params, state):
-    _, state = tx.update(params, state, params)
-    return optax_namo.diagnostics(state)
+  def look(params, tx):
+    @jax.jit
+    def step(params, state):
+      _, state = tx.update(params, state, params)
+      return optax_namo.diagnostics(state)
 
-  told = [look(params, tx.init(params))]
+    program = step.lower(params, state := tx.init(params)).compile()
+    told = jax.tree.leaves(program(params, state))
+    exchanged = exchanges.collectives(program.as_text())
+    return [float(x) for x in told], exchanged.get('all-gather', [])
+
+  yield look(params, optimizer())
   with jax.set_mesh(mesh):
     placed = jax.device_put(params, sharding)
-    told.append(look(placed, tx.init(placed)))
-  yield [[float(x) for x in jax.tree.leaves(t)] for t in told]
+    yield look(placed, optimizer())
+    yield look(placed, optimizer(shard_over='fsdp'))
 
 
 def compiled(kind):
