@@ -63,12 +63,7 @@ def widen_gradients(gradients: Any, params: Any) -> Any:
     return widen(gradients, 'gradient')
   theirs: Any = jax.tree.structure(params)
   if jax.tree.structure(gradients) != theirs:
-    raise ValueError(
-      'the gradients must have the structure of the parameters: zeros where a'
-      ' parameter has no gradient, not None; or leave such parameters out of'
-      f' both. Got {jax.tree.structure(gradients)} for'
-      f' {theirs}.'
-    )
+    raise ValueError(_other_structure(gradients, params))
   check_real('gradient', gradients)
 
   def cast(path, g, p):
@@ -80,3 +75,23 @@ def widen_gradients(gradients: Any, params: Any) -> Any:
     return sharding.as_sharded(jnp.asarray(g).astype(p.dtype), p)
 
   return jax.tree_util.tree_map_with_path(cast, gradients, params)
+
+
+def _other_structure(gradients: Any, params: Any) -> str:
+  """The first leaf that only one of the trees has, or that containers differ."""
+  ours, theirs = trees.paths(gradients), trees.paths(params)
+  message = 'the gradients must have the structure of the parameters. '
+  if missing := [path for path in theirs if path not in set(ours)]:
+    return message + (
+      f'There is none for {missing[0]!r}: give zeros where a parameter has no'
+      ' gradient, not None; or leave such parameters out of both.'
+    )
+  if others := [path for path in ours if path not in set(theirs)]:
+    return message + (
+      f'There is one for {others[0]!r}, and no such parameter: leave it out of'
+      ' the gradients, too.'
+    )
+  return message + (
+    'They have the same leaves in other containers: of a FrozenDict beside a'
+    ' dict flax.core.unfreeze makes a dict.'
+  )

@@ -75,7 +75,7 @@ def alike(
   """
   found = list(map(as_sharded, leaves, like))
   for i, x in enumerate(like):
-    if jnp.ndim(x) and mesh_of(x).auto_axes and not _varies(x):
+    if mesh_of(x).auto_axes and not _varies(x):
       found[i] = sharding_group.lie_as(found[i], x)
   return found
 

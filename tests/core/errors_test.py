@@ -6,6 +6,7 @@ import functools
 import re
 
 import chex
+import flax
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -214,6 +215,20 @@ def test_specification_type_and_structure():
   )
   with pytest.raises(ValueError, match='structure of the parameters'):
     tx.init(_PARAMS)
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (lambda g: g | {'bias': None}, "none for 'bias': give zeros"),
+    (lambda g: g | {'other': jnp.ones(2)}, "one for 'other', and no such"),
+    (flax.core.freeze, 'other containers'),
+  ],
+)
+def test_structure_of_the_gradients(change, message):
+  tx = optax_namo.namo(0.1)
+  with pytest.raises(ValueError, match=message):
+    tx.update(change(_PARAMS), tx.init(_PARAMS), _PARAMS)
 
 
 def test_structure_of_the_mask():

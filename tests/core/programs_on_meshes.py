@@ -168,6 +168,34 @@ def replicas(kind):
   yield sum(exchanges.collectives(program.as_text())['all-gather'])
 
 
+def seeds(kind):
+  """Models under vmap, as docs/devices.md has them."""
+  mesh = _mesh(kind, seed=2, fsdp=2, tensor=2)
+  tx = optax_namo.namo_d(0.1, shard_over=('seed', 'fsdp', 'tensor'))
+  alone = optax_namo.namo_d(0.1)
+  params = _draw({'w': (4, 16, 32)})
+
+  def step(params, state, tx=tx):
+    updates, state = tx.update(params, state, params)
+    return optax.apply_updates(params, updates), state
+
+  each = [{'w': w} for w in params['w']]
+  expected = [step(p, alone.init(p), alone)[0]['w'] for p in each]
+  with jax.set_mesh(mesh):
+    placed = _placed(mesh, params, {'w': P('seed', 'fsdp', 'tensor')})
+    began = placed, jax.jit(jax.vmap(tx.init))(placed)
+    jitted = jax.jit(jax.vmap(step, spmd_axis_name='seed'))
+    program = jitted.lower(*began).compile()
+    ended = jitted(*began)
+    jitted(*ended)
+  yield {
+    'error': _error(ended[0], {'w': jnp.stack(expected)}),
+    'moved': _moved(began, ended),
+    'compiled': jitted._cache_size(),
+    'kinds': sorted(exchanges.collectives(program.as_text())),
+  }
+
+
 def no_context(kind):
   """Where the state lies that ``init`` makes without jit and set_mesh."""
   mesh = _mesh(kind, fsdp=4, tensor=2)

@@ -19,6 +19,7 @@ def _found(experiment):
     'replicas explicit',
     'described auto',
     'two_optimizers auto',
+    'seeds auto',
   )[experiment]
 
 
@@ -57,6 +58,14 @@ def test_replicas_exchange_no_zeros():
 
 def test_two_optimizers_in_one_program():
   assert _found('two_optimizers auto') == [[False, 1]]
+
+
+def test_models_under_vmap():
+  (found,) = _found('seeds auto')
+  assert found['error'] < 1e-5
+  assert not found['moved']
+  assert found['compiled'] == 1
+  assert found['kinds'] == ['all-reduce', 'all-to-all']
 
 
 def test_an_nnx_optimizer_on_a_layout_that_is_told():
