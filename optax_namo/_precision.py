@@ -78,7 +78,7 @@ def widen_gradients(gradients: Any, params: Any) -> Any:
 
 
 def _other_structure(gradients: Any, params: Any) -> str:
-  """The first leaf that only one of the trees has, or that containers differ."""
+  """What is wrong: a leaf that only one of the trees has, or containers."""
   ours, theirs = trees.paths(gradients), trees.paths(params)
   message = 'the gradients must have the structure of the parameters. '
   if missing := [path for path in theirs if path not in set(ours)]:
