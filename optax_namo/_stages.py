@@ -215,7 +215,7 @@ def require_params(
   if params is None and jax.tree.leaves(updates):
     raise ValueError(
       f'params=None, but {name}={weight_decay} needs the parameters: call'
-      f' update(gradients, state, params), or set {name}=0.'
+      f' update(gradients, state, params), or set {name}=0, a Python number.'
     )
 
 

@@ -5,7 +5,8 @@
 It was ``jax.experimental.shard_alike``, which jax 0.12 has no more.
 """
 
-import itertools
+import hashlib
+from typing import Any
 
 import jax
 from jax.extend import core
@@ -16,7 +17,6 @@ from jax.interpreters import mlir
 import jax.numpy as jnp
 
 _group = core.Primitive('sharding_group')
-_identity = itertools.count()
 
 
 def lie_as(x: jax.Array, like: jax.Array) -> jax.Array:
@@ -29,13 +29,23 @@ def _eager(x, like):
 
 
 def _lowered(context, x, like):
-  del context
   # XLA's older partitioner has no such groups, and decides by itself.
   if getattr(jax.config, 'jax_use_shardy_partitioner', True):
-    identity = next(_identity)
+    identity = _identity(context.module_context, x.type)
     for value in (x, like):
       sdy.sharding_group(value, identity)
   return [x]
+
+
+def _identity(module: Any, kind: Any) -> int:
+  """A group's number, the same whenever a program is lowered.
+
+  Else a cache of compiled programs would not know it again. Programs that are
+  exported, and then called by one, have others.
+  """
+  name = module.module.operation.attributes['sym_name']
+  text = f'{name} {kind} {module.new_channel()}'
+  return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
 
 
 def _batched(arrays, axes):

@@ -19,6 +19,7 @@ from optax_namo._layout import axes
 from optax_namo._layout import trees
 from optax_namo._routing import by_name
 from optax_namo._routing import dimension_numbers as dims
+from optax_namo._routing import names
 from optax_namo._routing import primitives
 from optax_namo._routing import program
 from optax_namo._routing import views
@@ -35,8 +36,8 @@ def dimension_numbers_by_use(
 ) -> Any:
   r"""A model's matrices and their axes, read off the program that uses them.
 
-  The function is traced, and nothing computed. Names play no part. In a product
-  of a parameter with data,
+  The function is traced, and nothing computed. Names tell positions and latents
+  where a product has no data, nothing else. In one of a parameter with data,
 
   .. math::
 
@@ -173,6 +174,8 @@ def _decision(
   if not counts:
     why = 'depthwise' if 'depthwise' in marked else 'elementwise'
     return adamw(why, '' if 'seen' in marked else 'is not used')
+  if strength < 2 and names.is_embedding(trace.paths[leaf]):
+    return adamw('embedding')  # Positions that a constant resizes.
   uses = [use for use in counts if use.strength == strength]
   # With both sides exchanged it is the same matrix.
   sides = {use.spec and frozenset(dims.of_parts(use.spec)) for use in uses}

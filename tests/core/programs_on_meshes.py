@@ -10,6 +10,7 @@ import sys
 
 from flax import nnx
 import jax
+import jax.export
 import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import NamedSharding
@@ -194,6 +195,27 @@ def seeds(kind):
     'compiled': jitted._cache_size(),
     'kinds': sorted(exchanges.collectives(program.as_text())),
   }
+
+
+def programs(kind):
+  """The texts of one update, made twice; and where two leaves lie after both.
+
+  Both are exported, with leaves of different shapes, and called by a third.
+  """
+  mesh = _mesh(kind, fsdp=8)
+  tx = optax_namo.namo_d(0.1, shard_over='fsdp')
+  texts, placed, exported = set(), [], []
+  with jax.set_mesh(mesh):
+    for shape in ((16, 32), (32, 64)):
+      params = _placed(mesh, _draw({'w': shape}), {'w': P('fsdp')})
+      placed.append((params, jax.jit(tx.init)(params), params))
+    for args in (placed[0], *placed):
+      update = jax.jit(lambda *args: tx.update(*args))
+      texts.add(update.lower(*placed[0]).as_text())
+      exported.append(jax.export.export(update)(*args))
+    both = lambda *args: [e.call(*x)[0] for e, x in zip(exported[1:], args)]
+    updates = jax.jit(both)(*placed)
+  yield len(texts), [list(x['w'].sharding.spec) for x in updates]
 
 
 def no_context(kind):

@@ -20,6 +20,7 @@ def _found(experiment):
     'described auto',
     'two_optimizers auto',
     'seeds auto',
+    'programs auto',
   )[experiment]
 
 
@@ -66,6 +67,11 @@ def test_models_under_vmap():
   assert not found['moved']
   assert found['compiled'] == 1
   assert found['kinds'] == ['all-reduce', 'all-to-all']
+
+
+def test_a_program_has_the_same_text_again_and_goes_with_others():
+  """A cache of compiled programs knows it by its text."""
+  assert _found('programs auto') == [[1, [['fsdp'], ['fsdp']]]]
 
 
 def test_an_nnx_optimizer_on_a_layout_that_is_told():
