@@ -180,7 +180,7 @@ class Trace:
     """Notes where a slice cuts an axis of a parameter, all of which it has."""
     if digit.size * digit.stride >= self.shapes[leaf][digit.axis]:
       self.cuts[leaf, digit.axis].update(
-        digit.start + end * digit.stride for end in ends
+        int(digit.start + end * digit.stride) for end in ends
       )
 
   def acts_as_data(self, value: Value) -> bool:

@@ -123,3 +123,18 @@ def test_ci_tries_the_lowest_versions_that_are_claimed():
   ]
   lines = (_ROOT / '.github' / 'lowest.txt').read_text().splitlines()
   assert sorted(wanted) == sorted(x for x in lines if x[0] != '#')
+
+
+def test_readme_names_what_the_core_needs():
+  config = configparser.ConfigParser()
+  config.read(_ROOT / 'setup.cfg')
+  needs = {
+    'Python': config['options']['python_requires'].removeprefix('>='),
+    **dict(one.split('>=') for one in _claimed()['core']),
+  }
+  sentence = re.search(
+    r'It needs (.*?), or newer', (_ROOT / 'README.md').read_text(), re.DOTALL
+  )
+  assert sentence
+  found = re.findall(r'(\w+) (\d[\d.]*\d)', sentence[1])
+  assert dict(found) == needs
