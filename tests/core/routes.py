@@ -3,6 +3,7 @@
 """The router's answer on a tree of parameters, for tests to read."""
 
 import jax
+import jax.numpy as jnp
 
 import optax_namo
 from optax_namo._layout import trees
@@ -35,3 +36,8 @@ def why(params, **options):
     route.path: route.why
     for route in optax_namo.routing_table(params, **options)
   }
+
+
+def ones(*shape):
+  """The shape of a leaf, which is all that a router looks at."""
+  return jax.ShapeDtypeStruct(shape, jnp.float32)
