@@ -21,6 +21,7 @@ from absl import logging
 import jax
 
 from benchmarks.evidence import batched
+from benchmarks.evidence import ladders
 from benchmarks.evidence import plan
 from optax_namo.nanogpt import data
 from optax_namo.nanogpt import files
@@ -89,7 +90,7 @@ def _make(
 def main(argv: list[str]) -> None:
   del argv
   logging.set_verbosity(logging.WARNING)  # Orbax narrates at INFO.
-  plan.know_siblings()
+  ladders.know_siblings()
   out = pathlib.Path(_OUT.value)
   end = time.monotonic() + 60 * _MAX_MINUTES.value
   # A run's seeds share their program.

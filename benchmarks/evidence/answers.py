@@ -11,8 +11,9 @@ import itertools
 import math
 import statistics
 
+from benchmarks.evidence import ladders
 from benchmarks.evidence import plan
-from benchmarks.evidence.plan import Rows
+from benchmarks.evidence.ladders import Rows
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.config import OPTIMIZERS
@@ -65,7 +66,7 @@ def arms(rows: Rows, name: str) -> Arms:
     if name in (title, title.partition(') ')[2]):
       try:
         found = [arm for one in optimizers for arm in question(rows, one)]
-      except plan.Wanted:
+      except ladders.Wanted:
         raise Undecided(f'{title} is still open') from None
       return {str(arm): arm for arm in found}
   raise ValueError(f'{name!r} is no question of {list(plan.ALL)}.')

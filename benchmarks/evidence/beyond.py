@@ -26,8 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.evidence import ladders
 from benchmarks.evidence import plan
-from benchmarks.evidence.plan import Knobs
+from benchmarks.evidence.ladders import Knobs
 from optax_namo.nanogpt import files
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import report
@@ -238,22 +239,22 @@ class Rows:
     return [self._scores[self._key(run)] for run in runs]
 
   def need(self, wanted: Iterable[Knobs], seeds: Sequence[int]) -> None:
-    """For ``plan.walk``."""
+    """For ``ladders.walk``."""
     for knobs in wanted:
       self.scores(knobs, seeds)
 
   def mean(self, knobs: Knobs) -> float:
-    return statistics.fmean(self.scores(knobs, plan.TUNING))
+    return statistics.fmean(self.scores(knobs, ladders.TUNING))
 
 
 def tuned(rows: Rows, optimizer: str) -> Knobs:
   """The rates: that of the matrices, the AdamW group's, and the first anew."""
   knobs = {
     'optimizer': optimizer,
-    'learning_rate': plan.RATES[optimizer],
+    'learning_rate': ladders.RATES[optimizer],
     'adam_learning_rate': 0.003,
   }
-  return plan.walk(rows, knobs, *_KNOBS, 'learning_rate')
+  return ladders.walk(rows, knobs, *_KNOBS, 'learning_rate')
 
 
 def scores(

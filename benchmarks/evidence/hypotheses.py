@@ -8,12 +8,12 @@ import itertools
 import numpy as np
 
 from benchmarks.evidence import answers
-from benchmarks.evidence import plan
+from benchmarks.evidence import ladders
 from benchmarks.evidence.answers import MUON
 from benchmarks.evidence.answers import NAMO
 from benchmarks.evidence.answers import NAMO_D
 from benchmarks.evidence.answers import Undecided
-from benchmarks.evidence.plan import Rows
+from benchmarks.evidence.ladders import Rows
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare.arms import Arm
 from optax_namo.nanogpt.compare.significance import holm
@@ -67,12 +67,12 @@ def over_batches(
   rows: Rows, questions: Mapping[int, str] = answers.NOISE
 ) -> dict[str, list[float]]:
   """By NAMO-D and NAMO, slopes of the difference to Muon."""
-  return _slopes(answers.by_batch(rows, questions), plan.FINAL)
+  return _slopes(answers.by_batch(rows, questions), ladders.FINAL)
 
 
 def over_widths(rows: Rows) -> dict[str, list[float]]:
   """By the decay, slopes of NAMO-D's difference to Muon, on unseen seeds."""
-  return _slopes(answers.by_width(rows), plan.UNSEEN)
+  return _slopes(answers.by_width(rows), ladders.UNSEEN)
 
 
 def order(rows: Rows) -> str:
@@ -208,14 +208,14 @@ def shared_rate(rows: Rows) -> str:
 def schedule(rows: Rows) -> str:
   """NAMO's gain over Muon is larger at a constant rate than under decay."""
   decaying, constant = (
-    _gains(arms[NAMO], arms[MUON], plan.UNSEEN)
+    _gains(arms[NAMO], arms[MUON], ladders.UNSEEN)
     for name in ('Ordering', 'A constant rate')
     if (arms := answers.arms(rows, name))
   )
   test = paired(constant, decaying)
   name = (
     'NAMO − Muon, at a constant rate minus under decay, on'
-    f' {len(plan.UNSEEN)} seeds'
+    f' {len(ladders.UNSEEN)} seeds'
   )
   return _told({name: test})[0] + _verdict(test.high < 0, test.low > 0)
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from benchmarks.evidence import answers
 from benchmarks.evidence import beyond
 from benchmarks.evidence import hypotheses
-from benchmarks.evidence import plan
+from benchmarks.evidence import ladders
 from benchmarks.evidence import report
 from benchmarks.evidence.answers import MUON
 from benchmarks.evidence.answers import NAMO_D
@@ -97,7 +97,7 @@ class Facts:
   batches = answers.NOISE
 
   def __init__(self, rows: Iterable[Row]):
-    self._rows = plan.Rows(rows)
+    self._rows = ladders.Rows(rows)
 
   def arms(self, question: str) -> answers.Arms:
     return answers.arms(self._rows, question)
@@ -132,7 +132,7 @@ class Facts:
     return _NUMBERS[max(len(d.seeds) for d in self._differences(question))]
 
   def unseen(self) -> int:
-    return len(plan.UNSEEN)
+    return len(ladders.UNSEEN)
 
   def says(self, hypothesis: str, verdict: str, phrase: str) -> str:
     """The phrase if that was the verdict, else all that came out."""
@@ -300,7 +300,7 @@ def filled(text: str, facts: Facts) -> str:
 
 
 def main() -> None:
-  plan.know_siblings()
+  ladders.know_siblings()
   facts = Facts(sweep.read_results(report.HERE))
   for path in PAGES:
     files.write_whole(path, filled(path.read_text(encoding='utf-8'), facts))

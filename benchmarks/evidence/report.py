@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 from benchmarks.evidence import answers
 from benchmarks.evidence import figures
 from benchmarks.evidence import hypotheses
+from benchmarks.evidence import ladders
 from benchmarks.evidence import plan
 from benchmarks.evidence import theory
-from benchmarks.evidence.plan import Rows
+from benchmarks.evidence.ladders import Rows
 from optax_namo.nanogpt import files
 from optax_namo.nanogpt.compare import judge
 from optax_namo.nanogpt.compare import report
@@ -56,7 +57,7 @@ _NAMED = 4  # Pairs in a sentence, where more would not be read.
 
 def edge(arm: Arm, knob: str) -> str:
   """Marks a value at the end of its ladder: not tuned."""
-  ladder = plan.ladder(knob, arm.optimizer)
+  ladder = ladders.ladder(knob, arm.optimizer)
   ends = {ladder[-1], *(ladder[:1] if ladder[0] else ())}  # Below 0 is nothing.
   return ' (edge)' if arm.setting[knob] in ends else ''
 
@@ -86,7 +87,7 @@ def _rates(found: Mapping[str, answers.Arms]) -> Iterator[dict[str, str]]:
     if answers.NAMO_D in arms and not any(a.labels for a in arms.values()):
       rates = {name: arm.setting['learning_rate'] for name, arm in arms.items()}
       muon = rates[answers.MUON]
-      line = {OPTIMIZERS[rule].label: '' for rule in plan.RATES}
+      line = {OPTIMIZERS[rule].label: '' for rule in ladders.RATES}
       cell = lambda rate, muon=muon: f'{rate:g} ({rate / muon:.1f}×)'
       line |= {n: cell(rate) for n, rate in rates.items() if n in line}
       yield {'': title} | line
@@ -285,7 +286,7 @@ def drawings(rows: Sequence[Row]) -> dict[str, Figure]:
 
 
 def main() -> None:
-  plan.know_siblings()
+  ladders.know_siblings()
   rows = sweep.read_results(HERE)
   files.write_whole(HERE / 'RESULTS.md', document(rows))
   (HERE / 'figures').mkdir(exist_ok=True)

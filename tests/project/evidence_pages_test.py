@@ -8,8 +8,8 @@ from unittest import mock
 
 import pytest
 
+from benchmarks.evidence import ladders
 from benchmarks.evidence import pages
-from benchmarks.evidence import plan
 from benchmarks.evidence import report
 from optax_namo.nanogpt.compare import sweep
 from optax_namo.nanogpt.config import make_config
@@ -19,7 +19,7 @@ from optax_namo.nanogpt.config import OPTIMIZERS
 @pytest.fixture(autouse=True, scope='module')
 def _siblings_are_known():
   with mock.patch.dict(OPTIMIZERS):
-    plan.know_siblings()
+    ladders.know_siblings()
     yield
 
 

@@ -19,9 +19,10 @@ import pytest
 from benchmarks.evidence import answers
 from benchmarks.evidence import batched
 from benchmarks.evidence import hypotheses
+from benchmarks.evidence import ladders
 from benchmarks.evidence import plan
 from benchmarks.evidence import report
-from benchmarks.evidence.plan import Rows
+from benchmarks.evidence.ladders import Rows
 from examples import siblings
 from optax_namo.nanogpt.compare import __main__ as command
 from optax_namo.nanogpt.compare import sweep
@@ -37,7 +38,7 @@ _SIBLINGS = {n: one.learning_rate for n, one in siblings.OPTIMIZERS.items()}
 @pytest.fixture(autouse=True, scope='module')
 def _siblings_are_known():
   with mock.patch.dict(OPTIMIZERS):
-    plan.know_siblings()
+    ladders.know_siblings()
     yield
 
 
@@ -83,11 +84,13 @@ def test_the_whole_study():
   rows = _studied()
   # No run is made twice, and nobody is tuned on what it is judged by.
   assert len({batched.run_of(row).key for row in rows}) == len(rows)
-  assert not set(plan.TUNING) & set(plan.FINAL)
+  assert not set(ladders.TUNING) & set(ladders.FINAL)
   known = Rows(rows)
   for optimizer, best in _BEST.items():
-    arm = plan.tuned(known, optimizer)
-    nearest = min(plan.rates(optimizer), key=lambda r: abs(math.log(r / best)))
+    arm = ladders.tuned(known, optimizer)
+    nearest = min(
+      ladders.rates(optimizer), key=lambda r: abs(math.log(r / best))
+    )
     assert arm['learning_rate'] == nearest
     assert arm['adam_learning_rate'] == 0.006
     assert arm['weight_decay'] == 0.1
@@ -109,7 +112,7 @@ def test_each_figure_of_the_results_is_drawn():
   document = report.document(rows)
   assert len(drawn) == 10 and all(f']({path})' in document for path in drawn)
   # Of what is open nothing is: here all but (j), which has seeds of its own.
-  few = [row for row in rows if row['config']['seed'] in plan.AROUND]
+  few = [row for row in rows if row['config']['seed'] in ladders.AROUND]
   assert list(report.drawings(few)) == ['figures/rates.png']
   assert report.document(few).count('](figures') == 1
 
@@ -130,7 +133,7 @@ def test_a_slope_over_batch_sizes():
   known = Rows(rows)
   slopes = hypotheses.over_batches(known)[answers.NAMO]
   np.testing.assert_allclose(np.mean(slopes), -0.003, atol=2e-4)
-  assert len(slopes) == len(plan.FINAL)
+  assert len(slopes) == len(ladders.FINAL)
   verdict = dict((n, said) for n, _, said in hypotheses.verdicts(known))
   assert 'H5 holds here' in verdict['H2 and H5, noise']
 
@@ -146,7 +149,7 @@ def test_a_slope_over_widths():
   assert by_decay.keys() == answers.WIDTHS.keys()
   for slopes in by_decay.values():
     np.testing.assert_allclose(slopes, 0.01, atol=3e-3)
-    assert len(slopes) == len(plan.UNSEEN)
+    assert len(slopes) == len(ladders.UNSEEN)
   assert 'It holds.' in hypotheses.width(known)
   assert 'Neither' in hypotheses.width(Rows(_studied()))
 
@@ -171,7 +174,7 @@ def test_an_open_question_has_no_figures():
   gone = next(
     i
     for i, row in enumerate(rows)
-    if row['config']['seed'] in plan.FINAL
+    if row['config']['seed'] in ladders.FINAL
     and row['config']['steps'] == 800
     and not row.get('task')
   )
@@ -182,7 +185,7 @@ def test_an_open_question_has_no_figures():
 
 def test_a_best_value_at_the_end_of_its_ladder_is_marked():
   at = lambda **setting: Arm({'optimizer': 'namo'}, {}, setting, {})
-  rate = plan.rates('namo')[-1]
+  rate = ladders.rates('namo')[-1]
   assert report.edge(at(learning_rate=rate), 'learning_rate')
   assert not report.edge(at(weight_decay=0.0), 'weight_decay')
   assert report.edge(at(weight_decay=1.0), 'weight_decay')
