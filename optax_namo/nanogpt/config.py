@@ -7,17 +7,16 @@ of a run, the checks, the defaults, what tells runs apart and what a resumed run
 may change are read off the fields' metadata.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
-import difflib
 import json
 import math
-from typing import Any, get_args, Literal
+from typing import Any, Literal
 
 from absl import flags
-import numpy as np
 
 import optax_namo
+from optax_namo.nanogpt import knobs
 from optax_namo.nanogpt import text
 from optax_namo.nanogpt import tokenizers
 from optax_namo.nanogpt.mesh import mesh_axes
@@ -74,52 +73,6 @@ PRESETS = {
 }
 
 
-_OWN = ('optimizer', 'Newton-Schulz')  # Groups, see ``own``.
-
-
-def _knob(
-  group: str,
-  default: Any,
-  help: str,
-  *,
-  choices: Collection[str] | None = None,
-  least: int | None = None,
-  may_change: bool = False,
-  neutral: bool = False,
-  own: bool | None = None,
-) -> Any:
-  """A field of ``Config``.
-
-  Args:
-    group: Its heading in --help.
-    default: A value, or a function from the knobs above this one to it.
-    help: The flag's help; --help adds the default to it.
-    choices: The values it may have, where they are few and its type does not
-      say so.
-    least: Its least value, where it has one that the optimizer does not check.
-    may_change: Whether a resumed run may: a longer run of the same beginning
-      goes on from a shorter one's checkpoint.
-    neutral: Whether the result is the same, but for rounding, whatever it is.
-    own: Whether optimizers that are compared may differ in it; None means if
-      it is in a group of the optimizer's. All else is the task, and equal.
-
-  Returns:
-    The field.
-  """
-  return dataclasses.field(
-    metadata={
-      'group': group,
-      'default': default,
-      'help': help,
-      'choices': choices,
-      'least': least,
-      'may_change': may_change,
-      'neutral': neutral,
-      'own': group in _OWN if own is None else own,
-    }
-  )
-
-
 def _of_preset(name: str) -> Any:
   return lambda above: getattr(PRESETS[above['preset']], name)
 
@@ -132,110 +85,114 @@ def _scaled(rate: float, above: Mapping[str, Any]) -> float:
 class Config:
   """One run of training; it determines every parameter of the result."""
 
-  preset: str = _knob(
+  preset: str = knobs.knob(
     'model', 'char', 'Sizes of model and run.', choices=PRESETS
   )
-  data: str = _knob('data', 'sotu', f'{text.WHAT_DATA_IS}.')
-  tokenizer: str = _knob(
+  data: str = knobs.knob('data', 'sotu', f'{text.WHAT_DATA_IS}.')
+  tokenizer: str = knobs.knob(
     'data', 'char', 'Tokens of the text.', choices=tokenizers.NAMES
   )
-  optimizer: str = _knob(
+  optimizer: str = knobs.knob(
     'optimizer',
     'namo_d',
     'Optimizer of the matrices; AdamW trains the rest.',
     choices=OPTIMIZERS,
     own=False,
   )
-  learning_rate: float = _knob(
+  learning_rate: float = knobs.knob(
     'optimizer',
     lambda above: _scaled(OPTIMIZERS[above['optimizer']].learning_rate, above),
     "Peak rate of the matrices; default: the optimizer's.",
     least=0,
   )
-  adam_learning_rate: float = _knob(
+  adam_learning_rate: float = knobs.knob(
     'optimizer',
     lambda above: _scaled(ADAM_LEARNING_RATE, above),
     'Peak rate of embeddings and vectors; default: of the preset.',
     least=0,
   )
-  weight_decay: float = _knob('optimizer', 0.01, 'Decay of the matrices.')
-  decay: optax_namo.Decay = _knob(
+  weight_decay: float = knobs.knob('optimizer', 0.01, 'Decay of the matrices.')
+  decay: optax_namo.Decay = knobs.knob(
     'optimizer', 'adaptive', "Whether NAMO's scale multiplies the decay."
   )
-  nesterov: bool = _knob('optimizer', True, 'Look-ahead of the momentum.')
-  shape_scale: optax_namo.ShapeScale = _knob(
+  nesterov: bool = knobs.knob('optimizer', True, 'Look-ahead of the momentum.')
+  shape_scale: optax_namo.ShapeScale = knobs.knob(
     'optimizer', 'rms', "Factor of a matrix's shape; optax's Muon has 'rms'."
   )
-  b1: float = _knob('optimizer', 0.95, 'Decay rate of the momentum.')
-  b2: float = _knob('optimizer', 0.99, "Decay rate of NAMO's second moment.")
-  ns_coefficients: optax_namo.CoefficientSet = _knob(
+  b1: float = knobs.knob('optimizer', 0.95, 'Decay rate of the momentum.')
+  b2: float = knobs.knob(
+    'optimizer', 0.99, "Decay rate of NAMO's second moment."
+  )
+  ns_coefficients: optax_namo.CoefficientSet = knobs.knob(
     'Newton-Schulz',
     'muon',
     "Its polynomials; optax's Muon has its own.",
   )
-  preconditioning: optax_namo.Preconditioning = _knob(
+  preconditioning: optax_namo.Preconditioning = knobs.knob(
     'Newton-Schulz',
     'frobenius',
     "What it divides by at first; optax's Muon: 'frobenius'.",
   )
-  ns_steps: int = _knob('Newton-Schulz', 5, 'Its steps.', least=1)
-  clamp: float = _knob(
+  ns_steps: int = knobs.knob('Newton-Schulz', 5, 'Its steps.', least=1)
+  clamp: float = knobs.knob(
     'optimizer', 0.75, "NAMO-D's c, in (0, 1]; 0 means no clamp."
   )
-  columns: optax_namo.Columns = _knob(
+  columns: optax_namo.Columns = knobs.knob(
     'optimizer', 'input', 'What a NAMO-D scale belongs to.'
   )
-  clip: float = _knob(
+  clip: float = knobs.knob(
     'optimizer',
     1.0,
     'Largest gradient norm; 0 means no clipping.',
     least=0,
     own=False,
   )
-  steps: int = _knob(
+  steps: int = knobs.knob(
     'schedule',
     _of_preset('steps'),
     'Optimizer steps; default: of the preset.',
     least=1,
     may_change=True,
   )
-  warmup_steps: int = _knob(
+  warmup_steps: int = knobs.knob(
     'schedule',
     lambda above: min(above['steps'] // 20, 2000),  # At most the paper's.
     'Steps of warm-up; default: a twentieth, at most 2000.',
     least=0,
     may_change=True,
   )
-  decay_steps: int = _knob(
+  decay_steps: int = knobs.knob(
     'schedule',
     lambda above: above['steps'] // 3,
     'Last steps, of decay to 0; default: a third.',
     least=0,
     may_change=True,
   )
-  embed_dim: int = _knob(
+  embed_dim: int = knobs.knob(
     'model',
     _of_preset('embed_dim'),
     'Width of the model; default: of the preset.',
     least=1,
   )
-  batch_size: int = _knob(
+  batch_size: int = knobs.knob(
     'data',
     _of_preset('batch_size'),
     'Sequences at a time; default: of the preset.',
     least=1,
   )
-  accumulate: int = _knob(
+  accumulate: int = knobs.knob(
     'data',
     _of_preset('accumulate'),
     'Batches whose gradients make a step; default: of the preset.',
     least=1,
   )
-  dtype: Literal['float32', 'bfloat16'] = _knob(
+  dtype: Literal['float32', 'bfloat16'] = knobs.knob(
     'model', 'float32', "The model's computation."
   )
-  seed: int = _knob('run', 0, 'Of initialization, batches and sample.', least=0)
-  eval_sequences: int = _knob(
+  seed: int = knobs.knob(
+    'run', 0, 'Of initialization, batches and sample.', least=0
+  )
+  eval_sequences: int = knobs.knob(
     'run',
     _of_preset('eval_sequences'),
     'Sequences of a validation loss, whatever the batch; default: of the'
@@ -243,7 +200,7 @@ class Config:
     least=1,
     may_change=True,
   )
-  eval_every: int = _knob(
+  eval_every: int = knobs.knob(
     'run',
     _of_preset('eval_every'),
     'Steps between validation losses; default: of the preset.',
@@ -251,7 +208,7 @@ class Config:
     may_change=True,
     neutral=True,
   )
-  checkpoint_every: int = _knob(
+  checkpoint_every: int = knobs.knob(
     'run',
     _of_preset('checkpoint_every'),
     'Steps between checkpoints; default: of the preset.',
@@ -259,7 +216,7 @@ class Config:
     may_change=True,
     neutral=True,
   )
-  mesh: str = _knob(
+  mesh: str = knobs.knob(
     'devices',
     '',
     "Devices to share the work, as in 'fsdp:8' or 'data:2,fsdp:4': both split"
@@ -318,55 +275,6 @@ def make_config(**given: Any) -> Config:
   return config
 
 
-def _parser(field: dataclasses.Field) -> flags.ArgumentParser:
-  """Reads a knob's value: a flag's text, or what a file holds.
-
-  There 1 is a float, and so is '1e-3', as YAML reads it.
-  """
-  knob = field.metadata
-  choices = list(knob['choices'] or get_args(field.type))
-  if choices:
-    return _ChoiceParser(choices)
-  if field.type is bool:
-    return flags.BooleanParser()
-  if field.type is int:
-    # JAX has sizes and steps in 32 bits, and a seed in 64.
-    return _IntegerParser(knob['least'], 63 if field.name == 'seed' else 31)
-  if field.type is float:
-    return _FiniteParser(lower_bound=knob['least'])
-  return flags.ArgumentParser()
-
-
-class _ChoiceParser(flags.EnumParser):
-  def parse(self, argument):
-    try:
-      return super().parse(argument)
-    except ValueError as error:
-      near = difflib.get_close_matches(str(argument), self.enum_values, n=1)
-      meant = f'. Did you mean {near[0]}' if near else ''
-      raise ValueError(f'{error}{meant}') from None
-
-
-class _IntegerParser(flags.IntegerParser):
-  def __init__(self, least: int | None, bits: int):
-    super().__init__(lower_bound=least)
-    self._most = 2**bits - 1
-
-  def parse(self, argument):
-    value = super().parse(argument)
-    if value > self._most:
-      raise ValueError(f'{value} is above {self._most}')
-    return value
-
-
-class _FiniteParser(flags.FloatParser):
-  def parse(self, argument):
-    value = super().parse(argument)
-    if not abs(value) <= float(np.finfo(np.float32).max):
-      raise ValueError(f'{value} is not finite in float32')
-    return value
-
-
 def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
   """The fields of a config, each checked on its own."""
   values: dict[str, Any] = {}
@@ -375,7 +283,7 @@ def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
     if value is None:
       value = default(values) if callable(default) else default
     try:
-      values[name] = _parser(field).parse(value)
+      values[name] = knobs.parser(field).parse(value)
     except (ValueError, TypeError) as error:
       raise ValueError(f'{name}={value!r}: {error.args[0]}.') from None
   return values
@@ -444,7 +352,7 @@ def define_flags(names: Iterable[str] = KNOBS) -> None:
   first = make_config()
   for name in names:
     field = _FIELDS[name]
-    knob, parser = field.metadata, _parser(field)
+    knob, parser = field.metadata, knobs.parser(field)
     # In the place of a module's name: --help has a heading for each.
     group = {'module_name': knob['group']}
     default, help = knob['default'], knob['help']
