@@ -231,19 +231,17 @@ def _orthogonality_errors(
   """
   factors = [_seen(u, ['polar_factor'])[0] for u in matrices]
   numbers = [u.dimension_numbers for u in matrices]
-  everywhere = spread.map_stacks(_error_of_stack, factors, numbers, shard_over)
-  return [
-    jnp.squeeze(norms.largest(x, u.axes.matrix), u.axes.matrix)
-    for u, x in zip(matrices, everywhere)
-  ]
+  errors = spread.map_stacks(_error_of_stack, factors, numbers, shard_over)
+  return [jnp.sum(x, u.axes.matrix) for u, x in zip(matrices, errors)]
 
 
 def _error_of_stack(stack: jax.Array) -> jax.Array:
-  """The error of each (m, n) in all of its entries: stacks keep their shape."""
+  """The error of each (m, n) in its first entry: stacks keep their shape."""
   gram = jnp.matmul(stack, stack.mT, precision=jax.lax.Precision.HIGHEST)
   identity = jnp.eye(stack.shape[1], dtype=stack.dtype)[None]
   error = norms.norm(gram - identity, (1, 2)) / math.sqrt(stack.shape[1])
-  return jnp.broadcast_to(error, stack.shape)
+  _, m, n = stack.shape
+  return jnp.pad(error, ((0, 0), (0, m - 1), (0, n - 1)))
 
 
 class MatrixDiagnostics(NamedTuple):

@@ -81,13 +81,20 @@ def alike(
 
 
 def _varies(x: jax.Array) -> bool:
-  """Whether devices along an axis of a ``shard_map`` have each their own.
+  """Whether devices along an axis of a ``shard_map`` may have each their own.
 
-  XLA fails where such arrays are to be sharded alike.
+  XLA fails where such arrays are to be sharded alike. With ``check_vma=False``
+  no type tells, not even that of a device's place along the axis.
   """
-  kind = jax.typeof(x)  # jax 0.8 has it as vma.
-  newer = getattr(getattr(kind, 'manual_axis_type', None), 'varying', ())
-  return bool(newer or getattr(kind, 'vma', ()))
+
+  def told(x):
+    kind = jax.typeof(x)  # jax 0.8 has it as vma.
+    newer = getattr(getattr(kind, 'manual_axis_type', None), 'varying', ())
+    return newer or getattr(kind, 'vma', ())
+
+  manual = jax.sharding.get_abstract_mesh().manual_axes
+  places = map(jax.lax.axis_index, manual[:1])
+  return bool(told(x)) or not all(map(told, places))
 
 
 def on_devices_of(state: Any, params: Any) -> Any:

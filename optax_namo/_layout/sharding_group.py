@@ -25,7 +25,8 @@ def lie_as(x: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def _eager(x, like):
-  return jax.device_put(x, like.sharding) if isinstance(like, jax.Array) else x
+  there = getattr(like, 'sharding', x.sharding)
+  return x if x.sharding == there else jax.device_put(x, there)
 
 
 def _lowered(context, x, like):
@@ -40,8 +41,8 @@ def _lowered(context, x, like):
 def _identity(module: Any, kind: Any) -> int:
   """A group's number, the same whenever a program is lowered.
 
-  Else a cache of compiled programs would not know it again. Programs that are
-  exported, and then called by one, have others.
+  Else a cache of compiled programs would not know it again. Programs of other
+  names or shapes, which are exported and then called by one, have others.
   """
   name = module.module.operation.attributes['sym_name']
   text = f'{name} {kind} {module.new_channel()}'

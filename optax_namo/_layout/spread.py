@@ -49,6 +49,7 @@ def map_stacks(
   mesh = sharding.mesh_with(full[0], shard_over)
   names = names_of(shard_over)
   free = [name for name in mesh.axis_names if name not in mesh.manual_axes]
+  automatic = [name for name in free if name in mesh.auto_axes]
   width = _width(leaves, numbers)
   groups: dict[Any, list[tuple[int, P]]] = {}
   for i, (x, n) in enumerate(zip(leaves, numbers)):
@@ -79,7 +80,8 @@ def map_stacks(
         holders=holders,
         alike=alike,
         mesh=mesh if here.empty else here,
-        manual=frozenset(divided.union(names)),
+        # Over the axis of a vmap, too, which nothing names.
+        manual=frozenset(divided.union(names, automatic)),
       )
       for i, part in zip(places, parts):
         results[i] = part

@@ -174,7 +174,8 @@ def _decision(
   if not counts:
     why = 'depthwise' if 'depthwise' in marked else 'elementwise'
     return adamw(why, '' if 'seen' in marked else 'is not used')
-  if strength < 2 and names.is_embedding(trace.paths[leaf]):
+  own = trace.paths[leaf].rpartition('/')[2]
+  if strength < 2 and names.is_embedding(own):
     return adamw('embedding')  # Positions that a constant resizes.
   uses = [use for use in counts if use.strength == strength]
   # With both sides exchanged it is the same matrix.

@@ -131,29 +131,12 @@ def _elementwise(trace: Trace, eqn: Eqn, values: Values) -> Values:
     value.moved(v.placed, _kept((), len(old)), old, new)
     for value, old in zip(values, shapes)
   ]
-  if name in ('mul', 'div') and any(map(_gates, values, shapes, [new] * 2)):
-    stretched = [value.moved(_own, new) for value in stretched]
   selects = any(map(_still_selects, values, shapes, itertools.repeat(new)))
   if name == 'select_n':  # A cache that is updated at a place is no one-hot.
     selects &= all(one.selects or one.is_constant for one in values[1:])
   elif name not in ('mul', 'div', 'convert_element_type', 'and'):
     selects = False
   return [trace.joined(stretched, scales)._replace(selects=selects)]
-
-
-def _gates(value: Value, old: Sequence[int], new: Sequence[int]) -> bool:
-  """Whether it is activations, with all axes of a product with them."""
-  alone = value.data == LEARNED and not value.parameters
-  return alone and math.prod(old) == math.prod(new)
-
-
-def _own(view: v.View, shape: Sequence[int]) -> v.Axes | None:
-  """A view's axes, or None if some of the product are not the parameter's.
-
-  With activations of all these axes it is a gate of them and no weight.
-  """
-  own = all(digits or n == 1 for digits, n in zip(view.axes, shape))
-  return view.axes if own or view.is_output or view.inner else None
 
 
 def _equal(trace: Trace, eqn: Eqn, values: Values) -> Values:
@@ -252,8 +235,6 @@ def _product(
       )
       for view in value.parameters
     ]
-    if not contracts and _gates(other, sides[1 - i].shape, new):
-      placed = [view for view in placed if _own(view, new)]
     # Else data scale a parameter.
     acts = not (value.is_data and other.is_weight)
     if acts and placed and selected:

@@ -160,8 +160,9 @@ def _route(
   path: str, shape: Any, one: by_name.Decision, columns: axes.Columns | None
 ) -> Route:
   spec, size = one.numbers, math.prod(shape)
+  why = f'in doubt: {one.doubt}' if one.doubt else one.why
   if spec is None:
-    return Route(path, shape, 'adamw', (), (), size, one.why)
+    return Route(path, shape, 'adamw', (), (), size, why)
   numbers, parts = dims.of_parts(spec), [shape]
   if isinstance(spec, dims.SplitMatrices):
     around = shape[: spec.axis], shape[spec.axis + 1 :]
@@ -169,4 +170,4 @@ def _route(
   view = tuple(axes.matrix_shape(numbers, part) for part in parts)
   roles = axes.axes_of(numbers, len(shape))
   sides = {None: (), 'input': roles.input, 'output': roles.output}
-  return Route(path, shape, 'matrix', view, sides[columns], size, one.why)
+  return Route(path, shape, 'matrix', view, sides[columns], size, why)

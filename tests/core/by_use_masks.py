@@ -1,6 +1,6 @@
 # Copyright 2026 The optax-namo Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Programs with masks, gates, one-hots in every spelling, arrays of NumPy.
+"""Programs with masks, one-hots in every spelling, and arrays of NumPy.
 
 Sizes are those of by_use_programs, whose programs are among PROGRAMS here.
 """
@@ -140,63 +140,40 @@ def sampled_softmax():
 
 
 @program
-def gated_by_features_of_tokens():
-  """A gate, in whatever spelling, is none of the attention's matrices."""
-  shapes = {'in': (6, 6), 'gate': (7, 6), 'by_einsum': (7, 6), 'last': (6, 3)}
+def weights_modulated_by_example():
+  """Data of all axes scale the weight, which stays one (INR-GAN, DropConnect).
 
-  def call(p, x):
-    x = x @ p['in']
-    weights = jax.nn.softmax(x @ x.mT)
-    y = weights @ (x * jax.nn.sigmoid(p['gate'])[None])
-    y = weights @ jnp.einsum('btd,td->btd', y, p['by_einsum'])
-    return y @ p['last']
-
-  return plain(shapes, call, {'in': _MATRIX}, example(2, 7, 6))
-
-
-@program
-def masks_of_weights_by_example():
-  """Drawn for each example, they have its axis; the weight stays one."""
+  Some of it is drawn and some predicted.
+  """
+  shapes = {**_BODY, 'predict': (6, 60)}
 
   def call(p, x, mask):
-    one = lambda x, mask: jax.nn.gelu(x @ (p['a'] * mask))
-    return jax.nn.gelu(jax.vmap(one)(x, mask) @ p['b']) @ p['last']
+    scales = mask * (x @ p['predict']).reshape(2, 6, 10)
+    one = lambda x, scale: jax.nn.gelu(x @ (p['a'] * scale))
+    return jax.nn.gelu(jax.vmap(one)(x, scales) @ p['b']) @ p['last']
 
-  matrices = dict.fromkeys('ab', _MATRIX)
+  matrices = dict.fromkeys(('predict', 'a', 'b'), _MATRIX)
   args = example(2, 6), example(2, 6, 10)
-  return plain(_BODY, call, matrices, *args, skipped=('a',))
-
-
-@program
-def state_space_in_closed_form():
-  """By sums of exponents instead of a scan."""
-  shapes = {'in': (6, 10), 'step': (10, 10), 'A': (10, 4), 'B': (10, 4),
-            'C': (10, 4), 'last': (10, 3)}  # fmt: skip
-
-  def call(p, x):
-    u = x @ p['in']
-    step, b, c = jax.nn.softplus(u @ p['step']), u @ p['B'], u @ p['C']
-    logs = jnp.einsum('bld,dn->bldn', step, -jnp.exp(p['A']))
-    decay = jnp.exp(jnp.cumsum(logs, 1))
-    inputs = jnp.einsum('bld,bln->bldn', step * u, b)
-    state = jnp.cumsum(inputs / decay, 1) * decay
-    return jnp.einsum('bldn,bln->bld', state, c) @ p['last']
-
-  matrices = dict.fromkeys(('in', 'step', 'B', 'C'), _MATRIX)
-  return plain(shapes, call, matrices, example(2, 7, 6))
+  return plain(shapes, call, matrices, *args, skipped=('a',))
 
 
 @program
 def positions_that_are_resized():
-  """A constant interpolates them: the name tells what they are."""
+  """A constant interpolates them: the name tells what they are.
+
+  A layer over constants is a matrix, whatever it is called.
+  """
 
   def call(p, x):
     y = x + jax.image.resize(p['pos_embed'], (1, 7, 6), 'linear')
+    waves = jnp.sin(jnp.arange(28.0).reshape(7, 4))
+    y += (waves @ p['pos_embedding/kernel'])[None]
     return jax.nn.gelu(jax.nn.gelu(y @ p['a']) @ p['b']) @ p['last']
 
-  shapes = {'pos_embed': (1, 4, 6), **_BODY}
-  matrices = dict.fromkeys('ab', _MATRIX)
-  return plain(shapes, call, matrices, example(2, 7, 6))
+  shapes = {'pos_embed': (1, 4, 6), 'pos_embedding/kernel': (4, 6), **_BODY}
+  layer = 'pos_embedding/kernel'
+  matrices = dict.fromkeys((layer, 'a', 'b'), _MATRIX)
+  return plain(shapes, call, matrices, example(2, 7, 6), skipped=(layer,))
 
 
 @program

@@ -5,6 +5,7 @@
 A line of JSON for each finding: what it is of, and the finding.
 """
 
+import functools
 import json
 import sys
 
@@ -65,7 +66,8 @@ def pipeline(kind):
   params = _draw({'layers': (4, 16, 32), 'bias': (4, 32)})
   specs = {'layers': P('stage', 'fsdp', 'tensor'), 'bias': P('stage', 'tensor')}
   numbers = {'layers': MuonDimensionNumbers(1, 2), 'bias': None}
-  for over in (None, ('fsdp', 'tensor')):
+  over_both = 'fsdp', 'tensor'
+  for over, check in ((None, True), (over_both, True), (over_both, False)):
     make = lambda over: optax_namo.namo_d(
       0.1, weight_dimension_numbers=numbers, shard_over=over
     )
@@ -83,6 +85,7 @@ def pipeline(kind):
         in_specs=(each, stages),
         out_specs=each,
         axis_names={'stage'},
+        check_vma=check,
       )
       yield _error(jax.jit(step)(placed, jax.jit(tx.init)(placed)), expected)
 
@@ -172,25 +175,35 @@ def replicas(kind):
 def seeds(kind):
   """Models under vmap, as docs/devices.md has them."""
   mesh = _mesh(kind, seed=2, fsdp=2, tensor=2)
-  tx = optax_namo.namo_d(0.1, shard_over=('seed', 'fsdp', 'tensor'))
-  alone = optax_namo.namo_d(0.1)
-  params = _draw({'w': (4, 16, 32)})
+  numbers = {
+    'w': MuonDimensionNumbers(0, 1),
+    'layers': MuonDimensionNumbers(1, 2),
+  }
+  make = functools.partial(
+    optax_namo.namo_d, 0.1, weight_dimension_numbers=numbers
+  )
+  alone, tx = make(), make(shard_over=('fsdp', 'tensor'))
+  params = _draw({'w': (4, 16, 32), 'layers': (4, 2, 16, 32)})
+  specs = {
+    'w': P('seed', 'fsdp', 'tensor'),
+    'layers': P('seed', None, 'fsdp', 'tensor'),
+  }
 
   def step(params, state, tx=tx):
     updates, state = tx.update(params, state, params)
     return optax.apply_updates(params, updates), state
 
-  each = [{'w': w} for w in params['w']]
-  expected = [step(p, alone.init(p), alone)[0]['w'] for p in each]
+  each = [jax.tree.map(lambda x, i=i: x[i], params) for i in range(4)]
+  expected = [step(p, alone.init(p), alone)[0] for p in each]
   with jax.set_mesh(mesh):
-    placed = _placed(mesh, params, {'w': P('seed', 'fsdp', 'tensor')})
+    placed = _placed(mesh, params, specs)
     began = placed, jax.jit(jax.vmap(tx.init))(placed)
     jitted = jax.jit(jax.vmap(step, spmd_axis_name='seed'))
     program = jitted.lower(*began).compile()
     ended = jitted(*began)
     jitted(*ended)
   yield {
-    'error': _error(ended[0], {'w': jnp.stack(expected)}),
+    'error': _error(ended[0], jax.tree.map(lambda *x: jnp.stack(x), *expected)),
     'moved': _moved(began, ended),
     'compiled': jitted._cache_size(),
     'kinds': sorted(exchanges.collectives(program.as_text())),

@@ -26,7 +26,7 @@ def _found(experiment):
 
 @pytest.mark.parametrize('kind', ['auto', 'explicit'])
 def test_a_pipeline_whose_leaves_other_axes_divide(kind):
-  """Without and with shard_over."""
+  """Without and with shard_over, and where no type tells what differs."""
   assert max(_found(f'pipeline {kind}')) < 1e-5
 
 

@@ -147,6 +147,26 @@ def test_orthogonality_error():
       assert jnp.all((least <= error) & (error <= most)), path
 
 
+def test_the_derivative_of_the_orthogonality_error():
+  tx = optax_namo.namo_d(
+    0.1,
+    record='orthogonality',
+    weight_dimension_numbers=optax.contrib.MuonDimensionNumbers(),
+  )
+  w, way = jax.random.normal(jax.random.key(0), (2, 4, 6))
+
+  @jax.jit
+  def error(gradient):
+    _, state = tx.update(gradient, tx.init(w), w)
+    return optax_namo.diagnostics(state)[''].orthogonality_error
+
+  _, slope = jax.jvp(error, (w,), (way,))
+  h = 1e-2
+  difference = (error(w + h * way) - error(w - h * way)) / (2 * h)
+  np.testing.assert_allclose(slope, difference, rtol=1e-2)
+  assert jnp.isnan(error(w.at[0, 0].set(jnp.nan)))
+
+
 @pytest.mark.full_compile
 def test_an_idle_clamp_hits_exactly_nothing():
   """Also where XLA fuses what makes the scales."""

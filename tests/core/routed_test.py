@@ -320,8 +320,15 @@ def test_numbers_are_given_once():
       r'belong after apply_scale\(\)',
     ),
     ((optax.trace(0.9), *_stages()), r'belong after apply_scale\(\)'),
+    *(
+      (
+        (optax_namo.adaptive_momentum(), stage, optax_namo.apply_scale()),
+        r'belong after apply_scale\(\)',
+      )
+      for stage in (optax.scale_by_learning_rate(0.1), optax.clip(1.0))
+    ),
   ],
-  ids=['twice', 'decay', 'trace'],
+  ids=['twice', 'decay', 'trace', 'rate', 'clip'],
 )
 def test_stages_out_of_place(stages, message):
   tx = optax_namo.routed(optax.chain(*stages), _adamw())

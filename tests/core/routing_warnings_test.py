@@ -45,6 +45,13 @@ def test_a_model_that_was_flattened_has_no_matrix():
     tx.init({'w': jnp.ones((2, 3)), 'b': jnp.ones(3)})
 
 
+def test_the_table_shows_what_is_in_doubt():
+  params = {'mix': ones(2, 3, 4), 'up': {'kernel': ones(3, 4)}}
+  with pytest.warns(UserWarning, match='mix'):
+    found = why(params)
+  assert found['mix'] == 'in doubt: nothing tells its axes'
+
+
 def test_the_warning_points_at_the_caller():
   params = {'mix': jnp.ones((2, 3, 4)), 'w': jnp.ones((3, 4))}
   tx = optax.chain(optax_namo.namo_d(0.1))

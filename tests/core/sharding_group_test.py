@@ -40,6 +40,10 @@ def test_it_is_the_identity(transform):
     )
 
 
+def test_what_is_there_already_is_not_bound_to_a_device():
+  assert not sharding_group.lie_as(_X, _X + 1).committed
+
+
 def test_the_older_partitioner_knows_no_groups():
   lowered = lambda: jax.jit(_sum_of_squares).lower(_X, _X).as_text()
   assert 'sharding_group' in lowered()
