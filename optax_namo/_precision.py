@@ -79,14 +79,14 @@ def widen_gradients(gradients: Any, params: Any) -> Any:
 
 def _other_structure(gradients: Any, params: Any) -> str:
   """What is wrong: a leaf that only one of the trees has, or containers."""
-  ours, theirs = trees.paths(gradients), trees.paths(params)
+  ours, theirs = map(dict.fromkeys, map(trees.paths, (gradients, params)))
   message = 'the gradients must have the structure of the parameters. '
-  if missing := [path for path in theirs if path not in set(ours)]:
+  if missing := [path for path in theirs if path not in ours]:
     return message + (
       f'There is none for {missing[0]!r}: give zeros where a parameter has no'
       ' gradient, not None; or leave such parameters out of both.'
     )
-  if others := [path for path in ours if path not in set(theirs)]:
+  if others := [path for path in ours if path not in theirs]:
     return message + (
       f'There is one for {others[0]!r}, and no such parameter: leave it out of'
       ' the gradients, too.'

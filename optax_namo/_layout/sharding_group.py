@@ -26,6 +26,7 @@ def lie_as(x: jax.Array, like: jax.Array) -> jax.Array:
 
 def _eager(x, like):
   there = getattr(like, 'sharding', x.sharding)
+  # What is put somewhere is bound to it, as a lone scalar must not be.
   return x if x.sharding == there else jax.device_put(x, there)
 
 

@@ -34,7 +34,7 @@ def map_stacks(
   numbers: Sequence[MuonDimensionNumbers],
   shard_over: sharding.MeshAxes | None,
 ) -> Sequence[jax.Array]:
-  """``stacking.map_stacks``, with whole matrices spread over any mesh axes.
+  """``stacking.map_stacks``, with whole matrices spread over mesh axes, if any.
 
   They are spread over the axes of ``shard_over`` and over all that divide them.
   An axis that divides a batch keeps its matrices apart. Where an axis divides
