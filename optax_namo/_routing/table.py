@@ -160,7 +160,7 @@ def _route(
   path: str, shape: Any, one: by_name.Decision, columns: axes.Columns | None
 ) -> Route:
   spec, size = one.numbers, math.prod(shape)
-  why = f'in doubt: {one.doubt}' if one.doubt else one.why
+  why = f'{one.why}, in doubt' if one.doubt else one.why
   if spec is None:
     return Route(path, shape, 'adamw', (), (), size, why)
   numbers, parts = dims.of_parts(spec), [shape]

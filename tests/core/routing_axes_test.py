@@ -226,7 +226,8 @@ def test_beside_stacked_norms():
     assert not matrices(outer | {'blocks': block})
   square = {'norm': {'scale': ones(3, 6)}, 'gain': ones(3, 6)}
   with pytest.warns(UserWarning, match='gain'):
-    assert why({'blocks': square})['blocks/gain'] == 'norms beside it'
+    told = why({'blocks': square})
+  assert told['blocks/gain'] == 'norms beside it, in doubt'
   outer['norm'] = {'scale': ones(6)}
   assert matrices(outer, strict=True) == {
     'stem/Conv_0/kernel': ((0, 1, 2), (3,)),

@@ -49,7 +49,7 @@ def test_the_table_shows_what_is_in_doubt():
   params = {'mix': ones(2, 3, 4), 'up': {'kernel': ones(3, 4)}}
   with pytest.warns(UserWarning, match='mix'):
     found = why(params)
-  assert found['mix'] == 'in doubt: nothing tells its axes'
+  assert found['mix'] == 'rank 3, in doubt'
 
 
 def test_the_warning_points_at_the_caller():
