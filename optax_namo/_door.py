@@ -136,7 +136,7 @@ def routed(
         **extra_args,
       )
     except (AttributeError, ValueError) as error:
-      if 'Factored' in str(error) and 'pytree' in str(error):
+      if 'Factored' in str(error) and 'type' in str(error):  # Of a node.
         raise TypeError(_factored.MISPLACED) from error
       # A chain of another length; no mask, or one, of a decoupled decay.
       if 'same in chain' in str(error) or "'inner_state'" in str(error):
