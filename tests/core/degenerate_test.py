@@ -105,7 +105,7 @@ def test_newton_schulz(name, eps):
   run = _runner(name, 'newton_schulz', 'adaptive')
   updates = run(_GRADIENTS, _PARAMS, eps, 0.0)
   for leaf, gradient in _GRADIENTS.items():
-    expected = -paper.newton_schulz(np.float64(gradient))
+    expected = -paper.newton_schulz(np.asarray(gradient, np.float64))
     # Five steps multiply float32's rounding by up to 3.4445^5 = 485.
     bound = 1e-3 * np.linalg.norm(expected)
     for update in np.asarray(updates[leaf]):
@@ -125,7 +125,7 @@ def test_svd(name, eps):
   for leaf, gradient in _GRADIENTS.items():
     if not gradient.size:
       continue
-    present = np.linalg.svd(np.float64(gradient), compute_uv=False)
+    present = np.linalg.svd(np.asarray(gradient, np.float64), compute_uv=False)
     rank = np.sum(present > 1e-6 * present[0])
     for update in np.asarray(updates[leaf], np.float64):
       descent = -np.sum(update * gradient)

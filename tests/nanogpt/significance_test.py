@@ -68,6 +68,14 @@ def test_pairs_needed():
     )
 
 
+def test_power_of_differences_far_above_their_spread():
+  """SciPy's noncentral t is NaN where there is nothing below."""
+  for n in range(2, 9):
+    for sd in np.geomspace(1e-4, 0.1, 30):
+      assert 0 < significance.power(n, sd, 0.005, 0.01) <= 1 + 1e-9
+  assert significance.pairs_needed(0.0005, 0.005, level=0.05 / 3) == 3
+
+
 def test_as_many_pairs_as_needed_find_it():
   rng = np.random.default_rng(0)
   sd, level = 0.006, 0.05 / 3

@@ -86,10 +86,9 @@ def power(n: int, sd: float, difference: float, level: float) -> float:
   """
   critical = stats.t.isf(level / 2, n - 1)
   noncentrality = difference * math.sqrt(n) / sd
-  return float(
-    stats.nct.sf(critical, n - 1, noncentrality)
-    + stats.nct.cdf(-critical, n - 1, noncentrality)
-  )
+  above = stats.nct.sf(critical, n - 1, noncentrality)
+  below = stats.nct.cdf(-critical, n - 1, noncentrality)
+  return float(above + np.nan_to_num(below))  # Since SciPy 1.15 NaN for none.
 
 
 def pairs_needed(sd: float, difference: float, *, level: float = LEVEL) -> int:
