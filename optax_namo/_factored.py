@@ -151,7 +151,7 @@ def flatten(updates: Any) -> tuple[list[Factored], Any]:
         f' {kind}. It belongs between adaptive_momentum and'
         ' apply_scale in the chain.'
       )
-    # A learning rate or a clip makes a float of it, and of -1 twice 1.
+    # What changed all factors alike, as a rate does, made a float of it.
     count = 0 if leaf.count is None else leaf.count
     if not jnp.issubdtype(jnp.result_type(count), jnp.integer):
       raise TypeError(MISPLACED)

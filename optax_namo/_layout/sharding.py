@@ -74,6 +74,9 @@ def alike(
   On Auto axes the compiler alone knows how that is, and is told to do the same.
   """
   found = list(map(as_sharded, leaves, like))
+  manual = jax.sharding.get_abstract_mesh().manual_axes
+  if manual and not _varies(jax.lax.axis_index(manual[0])):
+    return found  # With check_vma=False no type tells what varies.
   for i, x in enumerate(like):
     if mesh_of(x).auto_axes and not _varies(x):
       found[i] = sharding_group.lie_as(found[i], x)
@@ -81,20 +84,13 @@ def alike(
 
 
 def _varies(x: jax.Array) -> bool:
-  """Whether devices along an axis of a ``shard_map`` may have each their own.
+  """Whether devices along an axis of a ``shard_map`` have each their own.
 
-  XLA fails where such arrays are to be sharded alike. With ``check_vma=False``
-  no type tells, not even that of a device's place along the axis.
+  XLA fails where such arrays are to be sharded alike.
   """
-
-  def told(x):
-    kind = jax.typeof(x)  # jax 0.8 has it as vma.
-    newer = getattr(getattr(kind, 'manual_axis_type', None), 'varying', ())
-    return newer or getattr(kind, 'vma', ())
-
-  manual = jax.sharding.get_abstract_mesh().manual_axes
-  places = map(jax.lax.axis_index, manual[:1])
-  return bool(told(x)) or not all(map(told, places))
+  kind = jax.typeof(x)  # jax 0.8 has it as vma.
+  newer = getattr(getattr(kind, 'manual_axis_type', None), 'varying', ())
+  return bool(newer or getattr(kind, 'vma', ()))
 
 
 def on_devices_of(state: Any, params: Any) -> Any:
